@@ -1,0 +1,89 @@
+// Executing a plan. One engine thread calls forward(); a backend may use worker threads inside.
+// Backends: `reference` (LibTorch, fp32, the judge; a module loaded at run time) and `cpu` (own kernels).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/model/checkpoint.h"
+#include "engine/model/plan.h"
+#include "engine/routing/frame.h"
+#include "engine/routing/recipe.h"
+
+namespace switchyard {
+
+// Keys and values of one sequence. Append-only but for truncate(); owned by the engine thread.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual int length() const = 0;             // tokens held
+  virtual int capacity() const = 0;           // tokens it may hold
+  virtual void truncate(int length) = 0;      // forgets tokens from `length` on
+  virtual std::unique_ptr<KvCache> clone() const = 0;
+  virtual uint64_t bytes() const = 0;
+};
+
+enum class LogitRows : uint8_t { kNone, kLast, kAll };
+
+struct ForwardRequest {
+  std::span<const TokenId> tokens;   // appended to the cache, in order; ids < vocab
+  KvCache* cache = nullptr;
+  const Recipe* recipe = nullptr;    // never null
+  LogitRows rows = LogitRows::kLast;
+  std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
+  std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller
+  const Task* task = nullptr;        // checked for cancellation between layers and chunks; may be null
+};
+
+struct BackendInfo {
+  std::string name;    // "cpu"
+  std::string detail;  // "AVX-512 BF16, 2 threads"
+  std::string note;    // why this backend stands in for another; usually empty
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual BackendInfo info() const = 0;
+  virtual std::unique_ptr<KvCache> new_cache(int capacity) const = 0;
+  // On error the cache is as before the call.
+  virtual Result<void> forward(const ForwardRequest& request) = 0;
+  // Takes effect at the next forward(); 0 = one per core.
+  virtual void set_threads(int threads) = 0;
+};
+
+struct BackendOptions {
+  int threads = 0;  // 0: one per core
+};
+
+// What a plan would take, in bytes; shown before loading.
+struct MemoryEstimate {
+  uint64_t weights = 0, kv = 0, workspace = 0;
+  uint64_t total() const { return weights + kv + workspace; }
+};
+MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context);
+
+// The first kind of the plan that the cpu backend lacks, in words; empty: it runs the plan.
+std::string missing_on_cpu(const ModelPlan& plan);
+
+// name: "auto" (cpu where it has all kinds, else reference with a note), "cpu", "reference".
+// "cuda" is refused with the reason. Weights stay where WeightStore maps them where the backend can.
+Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,
+                                              std::shared_ptr<const WeightStore> weights,
+                                              const BackendOptions& options, Task* task = nullptr);
+
+// Implemented by each backend's folder.
+Result<std::unique_ptr<Backend>> make_cpu_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights,
+                                                  const BackendOptions& options, Task* task);
+// Loads libswitchyard_reference.so (SWITCHYARD_REFERENCE_LIB, else beside the program or in its lib folder).
+Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights,
+                                                        const BackendOptions& options, Task* task);
+
+}  // namespace switchyard

@@ -1,0 +1,82 @@
+// Edits as commands: one closed list of small structs that is the undo stack, the edit script, the
+// provenance in a trace, the palette and the command line (kinds and fields: specs/cli.md).
+// Pure functions on values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+#include "engine/model/plan.h"
+#include "engine/routing/recipe.h"
+
+namespace switchyard {
+
+// Which layers an edit touches: model layer indices, ascending; empty means every layer with experts.
+struct LayerSet {
+  std::vector<int> layers;
+  bool all() const { return layers.empty(); }
+  bool operator==(const LayerSet&) const = default;
+};
+
+struct Mute { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Mute&) const = default; };
+struct Unmute { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Unmute&) const = default; };
+struct Force { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Force&) const = default; };
+struct Unforce { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Unforce&) const = default; };
+struct Bias { LayerSet layers; std::vector<ExpertId> experts; float value = 0; bool operator==(const Bias&) const = default; };
+struct SelectBias { LayerSet layers; std::vector<ExpertId> experts; float value = 0; bool operator==(const SelectBias&) const = default; };
+struct ExpertScale { LayerSet layers; std::vector<ExpertId> experts; float value = 1; bool operator==(const ExpertScale&) const = default; };
+struct TopK { LayerSet layers; int k = 0; bool operator==(const TopK&) const = default; };  // 0: the model's own
+struct Temperature { LayerSet layers; float value = 1; bool operator==(const Temperature&) const = default; };
+struct RouterRow { LayerSet layers; std::vector<ExpertId> experts; float scale = 1; bool operator==(const RouterRow&) const = default; };
+
+// Values are set, not accumulated: a later bias of the same expert replaces the earlier one.
+using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow>;
+
+// One entry of a script or of the undo stack.
+struct EditCommand {
+  Edit edit;
+  std::optional<uint64_t> at_token;  // first token routed under it; absent: now (scripts: from the start)
+  bool operator==(const EditCommand&) const = default;
+};
+
+std::string_view kind(const Edit& edit);  // "mute"
+
+// Checks ids, layers, k and finiteness against the model. kMalformed for nonsense, kUsage for a sound
+// edit that does not fit this model.
+Result<void> validate(const Edit& edit, const ModelPlan& plan);
+
+// Applies a validated edit; recipe.layers is sized to the model's MoE layers on first use.
+void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe);
+
+// The edits that restore `before` exactly where `edit` touches it; applying them after `edit` gives a
+// recipe equal to `before`.
+std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& before);
+
+// Same tag: a drag; the later edit replaces the earlier as one undo step ("bias/3/5").
+std::string tag(const Edit& edit);
+
+// One sentence for people: "Mute expert 12 in layer 5", "Top-k 2 in layers 6-7".
+std::string describe(const Edit& edit);
+
+// JSON of one entry: {"kind":"mute","layer":3,"expert":5,"at_token":10}, and of a whole script.
+std::string to_json(const EditCommand& command);
+std::string to_json_script(const std::vector<EditCommand>& commands);
+
+// A problem of one script entry, by position in "edits" (from 0).
+struct ScriptProblem {
+  int entry = -1;  // -1: the document itself
+  std::string message;
+  ErrorCode code = ErrorCode::kMalformed;
+};
+// Reads a script; applied whole or not at all. On failure the error carries the first problem with its
+// entry ("edits[3]"); `problems`, when given, receives all of them.
+Result<std::vector<EditCommand>> parse_script(std::string_view json, const ModelPlan& plan,
+                                              std::vector<ScriptProblem>* problems = nullptr);
+
+}  // namespace switchyard

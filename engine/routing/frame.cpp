@@ -1,0 +1,115 @@
+#include "engine/routing/frame.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+
+namespace switchyard {
+namespace {
+
+// Offsets of the arrays inside the arena; every array starts on its element's alignment because the
+// wider types come first.
+struct Layout {
+  size_t layers, logits, weights, ids, kinds, total;
+};
+
+Layout layout_of(const FrameHeader& h) {
+  const size_t rows = h.moe_layers, slots = h.slots;
+  Layout at{};
+  at.layers = 0;
+  at.logits = rows * sizeof(LayerHeader);
+  at.weights = at.logits + (h.capture >= CaptureLevel::kLogits ? rows * h.experts * sizeof(float) : 0);
+  at.ids = at.weights + (h.capture >= CaptureLevel::kWeights ? rows * slots * sizeof(float) : 0);
+  at.kinds = at.ids + rows * slots * sizeof(ExpertId);
+  at.total = at.kinds + rows * slots * sizeof(SlotKind);
+  return at;
+}
+
+template <class T>
+std::span<T> slice(std::byte* arena, size_t offset, size_t row, size_t width) {
+  return {reinterpret_cast<T*>(arena + offset) + row * width, width};
+}
+
+}  // namespace
+
+RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture) {
+  header_.moe_layers = static_cast<uint16_t>(moe_layers);
+  header_.experts = static_cast<uint16_t>(experts);
+  header_.slots = static_cast<uint16_t>(slots);
+  header_.capture = capture;
+  const Layout at = layout_of(header_);
+  arena_.resize(at.total);
+  auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, size_t(moe_layers) * slots);
+  std::fill(all_ids.begin(), all_ids.end(), kNoExpert);
+}
+
+LayerHeader& RoutingFrame::layer(int moe_layer) {
+  return slice<LayerHeader>(arena_.data(), 0, 0, header_.moe_layers)[moe_layer];
+}
+
+const LayerHeader& RoutingFrame::layer(int moe_layer) const {
+  return const_cast<RoutingFrame*>(this)->layer(moe_layer);
+}
+
+std::span<const ExpertId> RoutingFrame::ids(int moe_layer) const {
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const ExpertId>(data, layout_of(header_).ids, moe_layer, header_.slots);
+}
+
+std::span<const float> RoutingFrame::weights(int moe_layer) const {
+  if (header_.capture < CaptureLevel::kWeights) return {};
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const float>(data, layout_of(header_).weights, moe_layer, header_.slots);
+}
+
+std::span<const SlotKind> RoutingFrame::kinds(int moe_layer) const {
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const SlotKind>(data, layout_of(header_).kinds, moe_layer, header_.slots);
+}
+
+std::span<const float> RoutingFrame::logits(int moe_layer) const {
+  if (header_.capture < CaptureLevel::kLogits) return {};
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const float>(data, layout_of(header_).logits, moe_layer, header_.experts);
+}
+
+void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<const ExpertId> ids,
+                          std::span<const float> weights, std::span<const SlotKind> kinds,
+                          std::span<const float> logits) {
+  if (header_.capture == CaptureLevel::kOff) return;
+  LayerHeader& out = layer(moe_layer);
+  out.stats = decision.stats;
+  out.k_used = static_cast<uint16_t>(decision.k_used);
+  out.changed = static_cast<uint16_t>(decision.changed);
+  if (decision.had_nan) header_.flags |= FrameFlags::kNan;
+
+  const Layout at = layout_of(header_);
+  auto out_ids = slice<ExpertId>(arena_.data(), at.ids, moe_layer, header_.slots);
+  auto out_kinds = slice<SlotKind>(arena_.data(), at.kinds, moe_layer, header_.slots);
+  const bool with_weights = header_.capture >= CaptureLevel::kWeights;
+
+  // Slot order: null and dropped slots last, then falling weight, then lower id. Insertion sort: k is small.
+  const auto executed = [&](int slot) { return kinds[slot] == SlotKind::kRouted || kinds[slot] == SlotKind::kForced; };
+  const auto before = [&](int a, int b) {
+    if (executed(a) != executed(b)) return executed(a);
+    if (weights[a] != weights[b]) return weights[a] > weights[b];
+    return ids[a] < ids[b];
+  };
+  thread_local std::vector<int> order;
+  order.resize(decision.k_used);
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), before);
+
+  for (int slot = 0; slot < decision.k_used; ++slot) {
+    out_ids[slot] = ids[order[slot]];
+    out_kinds[slot] = kinds[order[slot]];
+    if (with_weights) slice<float>(arena_.data(), at.weights, moe_layer, header_.slots)[slot] = weights[order[slot]];
+  }
+  if (header_.capture >= CaptureLevel::kLogits && !logits.empty()) {
+    auto row = slice<float>(arena_.data(), at.logits, moe_layer, header_.experts);
+    std::copy(logits.begin(), logits.end(), row.begin());
+  }
+}
+
+}  // namespace switchyard

@@ -1,0 +1,80 @@
+// RoutingFrame: what happened to one token in every MoE layer. A trivially copyable header and spans
+// into one buffer, so that the ring, the trace writer and a test fixture hold the same bytes.
+// Filled by the engine thread, then immutable and shared.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/routing/decision.h"
+
+namespace switchyard {
+
+enum class Phase : uint8_t { kPrefill = 0, kDecode = 1 };
+enum class CaptureLevel : uint8_t { kOff = 0, kIds = 1, kWeights = 2, kLogits = 3 };
+
+struct FrameFlags {
+  static constexpr uint8_t kNan = 1;       // NaN logits were replaced in some layer
+  static constexpr uint8_t kFallback = 2;  // the native gate stood in for a failing scheme
+  static constexpr uint8_t kPartial = 4;   // not all layers were captured
+};
+
+struct FrameHeader {
+  uint64_t token_index = 0;   // in the sequence, from 0, prompt included
+  TokenId token_id = 0;
+  uint32_t position = 0;
+  uint32_t sequence = 0;
+  uint32_t recipe_epoch = 0;
+  Phase phase = Phase::kPrefill;
+  CaptureLevel capture = CaptureLevel::kLogits;
+  uint8_t flags = 0;
+  uint8_t reserved = 0;
+  uint16_t moe_layers = 0;
+  uint16_t experts = 0;       // E, the largest of any row
+  uint16_t slots = 0;         // capacity of the slot axis of this frame
+  uint16_t reserved2 = 0;
+  float token_seconds = 0;    // wall time of the forward pass that made it (prefill: share of the batch)
+  TokenId sampled_id = -1;    // what was generated from this token; -1: none
+};
+
+struct LayerHeader {
+  DecisionStats stats;
+  uint16_t k_used = 0;
+  uint16_t changed = 0;  // selected experts the native router would not have selected
+};
+
+class RoutingFrame {
+ public:
+  RoutingFrame() = default;
+  // Allocates for the given shape; ids are kNoExpert, numbers zero.
+  RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture);
+
+  FrameHeader& header() { return header_; }
+  const FrameHeader& header() const { return header_; }
+  LayerHeader& layer(int moe_layer);
+  const LayerHeader& layer(int moe_layer) const;
+
+  // [slots], falling applied weight, then lower id; empty slots last, kNoExpert.
+  std::span<const ExpertId> ids(int moe_layer) const;
+  std::span<const float> weights(int moe_layer) const;     // capture >= weights, else empty
+  std::span<const SlotKind> kinds(int moe_layer) const;
+  std::span<const float> logits(int moe_layer) const;      // [experts], raw; capture = logits, else empty
+  std::span<const ExpertId> used_ids(int moe_layer) const { return ids(moe_layer).first(layer(moe_layer).k_used); }
+
+  // Copies one decision in, sorted into slot order. logits may be empty below capture level logits.
+  void record(int moe_layer, const Decision& decision, std::span<const ExpertId> ids,
+              std::span<const float> weights, std::span<const SlotKind> kinds, std::span<const float> logits);
+
+  // The whole frame as bytes (header excluded): for rings, checksums and fixtures.
+  std::span<const std::byte> arena() const { return arena_; }
+  size_t memory_bytes() const { return sizeof(*this) + arena_.capacity(); }
+
+ private:
+  FrameHeader header_;
+  std::vector<std::byte> arena_;  // layers | logits | weights | ids | kinds
+};
+
+}  // namespace switchyard

@@ -1,0 +1,42 @@
+// The edit state in force for one token: an immutable snapshot that the engine thread builds at a
+// token boundary and shares by pointer. The identity recipe has no layer edits at all.
+// Maths: specs/gating.md; kinds and their meaning: specs/cli.md.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/base/ids.h"
+
+namespace switchyard {
+
+// Edits of one routing row. An empty vector means "none"; a non-empty one has E entries.
+// Order of application: logit * row_scale -> + bias -> / temperature -> muted = -inf -> score
+// -> + select_bias (selection only) -> top-k -> forced -> weights (native renormalisation, scale).
+struct LayerRecipe {
+  int k = 0;                 // experts per token; 0: the model's own
+  float temperature = 1.0f;
+  std::vector<float> row_scale;    // router weight row multiplied; the router's own bias is not
+  std::vector<float> logit_bias;
+  std::vector<float> select_bias;
+  std::vector<float> expert_scale; // multiplies the expert's output, not the recorded weight
+  std::vector<uint8_t> muted;
+  std::vector<uint8_t> forced;
+
+  bool is_identity() const;  // exactly native, whatever vectors are allocated
+  bool operator==(const LayerRecipe&) const = default;
+};
+
+struct Recipe {
+  uint32_t epoch = 0;
+  std::vector<LayerRecipe> layers;  // [moe_layers], or empty: identity
+
+  // nullptr where the layer is native: backends take the untouched path.
+  const LayerRecipe* layer(int moe_layer) const {
+    return layers.empty() || layers[moe_layer].is_identity() ? nullptr : &layers[moe_layer];
+  }
+  bool is_identity() const;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,32 @@
+// From logits to the next token. Stateless: the random number of a token depends only on
+// (seed, sequence, token index), so that replays and undo are exact.
+// Generator: Philox4x32-10 (Salmon et al. 2011), key = seed (64 bit), counter = (token index, sequence);
+// u = (first 32-bit word + 0.5) / 2^32.
+// Order, as transformers applies it: temperature, top-k, top-p, softmax, then inverse transform over
+// ids in falling probability (ties: lower id).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/ids.h"
+
+namespace switchyard {
+
+struct Sampling {
+  bool greedy = true;
+  float temperature = 1.0f;  // > 0
+  float top_p = 1.0f;        // 0 < p <= 1
+  int top_k = 0;             // 0: off
+  uint64_t seed = 0;
+  bool operator==(const Sampling&) const = default;
+};
+
+std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+double uniform(uint64_t seed, uint32_t sequence, uint64_t token_index);  // in (0, 1)
+
+// logits: [vocab]. Greedy: the first of the largest. NaN logits are never chosen.
+TokenId sample(std::span<const float> logits, const Sampling& sampling, uint32_t sequence, uint64_t token_index);
+
+}  // namespace switchyard

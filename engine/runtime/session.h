@@ -1,0 +1,142 @@
+// Session: the engine thread behind one interface of commands in, frames and snapshots out.
+// It owns the backend, the KV cache and the recipe in force; nobody else touches them.
+// Every public function may be called from any thread and never waits for the engine.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/model/checkpoint.h"
+#include "engine/routing/edit.h"
+#include "engine/routing/frame.h"
+#include "engine/runtime/frame_log.h"
+#include "engine/runtime/sampler.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace switchyard {
+
+class TraceSink;  // engine/trace/sink.h: where every frame goes on record
+
+struct SessionOptions {
+  std::string backend = "auto";
+  int threads = 0;                // 0: one per core; the window asks for cores - 1
+  int context = 0;                // KV capacity in tokens; 0: min(model's, 4096)
+  CaptureLevel capture = CaptureLevel::kLogits;
+  Sampling sampling;
+  bool ignore_eos = false;
+  bool keep_frames = true;        // fill the FrameLog; a CLI run that only records turns it off
+};
+
+// Transport commands, taken in order at token boundaries. A running prefill is interruptible.
+struct Start {                    // a new sequence: cache emptied, prefill, then generate
+  std::vector<TokenId> prompt;
+  uint64_t max_new_tokens = 0;
+  bool paused = false;            // prefill only, then wait
+};
+struct Play { uint64_t max_new_tokens = 0; };  // go on after a pause or a finished run; 0: as before
+struct Pause {};
+struct Step {};                   // exactly one token, then paused
+struct Stop {};                   // ends the sequence; its frames and text stay readable
+struct Reset {};                  // forgets the sequence; edits and history stay in force
+struct SetSampling { Sampling sampling; };
+struct SetCapture { CaptureLevel level = CaptureLevel::kLogits; };
+struct SetThreads { int threads = 0; };
+using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetThreads>;
+
+enum class RunState : uint8_t { kIdle, kPrefilling, kGenerating, kPaused, kFinished, kFailed };
+enum class Finish : uint8_t { kNone, kLength, kEos, kStopped, kContextFull };
+
+// One entry of the edit history, oldest first. Entries after the cursor are undone and can be redone.
+struct HistoryEntry {
+  std::vector<EditCommand> edits;  // usually one; a loaded script is one entry
+  std::string sentence;
+  std::string author = "user";     // user, script, plugin, adaptor
+  uint32_t epoch = 0;              // epoch that first carried it
+  uint32_t sequence = 0;
+  uint64_t first_token = 0;        // index of the first token routed under it
+};
+
+// A span of tokens under one recipe; epochs only grow.
+struct Epoch {
+  uint32_t epoch = 0;
+  uint32_t sequence = 0;
+  uint64_t first_token = 0;
+  std::string sentence;                   // what began it: "Mute expert 5 in layer 3", "Undo: …"
+  std::vector<EditCommand> edits;         // all edits in force, oldest first, without at_token
+  std::shared_ptr<const Recipe> recipe;
+};
+
+// What the engine thread last published; immutable.
+struct SessionSnapshot {
+  RunState state = RunState::kIdle;
+  Finish finish = Finish::kNone;
+  BackendInfo backend;
+  CaptureLevel capture = CaptureLevel::kLogits;
+  Sampling sampling;
+  uint32_t sequence = 0;
+  std::vector<TokenId> prompt_ids;
+  std::vector<TokenId> generated_ids;
+  uint64_t max_new_tokens = 0;
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;         // over the last second of generation
+  double mean_decode_tokens_per_s = 0;    // over the sequence
+  double capture_cost = 0;                // measured share of the token time spent in capture, 0..1
+  std::vector<Epoch> epochs;              // of this sequence, the one in force at its start first
+  std::vector<HistoryEntry> history;
+  size_t history_cursor = 0;              // entries [0, cursor) are in force
+  std::vector<EditCommand> scheduled;     // script entries whose at_token lies ahead
+  std::shared_ptr<const FrameLog> frames; // of this sequence
+  uint64_t dropped_frames = 0;            // not recorded (free-run mode); always 0 in record mode
+  bool recording = false;
+  std::optional<Error> error;             // state kFailed, or the last refused command
+  uint64_t error_serial = 0;              // grows with each new error
+  uint64_t kv_bytes = 0;
+
+  const Recipe* recipe_at(uint64_t token_index) const;  // nullptr: identity or unknown
+};
+
+class Session {
+ public:
+  // Opens weights and backend on the calling thread (a job, never the GUI thread), then starts the engine thread.
+  static Result<std::unique_ptr<Session>> open(const Checkpoint& checkpoint, const SessionOptions& options,
+                                               Task* task = nullptr);
+  virtual ~Session() = default;  // stops and joins; a trace in progress is closed cleanly
+
+  virtual const Checkpoint& checkpoint() const = 0;
+  virtual std::shared_ptr<const Tokenizer> tokenizer() const = 0;  // nullptr: the folder has none
+
+  virtual void send(TransportCommand command) = 0;
+
+  // An edit is validated at once (the error is returned, nothing is queued) and applied at the next
+  // token boundary. Queued edits with equal tags replace each other. An edit with at_token is scheduled.
+  virtual Result<void> send(EditCommand edit, std::string author = "user") = 0;
+  // A script: all or nothing. Entries with at_token > current token are scheduled, others apply now.
+  virtual Result<void> send(std::vector<EditCommand> script, std::string author = "script") = 0;
+  virtual void undo() = 0;                 // no-op when there is nothing to undo
+  virtual void redo() = 0;
+  virtual void undo_to(size_t cursor) = 0; // history entries [0, cursor) stay in force (either direction)
+
+  // From the next token on every frame also goes to `sink`; the engine waits when the sink is full
+  // (record mode). nullptr stops recording; the sink is closed on the engine thread and then released.
+  virtual void record_to(std::shared_ptr<TraceSink> sink) = 0;
+
+  virtual std::shared_ptr<const SessionSnapshot> snapshot() const = 0;
+  // The newest frame of the current sequence; may be null.
+  virtual std::shared_ptr<const RoutingFrame> latest_frame() const = 0;
+  // Called on the engine thread after each publication; must return at once (post a wake-up, no work).
+  virtual void set_listener(std::function<void()> on_change) = 0;
+  // Blocks the caller until the state is none of prefilling, generating and no command is pending
+  // (CLI and tests). Returns the snapshot then in force.
+  virtual std::shared_ptr<const SessionSnapshot> wait() = 0;
+};
+
+}  // namespace switchyard

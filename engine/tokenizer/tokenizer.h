@@ -1,0 +1,53 @@
+// Text to token ids and back, from tokenizer.json alone, exact to the `tokenizers` package
+// (specs/families.md, section 3). Immutable after load; any thread.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+
+namespace switchyard {
+
+class Tokenizer {
+ public:
+  // folder: holds tokenizer.json. Unsupported kinds are refused by name, before any use.
+  static Result<std::shared_ptr<const Tokenizer>> load(const std::filesystem::path& folder);
+  virtual ~Tokenizer() = default;
+
+  virtual std::string_view kind() const = 0;  // "byte_level_bpe"
+  virtual int vocab_size() const = 0;         // added tokens included
+
+  // text: any bytes; invalid UTF-8 is replaced by U+FFFD first. add_special: apply the file's template.
+  virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special = true) const = 0;
+  // Lossy UTF-8 like the `tokenizers` package: invalid sequences become U+FFFD. Unknown ids decode to nothing.
+  virtual std::string decode(std::span<const TokenId> ids, bool skip_special = false) const = 0;
+  // The raw bytes of one token as it contributes to a text; often not valid UTF-8.
+  virtual std::string bytes(TokenId id) const = 0;
+  // The vocabulary's own spelling ("Ġthe"); empty for unknown ids.
+  virtual std::string piece(TokenId id) const = 0;
+  virtual bool is_special(TokenId id) const = 0;
+};
+
+// Decodes a growing list of ids: push() returns the text that became certain, holding back the bytes
+// of an unfinished UTF-8 character; finish() returns the rest (U+FFFD for what never completed).
+// The concatenation equals Tokenizer::decode of all ids.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = false);
+  std::string push(TokenId id);
+  std::string finish();
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  bool skip_special_;
+  std::string pending_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,27 @@
+// Where every frame goes on record. Implemented by the HDF5 recorder; a test may count.
+// Calls come from the engine thread, in token order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/base/result.h"
+#include "engine/routing/frame.h"
+
+namespace switchyard {
+
+class TraceSink {
+ public:
+  virtual ~TraceSink() = default;
+  virtual Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens) = 0;
+  // Edits in force from `first_token` (row of the trace's token axis is counted by the sink) on, as the
+  // JSON of an edit script; called before the first frame of that epoch.
+  virtual Result<void> begin_epoch(uint32_t epoch, uint64_t first_token, const std::string& edits_json) = 0;
+  // Blocks while the ring is full (record mode).
+  virtual Result<void> append(const RoutingFrame& frame) = 0;
+  // Writes everything, closes cleanly; the sink takes nothing afterwards. Idempotent.
+  virtual Result<void> close() = 0;
+  virtual uint64_t dropped() const = 0;
+};
+
+}  // namespace switchyard

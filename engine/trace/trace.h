@@ -1,0 +1,97 @@
+// Our trace files, *.moetrace.h5: schema in specs/analyses.md section 2 and formats.md section 6.
+// TraceRecorder writes on its own thread and survives a kill; TraceReader trusts committed rows only.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/model/checkpoint.h"
+#include "engine/routing/frame.h"
+#include "engine/trace/sink.h"
+
+namespace switchyard {
+
+// What a trace says of the run, complete before the first row.
+struct TraceHeader {
+  std::vector<int> moe_layers;             // model layer of each row
+  std::vector<std::string> router_names;   // of each row: "layer 3"
+  int experts = 0;                         // largest of any row
+  int experts_per_token = 0;               // the model's k, the starting width of the slot axis
+  RouterSpec router;                       // of the first row: score_fn, renormalisation, scale
+  CaptureLevel capture = CaptureLevel::kWeights;
+  std::string model_config_json;           // /meta/model_config: name, revision, sha256 per file, dtype, config
+  std::string edits_json;                  // /meta/edits: in force at the first token
+  std::string run_json;                    // /meta/run: sampling, seed, backend, threads, tool version
+};
+// Fills the model part from a checkpoint (hashes files; slow for large ones: a job).
+Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel capture, Task* task = nullptr);
+
+struct RecorderOptions {
+  bool overwrite = false;      // --force
+  int chunk_rows = 1024;       // generation; 32,768 for evaluation
+  double flush_seconds = 1.0;  // 0: per block only
+  size_t ring_frames = 4096;
+  bool block_when_full = true; // record mode; false: free-run, whole tokens dropped and counted
+};
+
+class TraceRecorder : public TraceSink {
+ public:
+  // path must end in .moetrace.h5; writes path + ".part" until close() renames it.
+  static Result<std::shared_ptr<TraceRecorder>> create(const std::filesystem::path& path, const TraceHeader& header,
+                                                       const RecorderOptions& options = {});
+  virtual std::filesystem::path path() const = 0;
+  virtual uint64_t committed_tokens() const = 0;
+};
+
+struct TraceInfo {
+  std::filesystem::path path;
+  uint64_t tokens = 0;        // committed
+  uint64_t sequences = 0;
+  int layers = 0, experts = 0, top_k = 0;  // top_k: width of the slot axis
+  std::vector<int> moe_layers;
+  CaptureLevel capture = CaptureLevel::kIds;
+  bool complete = false;
+  uint64_t dropped = 0;
+  std::string model_config_json, edits_json, run_json;
+  std::vector<std::string> fields;  // recorded datasets, "/routing/weight"
+  std::vector<std::string> notes;   // what a reader should know: partial, reduced floats
+};
+
+// Rows [first, first + tokens) of one routing row, or of the token axis.
+class TraceReader {
+ public:
+  // Refuses hostile files by name (caps: reliability.md section 4); a .part is opened through SWMR.
+  static Result<std::unique_ptr<TraceReader>> open(const std::filesystem::path& path);
+  virtual ~TraceReader() = default;
+  virtual const TraceInfo& info() const = 0;
+
+  virtual Result<std::vector<TokenId>> token_ids(uint64_t first, uint64_t tokens) const = 0;
+  virtual Result<std::vector<uint32_t>> token_column(std::string_view name, uint64_t first, uint64_t tokens) const = 0; // position, phase, recipe_epoch
+  virtual Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, top_k]
+  virtual Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const = 0;           // [tokens, top_k]
+  virtual Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, E]
+  virtual Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const = 0; // entropy, topk_mass, margin, lse
+  struct EpochRow { uint64_t first_token = 0; std::string json; };
+  virtual Result<std::vector<EpochRow>> epochs() const = 0;
+  virtual Result<std::vector<int64_t>> sequence_offsets() const = 0;  // [S + 1]
+};
+
+struct VerifyReport {
+  TraceInfo info;
+  std::vector<std::string> problems;  // empty: every committed block's checksum matches
+};
+Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task = nullptr);
+
+// Copies the committed rows of a killed or damaged file to a new, complete one and verifies it; the
+// source stays untouched.
+Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target,
+                                   bool overwrite, Task* task = nullptr);
+
+}  // namespace switchyard

@@ -1,0 +1,114 @@
+"""Fetches the files of downloads.lock and unpacks what the build needs of them.
+
+usage: fetch.py LOCK CACHE DEPS [--offline]
+
+Runs under a virtual environment whose pip is the one Debian 12 bundles (23.0.1): pip's own index,
+proxy and certificate settings are used, one file is taken by name and SHA-256, and no build step of
+a source archive runs. Everything is idempotent: a finished unpack leaves DEPS/<name>/.complete.
+"""
+import hashlib
+import pathlib
+import shutil
+import sys
+import tarfile
+import zipfile
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(requirement, filename, digest, cache):
+    """Fetches one file into `cache` under a temporary name and renames it once its hash is right."""
+    from pip._internal.commands import create_command
+    from pip._internal.network.download import Downloader
+
+    command = create_command("download")
+    options, _ = command.parse_args(["-q", "--no-deps", requirement])
+    with command.main_context():
+        options.cache_dir = None
+        session = command.get_default_session(options)
+        finder = command._build_package_finder(options=options, session=session)
+        project = requirement.split("==")[0]
+        links = [c.link for c in finder.find_all_candidates(project) if c.link.filename == filename]
+        if not links:
+            sys.exit(f"{filename}: the package index does not list it")
+        part = cache / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        path, _ = Downloader(session, "off")(links[0], str(part))
+    found = sha256(path)
+    if found != digest:
+        sys.exit(f"{filename}: SHA-256 is {found}, needed {digest}")
+    pathlib.Path(path).rename(cache / filename)
+
+
+def fetched(requirement, filename, digest, cache, offline):
+    path = cache / filename
+    if path.exists() and sha256(path) != digest:
+        path.unlink()
+    if not path.exists():
+        if offline:
+            sys.exit(f"offline: {filename} is missing from {cache}; run packaging/setup.sh with a network once, "
+                     "or copy the file there")
+        print(f"fetching {filename}", file=sys.stderr)
+        download(requirement, filename, digest, cache)
+    return path
+
+
+def unpack_torch(files, target):
+    """The CPU part of LibTorch, and the two CUDA runtime libraries libtorch_cpu.so asks for, side by side."""
+    keep = ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp", "torch/include/")
+    with zipfile.ZipFile(files["torch"]) as wheel:
+        for name in wheel.namelist():
+            if name.startswith(keep):
+                wheel.extract(name, target)
+    for package, soname in (("nvidia-cuda-runtime", "libcudart.so.13"), ("nvidia-cuda-cupti", "libcupti.so.13")):
+        with zipfile.ZipFile(files[package]) as wheel:
+            name = next(n for n in wheel.namelist() if n.endswith("/" + soname))
+            (target / "torch/lib" / soname).write_bytes(wheel.read(name))
+
+
+def unpack_imgui(files, target):
+    wanted = ("external/imgui/imgui/", "external/implot/implot/")
+    with tarfile.open(files["imgui-bundle"]) as archive:
+        for member in archive:
+            path = member.name.split("/", 1)[-1]
+            if member.isfile() and path.startswith(wanted):
+                out = target / path.split("/", 2)[2]
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_bytes(archive.extractfile(member).read())
+
+
+UNPACKED = {  # folder under DEPS: the files it comes from, and how
+    "libtorch-2.11.0": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_torch),
+    "imgui-1.93.0": (("imgui-bundle",), unpack_imgui),
+}
+
+
+def main():
+    lock, cache, deps = (pathlib.Path(p) for p in sys.argv[1:4])
+    offline = "--offline" in sys.argv[4:]
+    rows = [line.split() for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    by_project = {row[0].split("==")[0]: row for row in rows}
+    cache.mkdir(parents=True, exist_ok=True)
+    for folder, (projects, unpack) in UNPACKED.items():
+        target = deps / folder
+        stamp = "\n".join(by_project[p][2] for p in projects)
+        complete = target / ".complete"
+        if complete.exists() and complete.read_text() == stamp:
+            continue
+        files = {p: fetched(*by_project[p], cache, offline) for p in projects}
+        print(f"unpacking {folder}", file=sys.stderr)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        unpack(files, target)
+        complete.write_text(stamp)
+
+
+if __name__ == "__main__":
+    main()
