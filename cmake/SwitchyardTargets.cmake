@@ -42,4 +42,8 @@ function(switchyard_test name)
     add_test(NAME ${name} COMMAND ${name})
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
+  if("gui" IN_LIST TEST_LABELS)
+    # A window manager and the software rasteriser want both cores.
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
 endfunction()
