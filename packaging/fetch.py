@@ -36,7 +36,8 @@ def download(requirement, filename, digest, cache):
         project = requirement.split("==")[0]
         links = [c.link for c in finder.find_all_candidates(project) if c.link.filename == filename]
         if not links:
-            sys.exit(f"{filename}: the package index does not list it")
+            sys.exit(f"{filename}: not found on the package index, or the index could not be reached; "
+                     f"`pip download --no-deps {requirement}` shows which")
         part = cache / "part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
