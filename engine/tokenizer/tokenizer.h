@@ -15,6 +15,8 @@
 
 namespace switchyard {
 
+class DecodeStream;  // engine/tokenizer/decoder.h
+
 class Tokenizer {
  public:
   // folder: holds tokenizer.json. Unsupported kinds are refused by name, before any use.
@@ -22,9 +24,10 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   virtual std::string_view kind() const = 0;  // "byte_level_bpe"
-  virtual int vocab_size() const = 0;         // added tokens included
+  virtual int vocab_size() const = 0;         // largest id + 1, added tokens included
 
-  // text: any bytes; invalid UTF-8 is replaced by U+FFFD first. add_special: apply the file's template.
+  // text: any bytes up to 16 MiB; invalid UTF-8 is replaced by U+FFFD first. add_special: apply the file's
+  // template. The file's truncation and padding settings are not applied.
   virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special = true) const = 0;
   // Lossy UTF-8 like the `tokenizers` package: invalid sequences become U+FFFD. Unknown ids decode to nothing.
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special = false) const = 0;
@@ -32,7 +35,9 @@ class Tokenizer {
   virtual std::string bytes(TokenId id) const = 0;
   // The vocabulary's own spelling ("Ġthe"); empty for unknown ids.
   virtual std::string piece(TokenId id) const = 0;
+  virtual std::optional<TokenId> find(std::string_view piece) const = 0;
   virtual bool is_special(TokenId id) const = 0;
+  virtual std::unique_ptr<DecodeStream> stream() const = 0;
 };
 
 // Decodes a growing list of ids: push() returns the text that became certain, holding back the bytes
@@ -41,13 +46,16 @@ class Tokenizer {
 class StreamDecoder {
  public:
   explicit StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = false);
+  StreamDecoder(StreamDecoder&&) noexcept;
+  StreamDecoder& operator=(StreamDecoder&&) noexcept;
+  ~StreamDecoder();
   std::string push(TokenId id);
   std::string finish();
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<DecodeStream> stream_;
   bool skip_special_;
-  std::string pending_;
 };
 
 }  // namespace switchyard
