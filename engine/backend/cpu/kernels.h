@@ -1,0 +1,84 @@
+// The arithmetic of the cpu backend, one table of functions per instruction set. The kernels' own
+// translation units include it under their own compiler flags, so it holds no standard template.
+// Called by the engine thread and the pool's workers; kernels keep no state.
+//
+// Order of sums: every output of dot_rows() and every attention state is computed by one fixed order
+// of additions that depends on nothing but its own inputs, never on how many rows or tokens are done
+// together. So a token's numbers are the same bit for bit in decode and in prefill, for every chunking
+// and every number of threads (but differ between instruction sets in the last bits).
+#pragma once
+
+#include <cstdint>
+
+namespace switchyard::cpu {
+
+enum class Isa;
+
+enum class Stored : uint8_t { kF32, kBF16, kF16 };
+inline constexpr int kStoredKinds = 3;
+constexpr int64_t stored_bytes(Stored type) { return type == Stored::kF32 ? 4 : 2; }
+
+// A row-major matrix as the file holds it; `data` need not be aligned.
+struct Matrix {
+  const unsigned char* data = nullptr;
+  Stored type = Stored::kF32;
+  int64_t rows = 0, cols = 0;
+};
+
+// Tokens that share a weight matrix.
+struct TokenRows {
+  int count = 0;
+  const float* const* x = nullptr;  // [count] inputs of cols values
+  float* const* out = nullptr;      // [count] outputs, indexed by absolute row
+  const float* weight = nullptr;    // absent: out[t][r] = dot; else out[t][r] += weight[t] * dot
+};
+
+enum class Unit : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
+
+inline constexpr int kKeyBlock = 64;   // keys of one attention block
+inline constexpr int kKeyGroup = 16;   // keys interleaved in the key store: [group][head_dim][kKeyGroup]
+inline constexpr int kMaxQueries = 64; // queries of one attend() call
+
+// Queries that share keys and values of one kv head (grouped heads, neighbouring tokens).
+struct Queries {
+  int count = 0;                  // <= kMaxQueries
+  const float* const* q = nullptr;// [count] of head_dim
+  const int* first = nullptr;     // [count] first visible key of the block
+  const int* last = nullptr;      // [count] one past the last visible key of the block
+  float scale = 1;                // multiplies q.k
+};
+
+// Online softmax of `count` queries: largest score, sum of exponentials, weighted values [count, head_dim].
+struct AttentionState {
+  float* largest = nullptr;
+  float* sum = nullptr;
+  float* values = nullptr;
+};
+
+struct Kernels {
+  Isa isa;
+
+  // Rows [begin, end) of W x for every token. panel: panel_floats() floats of the calling thread.
+  void (*dot_rows)(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, float* panel);
+
+  // out[i] = unit(scale * gate[i]) * (scale * up[i]).
+  void (*glu)(Unit unit, const float* gate, const float* up, float scale, float* out, int64_t n);
+
+  // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]; out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* out, int64_t n);
+
+  // Takes one block of keys [kKeyBlock / kKeyGroup][head_dim][kKeyGroup] and values [kKeyBlock][head_dim]
+  // into the state. scores: kMaxQueries * kKeyBlock floats of the calling thread.
+  void (*attend)(const Queries& queries, const float* keys, const float* values, int head_dim, AttentionState state,
+                 float* scores);
+
+  // out[i] = stored element i as float.
+  void (*load)(const unsigned char* data, Stored type, float* out, int64_t n);
+};
+
+// Floats that dot_rows() may use for weights of `cols` columns.
+int64_t panel_floats(int64_t cols);
+
+const Kernels& kernels(Isa isa);
+
+}  // namespace switchyard::cpu

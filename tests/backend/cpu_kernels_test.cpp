@@ -1,0 +1,303 @@
+// Every kernel at every instruction set of this machine against plain double-precision sums written
+// here, over odd shapes and unaligned storage; and the promise that a result does not depend on what is
+// computed beside it. Levels the machine lacks are reported as skipped.
+#include "engine/backend/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "engine/backend/cpu/isa.h"
+
+namespace switchyard::cpu {
+namespace {
+
+float as_float(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits;
+}
+
+// The value of IEEE binary16, from its definition.
+double half_value(uint16_t h) {
+  const int exponent = h >> 10 & 31, fraction = h & 1023;
+  const double sign = h >> 15 ? -1 : 1;
+  if (exponent == 31) return fraction ? std::nan("") : sign * INFINITY;
+  return sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
+}
+double bf16_value(uint16_t b) { return as_float(uint32_t(b) << 16); }
+
+// A random matrix in storage that is aligned to nothing, and the same numbers as doubles.
+struct TestMatrix {
+  TestMatrix(Stored type, int64_t rows, int64_t cols, std::mt19937& random) : storage(1 + rows * cols * stored_bytes(type)) {
+    view = {storage.data() + 1, type, rows, cols};
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      const float x = normal(random);
+      unsigned char* at = storage.data() + 1 + i * stored_bytes(type);
+      if (type == Stored::kF32) {
+        std::memcpy(at, &x, 4);
+        values.push_back(x);
+      } else if (type == Stored::kBF16) {
+        const uint16_t b = uint16_t(bits_of(x) >> 16);
+        std::memcpy(at, &b, 2);
+        values.push_back(bf16_value(b));
+      } else {
+        const uint16_t h = uint16_t(0x3800 + random() % 0x0800 + (random() % 2 ? 0x8000 : 0));  // 0.5 to 2
+        std::memcpy(at, &h, 2);
+        values.push_back(half_value(h));
+      }
+    }
+  }
+  std::vector<unsigned char> storage;
+  Matrix view;
+  std::vector<double> values;
+};
+
+struct TestTokens {
+  TestTokens(int count, int64_t cols, int64_t rows, std::mt19937& random) : in(count, std::vector<float>(cols)), out(count, std::vector<float>(rows, kUntouched)) {
+    std::normal_distribution<float> normal;
+    for (int t = 0; t < count; ++t) {
+      for (float& x : in[t]) x = normal(random);
+      x.push_back(in[t].data());
+      y.push_back(out[t].data());
+      weight.push_back(normal(random));
+    }
+  }
+  TokenRows rows(int first, int count, bool weighted) const {
+    return {count, x.data() + first, y.data() + first, weighted ? weight.data() + first : nullptr};
+  }
+  static constexpr float kUntouched = -77.25f;
+  std::vector<std::vector<float>> in, out;
+  std::vector<const float*> x;
+  std::vector<float*> y;
+  std::vector<float> weight;
+};
+
+class CpuKernels : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!std::ranges::count(host_isas(), GetParam())) GTEST_SKIP() << "this machine has no " << name(GetParam());
+    k = &kernels(GetParam());
+    ASSERT_EQ(k->isa, GetParam());
+  }
+  const Kernels* k = nullptr;
+  std::mt19937 random{7};
+};
+INSTANTIATE_TEST_SUITE_P(All, CpuKernels, testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& info) { return std::string(token(info.param)); });
+
+TEST_P(CpuKernels, LoadsEveryStoredValueExactly) {
+  std::vector<uint16_t> all(65536);
+  for (int i = 0; i < 65536; ++i) all[i] = uint16_t(i);
+  std::vector<float> out(65536);
+  for (const Stored type : {Stored::kBF16, Stored::kF16}) {
+    k->load(reinterpret_cast<const unsigned char*>(all.data()), type, out.data(), 65536);
+    for (int i = 0; i < 65536; ++i) {
+      const double expected = type == Stored::kBF16 ? bf16_value(all[i]) : half_value(all[i]);
+      if (std::isnan(expected)) EXPECT_TRUE(std::isnan(out[i])) << i;
+      else ASSERT_EQ(bits_of(out[i]), bits_of(float(expected))) << i;
+    }
+  }
+}
+
+TEST_P(CpuKernels, DotRowsEqualsDoubleSums) {
+  for (const Stored type : {Stored::kF32, Stored::kBF16, Stored::kF16})
+    for (const int64_t cols : {1, 2, 7, 8, 15, 16, 17, 31, 64, 100, 257, 1025})
+      for (const int64_t rows : {1, 3, 4, 5, 8, 9, 17, 67})
+        for (const int count : {1, 2, 3, 4, 6, 7, 13, 25})
+          for (const bool weighted : {false, true}) {
+            const TestMatrix w(type, rows, cols, random);
+            TestTokens tokens(count, cols, rows, random);
+            std::vector<float> panel(panel_floats(cols));
+            const int64_t begin = rows / 3, end = rows - rows / 5;
+            k->dot_rows(w.view, begin, end, tokens.rows(0, count, weighted), panel.data());
+            for (int t = 0; t < count; ++t)
+              for (int64_t r = 0; r < rows; ++r) {
+                double dot = 0, size = 0;
+                for (int64_t i = 0; i < cols; ++i) {
+                  dot += w.values[r * cols + i] * tokens.in[t][i];
+                  size += std::abs(w.values[r * cols + i] * tokens.in[t][i]);
+                }
+                if (r < begin || r >= end) {
+                  ASSERT_EQ(tokens.out[t][r], TestTokens::kUntouched);
+                } else if (weighted) {
+                  const double expected = TestTokens::kUntouched + double(tokens.weight[t]) * dot;
+                  ASSERT_NEAR(tokens.out[t][r], expected, 2e-6 * (std::abs(tokens.weight[t]) * size + 80));
+                } else {
+                  ASSERT_NEAR(tokens.out[t][r], dot, 2e-6 * size) << rows << "x" << cols << " token " << t << " of " << count;
+                }
+              }
+          }
+}
+
+TEST_P(CpuKernels, DotRowsDoesNotDependOnTheOtherRowsAndTokens) {
+  for (const Stored type : {Stored::kF32, Stored::kBF16, Stored::kF16})
+    for (const int64_t cols : {30, 256, 515}) {
+      const int64_t rows = 83;
+      const int count = 29;
+      const TestMatrix w(type, rows, cols, random);
+      TestTokens together(count, cols, rows, random);
+      TestTokens alone = together;
+      for (int t = 0; t < count; ++t) alone.y[t] = alone.out[t].data();
+      std::vector<float> panel(panel_floats(cols));
+      k->dot_rows(w.view, 0, rows, together.rows(0, count, false), panel.data());
+      for (int t = 0; t < count; ++t)
+        for (int64_t r = 0; r < rows; ++r) k->dot_rows(w.view, r, r + 1, alone.rows(t, 1, false), panel.data());
+      for (int t = 0; t < count; ++t) {
+        std::vector<uint32_t> a(rows), b(rows);
+        std::memcpy(a.data(), together.y[t], rows * 4);
+        std::memcpy(b.data(), alone.out[t].data(), rows * 4);
+        ASSERT_EQ(a, b) << "token " << t;
+      }
+    }
+}
+
+TEST_P(CpuKernels, GluEqualsItsFormula) {
+  std::vector<float> gate, up;
+  for (int i = -1200; i <= 1200; ++i) {
+    gate.push_back(i * 0.1f);
+    up.push_back(std::cos(i) * 3);
+  }
+  std::vector<float> out(gate.size());
+  const auto check = [&](Unit unit, auto formula, double tolerance) {
+    for (const float scale : {1.0f, 0.3f})
+      for (const size_t n : {size_t(1), size_t(19), gate.size()}) {
+        k->glu(unit, gate.data(), up.data(), scale, out.data(), int64_t(n));
+        for (size_t i = 0; i < n; ++i) {
+          const double g = double(scale * gate[i]), expected = formula(g) * double(scale * up[i]);
+          ASSERT_NEAR(out[i], expected, tolerance * (std::abs(expected) + 1e-6)) << g;
+        }
+      }
+  };
+  check(Unit::kSilu, [](double g) { return g / (1 + std::exp(-g)); }, 1e-6);
+  check(Unit::kRelu, [](double g) { return std::max(g, 0.0); }, 1e-6);
+  // 1 + erf and 1 + tanh cancel for negative arguments: an absolute bound there.
+  const auto near = [&](Unit unit, auto formula) {
+    k->glu(unit, gate.data(), up.data(), 1, out.data(), int64_t(gate.size()));
+    for (size_t i = 0; i < gate.size(); ++i)
+      ASSERT_NEAR(out[i], formula(double(gate[i])) * up[i], 1e-6 * (1 + std::abs(gate[i] * up[i]))) << gate[i];
+  };
+  near(Unit::kGelu, [](double g) { return g * 0.5 * (1 + std::erf(g / std::sqrt(2.0))); });
+  near(Unit::kGeluTanh, [](double g) { return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))); });
+}
+
+TEST_P(CpuKernels, RmsNormEqualsItsFormula) {
+  std::normal_distribution<float> normal;
+  for (const int64_t n : {1, 5, 16, 33, 256, 1000}) {
+    std::vector<float> x(n), weight(n), out(n);
+    for (float& v : x) v = 3 * normal(random);
+    for (float& v : weight) v = normal(random);
+    k->rms_norm(x.data(), weight.data(), 1e-5f, out.data(), n);
+    double squares = 0;
+    for (const float v : x) squares += double(v) * v;
+    for (int64_t i = 0; i < n; ++i) {
+      const double expected = x[i] / std::sqrt(squares / double(n) + 1e-5) * weight[i];
+      ASSERT_NEAR(out[i], expected, 1e-6 * (std::abs(expected) + 1e-3));
+    }
+  }
+}
+
+// Keys and values of `length` positions in attention blocks, what is never visible filled with NaN.
+struct TestKeys {
+  TestKeys(int length, int head_dim, std::mt19937& random)
+      : head_dim(head_dim), value_dim((head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup), blocks((length + kKeyBlock - 1) / kKeyBlock),
+        keys(size_t(blocks) * kKeyBlock * head_dim, NAN), values(size_t(blocks) * kKeyBlock * value_dim, NAN) {
+    std::normal_distribution<float> normal;
+    for (int j = 0; j < length; ++j)
+      for (int d = 0; d < value_dim; ++d) {
+        if (d < head_dim) key(j, d) = normal(random);
+        value(j, d) = d < head_dim ? normal(random) : 0;
+      }
+  }
+  float& key(int j, int d) { return keys[((size_t(j) / kKeyGroup) * head_dim + d) * kKeyGroup + j % kKeyGroup]; }
+  float& value(int j, int d) { return values[size_t(j) * value_dim + d]; }
+  int head_dim, value_dim, blocks;
+  std::vector<float> keys, values;
+};
+
+// Attention of queries that see keys [first, last), block by block.
+std::vector<std::vector<float>> attend_all(const Kernels& k, TestKeys& keys, const std::vector<const float*>& q,
+                                           const std::vector<int>& first, const std::vector<int>& last, float scale) {
+  const int n = int(q.size());
+  std::vector<float> largest(n, -INFINITY), sum(n, 0), values(size_t(n) * keys.value_dim, 0), scores(kMaxQueries * kKeyBlock);
+  std::vector<int> from(n), to(n);
+  for (int b = 0; b < keys.blocks; ++b) {
+    for (int i = 0; i < n; ++i) {
+      from[i] = std::clamp(first[i] - b * kKeyBlock, 0, kKeyBlock);
+      to[i] = std::clamp(last[i] - b * kKeyBlock, 0, kKeyBlock);
+    }
+    k.attend({n, q.data(), from.data(), to.data(), scale}, keys.keys.data() + size_t(b) * kKeyBlock * keys.head_dim,
+             keys.values.data() + size_t(b) * kKeyBlock * keys.value_dim, keys.head_dim, {largest.data(), sum.data(), values.data()},
+             scores.data());
+  }
+  std::vector<std::vector<float>> out(n);
+  for (int i = 0; i < n; ++i)
+    for (int d = 0; d < keys.head_dim; ++d) out[i].push_back(values[size_t(i) * keys.value_dim + d] / sum[i]);
+  return out;
+}
+
+TEST_P(CpuKernels, AttentionEqualsDoubleSoftmaxAndSeesNothingElse) {
+  std::normal_distribution<float> normal;
+  for (const int head_dim : {1, 8, 20, 32, 64, 80, 128})
+    for (const int length : {1, 5, 64, 65, 200})
+      for (const int count : {1, 2, 3, 4, 7, 8}) {
+        TestKeys keys(length, head_dim, random);
+        std::vector<std::vector<float>> queries(count, std::vector<float>(head_dim));
+        std::vector<const float*> q;
+        std::vector<int> first, last;
+        for (int i = 0; i < count; ++i) {
+          for (float& x : queries[i]) x = 2 * normal(random);
+          q.push_back(queries[i].data());
+          last.push_back(std::max(1, length - count + 1 + i));          // causal
+          first.push_back(i % 2 ? std::max(0, last.back() - 37) : 0);   // every other through a window
+        }
+        const float scale = 1 / std::sqrt(float(head_dim));
+        const auto out = attend_all(*k, keys, q, first, last, scale);
+        for (int i = 0; i < count; ++i) {
+          double total = 0, most = -INFINITY;
+          std::vector<double> expected(head_dim), score(length);
+          for (int j = first[i]; j < last[i]; ++j) {
+            for (int d = 0; d < head_dim; ++d) score[j] += double(queries[i][d]) * keys.key(j, d);
+            most = std::max(most, score[j] *= scale);
+          }
+          for (int j = first[i]; j < last[i]; ++j) {
+            total += std::exp(score[j] - most);
+            for (int d = 0; d < head_dim; ++d) expected[d] += std::exp(score[j] - most) * keys.value(j, d);
+          }
+          for (int d = 0; d < head_dim; ++d) ASSERT_NEAR(out[i][d], expected[d] / total, 1e-5) << head_dim << " " << length << " " << i;
+
+          const auto alone = attend_all(*k, keys, {q[i]}, {first[i]}, {last[i]}, scale);
+          ASSERT_EQ(0, std::memcmp(alone[0].data(), out[i].data(), head_dim * 4)) << "query " << i << " of " << count;
+        }
+      }
+}
+
+TEST(CpuIsa, TheForcedLevelIsTakenAndAnUnknownOneIsRefused) {
+  const char* before = std::getenv("SWITCHYARD_ISA");
+  const std::string saved = before ? before : "";
+  for (const Isa isa : host_isas()) {
+    setenv("SWITCHYARD_ISA", std::string(token(isa)).c_str(), 1);
+    EXPECT_EQ(choose_isa().value(), isa);
+  }
+  setenv("SWITCHYARD_ISA", "avx9", 1);
+  const auto refused = choose_isa();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
+  EXPECT_NE(refused.error().message().find("portable"), std::string::npos);
+  if (before) setenv("SWITCHYARD_ISA", saved.c_str(), 1);
+  else unsetenv("SWITCHYARD_ISA");
+}
+
+}  // namespace
+}  // namespace switchyard::cpu
