@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/base/ids.h"
@@ -37,6 +38,10 @@ struct Decision {
   int changed = 0;       // selected experts that the native router would not have selected
   DecisionStats stats;
 };
+
+// The first thing in the spec that route() cannot execute, in words; empty: it can. Session::open refuses
+// such a plan, so route() may rely on it.
+std::string unroutable(const RouterSpec& spec);
 
 // Slots a decision may need under this recipe: min(k in force, E).
 int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe);
