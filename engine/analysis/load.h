@@ -1,4 +1,5 @@
 // Expert load and imbalance (specs/analyses.md A1). Streaming and mergeable; no files.
+// Called by views, the command line and the trace recorder; no thread owns it.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +12,15 @@
 namespace switchyard {
 
 struct LoadStats {
-  uint64_t total = 0;        // decisions counted
-  double max_vio = 0;        // max / mean - 1
-  double min_vio = 0;        // 1 - min / mean
-  double cv = 0;             // population std / mean
+  uint64_t total = 0;            // decisions counted
+  double max_vio = 0;            // max / mean - 1
+  double min_vio = 0;            // 1 - min / mean
+  double cv = 0;                 // population std / mean
   double gini = 0;
-  double entropy = 0;        // nats, of the load distribution
+  double entropy = 0;            // nats, of the load distribution
   double effective_experts = 0;  // e^entropy
-  int dead = 0;              // experts never chosen
-  int nearly_dead = 0;       // below a tenth of the mean
+  int dead = 0;                  // experts never chosen
+  int nearly_dead = 0;           // below a tenth of the mean, the dead ones too
 };
 // counts: [E]. All zero: every statistic is 0 and dead = E.
 LoadStats load_stats(std::span<const uint64_t> counts);
@@ -27,10 +28,12 @@ LoadStats load_stats(std::span<const uint64_t> counts);
 class Load {
  public:
   Load(int rows, int experts);
-  // ids: [tokens, k] of one routing row, empty slots kNoExpert. sign -1 takes tokens out of a window.
+  // ids: [tokens, k] of one routing row, first choice first, empty slots kNoExpert. An id that the model
+  // does not have is an error; then nothing is counted.
   Result<void> feed(int row, std::span<const ExpertId> ids, int k);
+  // Takes tokens that were fed before out again (a sliding window). Removing more than was fed is an error.
   Result<void> remove(int row, std::span<const ExpertId> ids, int k);
-  void merge(const Load& other);
+  void merge(const Load& other);  // of the same shape
   void clear();
 
   int rows() const { return rows_; }

@@ -1,0 +1,84 @@
+// Expert load: counts and the statistics over them.
+#include "engine/analysis/load.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/analysis/check_ids.h"
+
+namespace switchyard {
+
+LoadStats load_stats(std::span<const uint64_t> counts) {
+  LoadStats stats;
+  const double experts = static_cast<double>(counts.size());
+  for (const uint64_t count : counts) {
+    stats.total += count;
+    stats.dead += count == 0;
+  }
+  if (stats.total == 0) return stats;
+
+  std::vector<uint64_t> rising(counts.begin(), counts.end());
+  std::sort(rising.begin(), rising.end());
+  const double total = static_cast<double>(stats.total);
+  const double mean = total / experts;
+  double squares = 0, ranked = 0;
+  for (size_t i = 0; i < rising.size(); ++i) {
+    const double x = static_cast<double>(rising[i]);
+    squares += (x - mean) * (x - mean);
+    ranked += static_cast<double>(i + 1) * x;
+    if (x > 0) stats.entropy -= x / total * std::log(x / total);
+    stats.nearly_dead += x < 0.1 * mean;
+  }
+  stats.max_vio = static_cast<double>(rising.back()) / mean - 1;
+  stats.min_vio = 1 - static_cast<double>(rising.front()) / mean;
+  stats.cv = std::sqrt(squares / experts) / mean;
+  stats.gini = 2 * ranked / (experts * total) - (experts + 1) / experts;
+  stats.effective_experts = std::exp(stats.entropy);
+  return stats;
+}
+
+Load::Load(int rows, int experts)
+    : rows_(rows), experts_(experts), counts_(size_t(rows) * experts), top1_(size_t(rows) * experts) {}
+
+Result<void> Load::feed(int row, std::span<const ExpertId> ids, int k) {
+  SY_CHECK(check_row(row, rows_));
+  SY_CHECK(check_ids(row, ids, k, experts_));
+  uint64_t* counts = counts_.data() + size_t(row) * experts_;
+  uint64_t* top1 = top1_.data() + size_t(row) * experts_;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] == kNoExpert) continue;
+    ++counts[ids[i]];
+    if (i % size_t(k) == 0) ++top1[ids[i]];
+  }
+  return {};
+}
+
+Result<void> Load::remove(int row, std::span<const ExpertId> ids, int k) {
+  Load taken(1, experts_);
+  SY_CHECK(check_row(row, rows_));
+  SY_CHECK(taken.feed(0, ids, k));
+  const size_t first = size_t(row) * experts_;
+  for (size_t e = 0; e < size_t(experts_); ++e) {
+    if (counts_[first + e] < taken.counts_[e] || top1_[first + e] < taken.top1_[e]) {
+      return fail(ErrorCode::kInternal, "expert " + std::to_string(e) + " would leave the window more often than it came in",
+                  "routing row " + std::to_string(row));
+    }
+  }
+  for (size_t e = 0; e < size_t(experts_); ++e) {
+    counts_[first + e] -= taken.counts_[e];
+    top1_[first + e] -= taken.top1_[e];
+  }
+  return {};
+}
+
+void Load::merge(const Load& other) {
+  std::transform(counts_.begin(), counts_.end(), other.counts_.begin(), counts_.begin(), std::plus<>());
+  std::transform(top1_.begin(), top1_.end(), other.top1_.begin(), top1_.begin(), std::plus<>());
+}
+
+void Load::clear() {
+  std::fill(counts_.begin(), counts_.end(), 0);
+  std::fill(top1_.begin(), top1_.end(), 0);
+}
+
+}  // namespace switchyard
