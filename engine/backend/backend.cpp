@@ -1,0 +1,155 @@
+// The registry: which backend runs a plan, what it will take, and loading the reference module.
+// Called by Session::open() and the command line on the opening thread.
+#include "engine/backend/backend.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "engine/backend/reference/entry.h"
+
+namespace switchyard {
+namespace {
+
+constexpr const char* kReferenceFile = "libswitchyard_reference.so";
+
+// LibTorch computes with OpenMP, whose threads spin while they wait: on shared cores that costs up to
+// a hundred times the work itself. Its runtime reads these when the module is loaded; set before main(),
+// while there is one thread, and only where the user has not chosen.
+[[gnu::constructor]] void let_openmp_threads_sleep() {
+  setenv("OMP_WAIT_POLICY", "passive", 0);
+  setenv("GOMP_SPINCOUNT", "0", 0);
+}
+
+// The first norm of the plan for which `lacks` holds, as "layer 3, attention norm".
+template <class Predicate>
+std::string first_norm(const ModelPlan& plan, Predicate lacks) {
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const LayerPlan& layer = plan.layers[i];
+    const std::string where = "layer " + std::to_string(i) + ", ";
+    if (lacks(layer.attention_norm)) return where + "attention norm";
+    if (lacks(layer.ffn_norm)) return where + "feed-forward norm";
+    if (layer.attention.qk_norm == QkNorm::kNone) continue;
+    if (lacks(layer.attention.q_norm) || lacks(layer.attention.k_norm)) return where + "query or key norm";
+  }
+  return lacks(plan.final_norm) ? "final norm" : "";
+}
+
+uint64_t kv_bytes(const ModelPlan& plan, int context) {
+  uint64_t floats = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    floats += 2 * uint64_t(layer.attention.kv_heads) * uint64_t(layer.attention.head_dim) * uint64_t(context);
+  }
+  return floats * sizeof(float);
+}
+
+// Scores of a block of queries, and a few activations of a whole prompt.
+uint64_t workspace_bytes(const ModelPlan& plan, int context) {
+  constexpr uint64_t kQueries = 256, kActivations = 8;
+  uint64_t heads = 0, width = uint64_t(plan.hidden);
+  for (const LayerPlan& layer : plan.layers) {
+    heads = std::max(heads, uint64_t(layer.attention.heads));
+    width = std::max(width, uint64_t(layer.attention.heads) * uint64_t(layer.attention.head_dim));
+    if (const auto* glu = std::get_if<GluSpec>(&layer.ffn)) width = std::max(width, uint64_t(glu->width));
+  }
+  const uint64_t scores = 2 * heads * kQueries * uint64_t(context);
+  return (scores + kActivations * width * uint64_t(context) + kQueries * uint64_t(plan.vocab)) * sizeof(float);
+}
+
+std::vector<std::filesystem::path> reference_candidates() {
+  if (const char* chosen = std::getenv("SWITCHYARD_REFERENCE_LIB"); chosen && *chosen) return {chosen};
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  return {program / kReferenceFile, program.parent_path() / "lib" / kReferenceFile,
+          program.parent_path() / "lib" / "switchyard" / kReferenceFile};
+}
+
+constexpr const char* kReferenceHint =
+    "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use --backend cpu.";
+
+Result<ReferenceEntry> load_reference() {
+  std::string tried;
+  for (const auto& path : reference_candidates()) {
+    tried += (tried.empty() ? "" : ", ") + path.string();
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) continue;
+    // Never unloaded: LibTorch registers things that outlive any one backend.
+    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!module) return fail(ErrorCode::kNotFound, std::string("the reference backend cannot be loaded: ") + dlerror() + ".", path, kReferenceHint);
+    auto* entry = reinterpret_cast<ReferenceEntry>(dlsym(module, kReferenceEntry));
+    if (!entry) return fail(ErrorCode::kNotFound, std::string("has no symbol ") + kReferenceEntry + ".", path, kReferenceHint);
+    return entry;
+  }
+  return fail(ErrorCode::kNotFound, "the reference backend is not there; tried " + tried + ".", kReferenceFile, kReferenceHint);
+}
+
+// The backend under a note that says what it stands in for.
+class NotedBackend final : public Backend {
+ public:
+  NotedBackend(std::unique_ptr<Backend> backend, std::string note) : backend_(std::move(backend)), note_(std::move(note)) {}
+
+  BackendInfo info() const override {
+    BackendInfo info = backend_->info();
+    info.note = note_;
+    return info;
+  }
+  std::unique_ptr<KvCache> new_cache(int capacity) const override { return backend_->new_cache(capacity); }
+  Result<void> forward(const ForwardRequest& request) override { return backend_->forward(request); }
+  void set_threads(int threads) override { backend_->set_threads(threads); }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::string note_;
+};
+
+}  // namespace
+
+std::string missing_on_cpu(const ModelPlan& plan) {
+  const std::string layer_norm = first_norm(plan, [](const NormSpec& norm) { return norm.kind == NormKind::kLayerNorm; });
+  return layer_norm.empty() ? "" : "layer norm with mean and bias (" + layer_norm + ")";
+}
+
+MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context) {
+  const bool reference = backend == "reference" || (backend == "auto" && !missing_on_cpu(plan).empty());
+  return {.weights = reference ? uint64_t(plan.parameters()) * sizeof(float) : checkpoint.weight_bytes(),
+          .kv = kv_bytes(plan, context),
+          .workspace = workspace_bytes(plan, context)};
+}
+
+Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights,
+                                                        const BackendOptions& options, Task* task) {
+  if (task) task->report(-1, "Loading LibTorch");
+  SY_TRY(const ReferenceEntry entry, load_reference());
+  ReferenceOpen open{.plan = &plan, .weights = std::move(weights), .options = options, .task = task};
+  if (entry(&open) != kReferenceLayout) {
+    return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.", kReferenceFile, kReferenceHint);
+  }
+  return std::move(open.backend);
+}
+
+Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,
+                                              std::shared_ptr<const WeightStore> weights, const BackendOptions& options, Task* task) {
+  const ModelPlan& plan = checkpoint.plan;
+  const std::string missing = missing_on_cpu(plan);
+  if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);
+  if (name == "cpu" || (name == "auto" && missing.empty())) {
+    if (!missing.empty()) {
+      return fail(ErrorCode::kUsage, "the cpu backend lacks " + missing + ".", checkpoint.name, "Use --backend reference.");
+    }
+    return make_cpu_backend(plan, std::move(weights), options, task);
+  }
+  if (name == "auto") {
+    SY_TRY(auto backend, make_reference_backend(plan, std::move(weights), options, task));
+    return std::make_unique<NotedBackend>(std::move(backend), "reference, because the cpu backend lacks " + missing);
+  }
+  if (name == "cuda") {
+    return fail(ErrorCode::kDevice, "this build has no CUDA backend: its kernels are not written yet.", "--backend cuda",
+                "Use --backend auto, cpu or reference.");
+  }
+  return fail(ErrorCode::kUsage, "there is no backend \"" + std::string(name) + "\".", "--backend", "Choose auto, cpu or reference.");
+}
+
+}  // namespace switchyard
