@@ -141,7 +141,7 @@ Result<Json> parse_json(std::string_view text, std::string_view document, const 
 }
 
 tl::unexpected<Error> JsonView::fail(std::string_view what, std::string hint) const {
-  return switchyard::fail(ErrorCode::kMalformed, fmt::format("{} {}", path_.empty() ? "the document" : path_, what),
+  return switchyard::fail(ErrorCode::kMalformed, path_.empty() ? std::string(what) : fmt::format("{} {}", path_, what),
                           document_, std::move(hint));
 }
 

@@ -64,7 +64,7 @@ class JsonView {
   Result<std::string> text_or(std::string_view key, std::string_view fallback) const;
   Result<std::vector<JsonView>> array(std::string_view key) const;
 
-  // kMalformed at this place: fail("is 3, needs 4 to 8") gives "config.json: /top_k is 3, needs 4 to 8".
+  // kMalformed at this place: fail("is 3, needs 4 to 8") gives "a.json: /top_k is 3, needs 4 to 8".
   tl::unexpected<Error> fail(std::string_view what, std::string hint = {}) const;
 
  private:

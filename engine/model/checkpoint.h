@@ -13,18 +13,10 @@
 
 #include "engine/base/result.h"
 #include "engine/base/task.h"
-#include "engine/model/dtype.h"
 #include "engine/model/plan.h"
+#include "engine/model/tensor_info.h"
 
 namespace switchyard {
-
-struct TensorInfo {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;  // bytes from the start of the shard file
-  int shard = 0;                // index into Checkpoint::shards
-};
 
 struct SamplingDefaults {  // generation_config.json; absent file or keys: greedy
   bool do_sample = false;

@@ -1,0 +1,118 @@
+// Config values with limits, tensors with the shape they must have.
+#include "engine/model/plan_builder.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "engine/base/text.h"
+
+namespace switchyard {
+
+void PlanBuilder::refuse(const Error& error) {
+  if (!error_) error_ = error;
+}
+
+void PlanBuilder::refuse_config(std::string_view what, std::string hint) {
+  refuse(config_.fail(what, std::move(hint)).value());
+}
+
+int PlanBuilder::count(std::initializer_list<std::string_view> keys, int max) {
+  std::string_view key = *keys.begin();
+  for (const std::string_view candidate : keys)
+    if (config_.has(candidate)) {
+      key = candidate;
+      break;
+    }
+  return static_cast<int>(take(config_.integer(key, 1, max), int64_t{1}));
+}
+
+int PlanBuilder::count_or(std::string_view key, int fallback, int max, int min) {
+  return static_cast<int>(take(config_.integer_or(key, fallback, min, max), int64_t{min}));
+}
+
+bool PlanBuilder::flag_or(std::string_view key, bool fallback) { return take(config_.boolean_or(key, fallback), fallback); }
+
+float PlanBuilder::number_or(std::string_view key, float fallback) {
+  const auto value = config_.number_or(key, fallback);
+  if (value && std::isfinite(static_cast<float>(*value))) return static_cast<float>(*value);
+  if (!value) refuse(value.error());
+  else refuse_config(fmt::format("has {} = {}, which is no float", key, *value));
+  return fallback;
+}
+
+std::vector<int> PlanBuilder::list_or_empty(std::string_view key, int max) {
+  std::vector<int> list;
+  const auto member = config_.find(key);
+  if (!member) return list;
+  for (const JsonView& element : take(member->as_array(), {}))
+    list.push_back(static_cast<int>(take(element.as_integer(0, max), int64_t{0})));
+  return list;
+}
+
+Activation PlanBuilder::activation() {
+  struct Row {
+    std::string_view name;
+    Activation activation;
+  };
+  constexpr std::array<Row, 6> kRows{{{"silu", Activation::kSilu}, {"swish", Activation::kSilu}, {"gelu", Activation::kGelu},
+      {"gelu_new", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh}, {"relu", Activation::kRelu}}};
+  const std::string wanted = take(config_.text_or("hidden_act", "silu"), std::string("silu"));
+  for (const Row& row : kRows)
+    if (row.name == wanted) return row.activation;
+  refuse_config(fmt::format("has hidden_act = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", quote(wanted)));
+  return Activation::kSilu;
+}
+
+const TensorInfo* PlanBuilder::find(std::string_view name) const {
+  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                   [](const TensorInfo& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return at != tensors_.end() && at->name == name ? &*at : nullptr;
+}
+
+TensorRef PlanBuilder::checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why) {
+  if (failed()) return {};
+  const std::string needed = why.empty() ? "the config needs " : fmt::format("the config ({}) needs ", why);
+  const TensorInfo* tensor = find(name);
+  if (!tensor) {
+    refuse({ErrorCode::kMalformed, fmt::format("tensor {} is missing, {}it with shape {}.", quote(name), needed, shape_text(shape)),
+            shards_.size() == 1 ? shards_[0] : "the checkpoint", "Is config.json from another model?"});
+    return {};
+  }
+  const std::string& shard = shards_[tensor->shard];
+  if (tensor->dtype != DType::kF32 && tensor->dtype != DType::kBF16 && tensor->dtype != DType::kF16) {
+    refuse({ErrorCode::kMalformed, fmt::format("tensor {} is stored as {}, supported are F32, BF16 and F16.", quote(name), switchyard::name(tensor->dtype)),
+            shard, "Open a checkpoint that is not quantised."});
+    return {};
+  }
+  if (tensor->shape != shape) {
+    refuse({ErrorCode::kMalformed, fmt::format("tensor {} has shape {}, {}{}.", quote(name), shape_text(tensor->shape), needed, shape_text(shape)),
+            shard, "Is config.json from another revision?"});
+    return {};
+  }
+  return {.name = name, .dtype = tensor->dtype};
+}
+
+TensorRef PlanBuilder::matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why) {
+  return part(checked(name, {rows, cols}, why), 0, rows, cols);
+}
+
+TensorRef PlanBuilder::vector(const std::string& name, int64_t size, std::string_view why) {
+  return part(checked(name, {size}, why), 0, 1, size);
+}
+
+TensorRef PlanBuilder::packed(const std::string& name, int64_t count, int64_t rows, int64_t cols, std::string_view why) {
+  return checked(name, {count, rows, cols}, why);
+}
+
+TensorRef PlanBuilder::part(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols) {
+  TensorRef ref = tensor;
+  ref.element_offset = element_offset;
+  ref.rows = rows;
+  ref.cols = cols;
+  return ref;
+}
+
+}  // namespace switchyard
