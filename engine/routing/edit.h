@@ -51,12 +51,20 @@ std::string_view kind(const Edit& edit);  // "mute"
 // edit that does not fit this model.
 Result<void> validate(const Edit& edit, const ModelPlan& plan);
 
-// Applies a validated edit; recipe.layers is sized to the model's MoE layers on first use.
+// As above, and refuses (kUsage) an edit that would leave a layer without an expert or force more experts
+// than a token takes, given the recipe that it would change.
+Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& before);
+
+// Applies a validated edit. Muting an expert ends its being forced, and the other way round. Equal edit states
+// are equal recipes: what is back at its native value is let go, a recipe without edits has no layers.
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe);
 
 // The edits that restore `before` exactly where `edit` touches it; applying them after `edit` gives a
 // recipe equal to `before`.
 std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& before);
+
+// The fewest edits that make this recipe from the native router.
+std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan);
 
 // Same tag: a drag; the later edit replaces the earlier as one undo step ("bias/3/5").
 std::string tag(const Edit& edit);

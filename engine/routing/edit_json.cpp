@@ -1,0 +1,267 @@
+// Edits as JSON (specs/cli.md): one entry, a whole script, and a parser that names every problem by its entry.
+// Nothing in an entry is ignored: a key or kind that is not understood is refused.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "engine/base/json.h"
+#include "engine/routing/edit.h"
+
+namespace switchyard {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+constexpr int64_t kLargestToken = int64_t(1) << 62;
+
+// The double that prints as the float's shortest decimal: 0.1f is written 0.1 and read back as 0.1f.
+double decimal(float value) {
+  const std::string text = fmt::format("{}", value);
+  double out = value;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
+
+template <class T>
+OrderedJson one_or_list(const std::vector<T>& values) {
+  return values.size() == 1 ? OrderedJson(values[0]) : OrderedJson(values);
+}
+
+OrderedJson entry_json(const EditCommand& command) {
+  OrderedJson out;
+  out["kind"] = kind(command.edit);
+  std::visit(
+      [&]<class E>(const E& edit) {
+        out["layer"] = edit.layers.all() ? OrderedJson("all") : one_or_list(edit.layers.layers);
+        if constexpr (requires { edit.experts; }) out["expert"] = one_or_list(edit.experts);
+        if constexpr (requires { edit.value; }) out["value"] = decimal(edit.value);
+        if constexpr (requires { edit.scale; }) out["scale"] = decimal(edit.scale);
+        if constexpr (requires { edit.k; }) out["k"] = edit.k;
+      },
+      command.edit);
+  if (command.at_token) out["at_token"] = *command.at_token;
+  return out;
+}
+
+tl::unexpected<Error> malformed(std::string what) { return fail(ErrorCode::kMalformed, std::move(what)); }
+
+// Integer of an entry in [min, max].
+Result<int64_t> integer_in(const Json& value, std::string_view name, int64_t min, int64_t max) {
+  if (!value.is_number_integer()) return malformed(fmt::format("{} is {}, needs an integer", name, value.dump()));
+  if (value.is_number_unsigned() ? value.get<uint64_t>() > uint64_t(max) : value.get<int64_t>() < min || value.get<int64_t>() > max)
+    return malformed(fmt::format("{} is {}, out of range", name, value.dump()));
+  return value.get<int64_t>();
+}
+
+// "2-5" or "3" -> layers.
+Result<std::vector<int>> layer_range(const std::string& text) {
+  const auto bad = [&] { return malformed(fmt::format("layer is \"{}\", needs an index, a list, a range such as \"2-5\", or \"all\"", text)); };
+  int first = 0, last = 0;
+  const char *at = text.data(), *end = at + text.size();
+  auto parsed = std::from_chars(at, end, first);
+  if (parsed.ec != std::errc() || first < 0) return bad();
+  last = first;
+  if (parsed.ptr != end) {
+    if (*parsed.ptr != '-') return bad();
+    const char* second = parsed.ptr + 1;
+    if (second == end || *second < '0' || *second > '9') return bad();
+    parsed = std::from_chars(second, end, last);
+    if (parsed.ec != std::errc() || parsed.ptr != end) return bad();
+  }
+  if (last < first || last > 65535) return malformed(fmt::format("layer range \"{}\" runs backwards or too far", text));
+  std::vector<int> layers;
+  for (int layer = first; layer <= last; ++layer) layers.push_back(layer);
+  return layers;
+}
+
+Result<LayerSet> layers_in(const Json& entry) {
+  const auto found = entry.find("layer");
+  if (found == entry.end()) return malformed("needs \"layer\"");
+  LayerSet set;
+  if (found->is_string()) {
+    if (found->get<std::string>() == "all") return set;
+    SY_TRY(set.layers, layer_range(found->get<std::string>()));
+    return set;
+  }
+  const Json list = found->is_array() ? *found : Json::array({*found});
+  if (list.empty()) return malformed("layer is an empty list");
+  for (const Json& item : list) {
+    SY_TRY(const int64_t layer, integer_in(item, "layer", 0, 65535));
+    set.layers.push_back(static_cast<int>(layer));
+  }
+  std::sort(set.layers.begin(), set.layers.end());
+  set.layers.erase(std::unique(set.layers.begin(), set.layers.end()), set.layers.end());
+  return set;
+}
+
+Result<std::vector<ExpertId>> experts_in(const Json& entry) {
+  const auto found = entry.find("expert");
+  if (found == entry.end()) return malformed("needs \"expert\"");
+  const Json list = found->is_array() ? *found : Json::array({*found});
+  if (list.empty()) return malformed("expert is an empty list");
+  std::vector<ExpertId> experts;
+  for (const Json& item : list) {
+    SY_TRY(const int64_t expert, integer_in(item, "expert", 0, kNoExpert - 1));
+    experts.push_back(static_cast<ExpertId>(expert));
+  }
+  std::sort(experts.begin(), experts.end());
+  experts.erase(std::unique(experts.begin(), experts.end()), experts.end());
+  return experts;
+}
+
+Result<float> number_in(const Json& entry, const char* key) {
+  const auto found = entry.find(key);
+  if (found == entry.end()) return malformed(fmt::format("needs \"{}\"", key));
+  if (!found->is_number()) return malformed(fmt::format("{} is {}, needs a number", key, found->dump()));
+  const float value = static_cast<float>(found->get<double>());
+  if (!std::isfinite(value)) return malformed(fmt::format("{} is {}, needs a finite number", key, found->dump()));
+  return value;
+}
+
+Result<void> check_keys(const Json& entry, std::initializer_list<std::string_view> fields) {
+  for (const auto& [key, value] : entry.items()) {
+    if (key == "kind" || key == "layer" || key == "router" || key == "at_token") continue;
+    if (std::find(fields.begin(), fields.end(), key) == fields.end())
+      return malformed(fmt::format("{} has no field \"{}\"", entry["kind"].get<std::string>(), key));
+  }
+  return {};
+}
+
+// Kinds of specs/cli.md that this version does not execute: sound, but refused by name.
+bool is_later_kind(std::string_view kind) {
+  static const std::set<std::string_view> kLater{"scheme", "swap", "merge", "clone", "neuron_mask", "layer_path"};
+  return kLater.contains(kind);
+}
+
+template <class E>
+Result<Edit> expert_edit(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"expert"}));
+  SY_TRY(LayerSet layers, layers_in(entry));
+  SY_TRY(std::vector<ExpertId> experts, experts_in(entry));
+  return E{std::move(layers), std::move(experts)};
+}
+
+template <class E>
+Result<Edit> value_edit(const Json& entry, const char* key = "value") {
+  SY_CHECK(check_keys(entry, {"expert", key}));
+  SY_TRY(LayerSet layers, layers_in(entry));
+  SY_TRY(std::vector<ExpertId> experts, experts_in(entry));
+  SY_TRY(const float value, number_in(entry, key));
+  return E{std::move(layers), std::move(experts), value};
+}
+
+Result<Edit> edit_in(const Json& entry) {
+  const auto found = entry.find("kind");
+  if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
+  const std::string kind = found->get<std::string>();
+  if (is_later_kind(kind)) return fail(ErrorCode::kUsage, fmt::format("kind \"{}\" is not in this version", kind));
+  if (const auto router = entry.find("router"); router != entry.end() && *router != "mlp") {
+    if (*router == "attention") return fail(ErrorCode::kUsage, "the model's layers have one router, \"mlp\"");
+    return malformed(fmt::format("router is {}, needs \"attention\" or \"mlp\"", router->dump()));
+  }
+  if (kind == "mute") return expert_edit<Mute>(entry);
+  if (kind == "unmute") return expert_edit<Unmute>(entry);
+  if (kind == "force") return expert_edit<Force>(entry);
+  if (kind == "unforce") return expert_edit<Unforce>(entry);
+  if (kind == "bias") return value_edit<Bias>(entry);
+  if (kind == "select_bias") return value_edit<SelectBias>(entry);
+  if (kind == "expert_scale") return value_edit<ExpertScale>(entry);
+  if (kind == "router_row") {
+    for (const char* form : {"values", "copy_from", "rotate_towards"})
+      if (entry.contains(form)) return fail(ErrorCode::kUsage, fmt::format("router_row with \"{}\" is not in this version", form), {}, "Use \"scale\".");
+    return value_edit<RouterRow>(entry, "scale");
+  }
+  if (kind == "top_k") {
+    SY_CHECK(check_keys(entry, {"k"}));
+    SY_TRY(LayerSet layers, layers_in(entry));
+    if (!entry.contains("k")) return malformed("needs \"k\"");
+    SY_TRY(const int64_t k, integer_in(entry["k"], "k", 0, kNoExpert));
+    return TopK{std::move(layers), static_cast<int>(k)};
+  }
+  if (kind == "temperature") {
+    SY_CHECK(check_keys(entry, {"value"}));
+    SY_TRY(LayerSet layers, layers_in(entry));
+    SY_TRY(const float value, number_in(entry, "value"));
+    return Temperature{std::move(layers), value};
+  }
+  return malformed(fmt::format("unknown kind \"{}\"", kind));
+}
+
+Result<EditCommand> command_in(const Json& entry, const ModelPlan& plan) {
+  if (!entry.is_object()) return malformed("an entry is an object");
+  SY_TRY(Edit edit, edit_in(entry));
+  SY_CHECK(validate(edit, plan));
+  EditCommand command{std::move(edit), std::nullopt};
+  if (const auto at = entry.find("at_token"); at != entry.end()) {
+    SY_TRY(const int64_t token, integer_in(*at, "at_token", 0, kLargestToken));
+    command.at_token = static_cast<uint64_t>(token);
+  }
+  return command;
+}
+
+// Edits that fit one by one may not fit together: applied in the order in which they take effect.
+void check_together(const std::vector<EditCommand>& commands, const std::vector<int>& positions, const ModelPlan& plan,
+                    std::vector<ScriptProblem>& problems) {
+  std::vector<size_t> order(commands.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return commands[a].at_token.value_or(0) < commands[b].at_token.value_or(0); });
+  Recipe recipe;
+  for (const size_t i : order) {
+    if (auto fits = validate(commands[i].edit, plan, recipe); !fits)
+      problems.push_back({positions[i], fits.error().message(), fits.error().code});
+    else
+      apply(commands[i].edit, plan, recipe);
+  }
+}
+
+Result<std::vector<Json>> entries_of(std::string_view json) {
+  SY_TRY(Json document, parse_json(json, "edit script"));
+  if (!document.is_object()) return malformed("an edit script is an object with \"edits\"");
+  if (const auto schema = document.find("schema"); schema != document.end() && *schema != 1)
+    return malformed(fmt::format("schema is {}, this version reads 1", schema->dump()));
+  for (const auto& [key, value] : document.items())
+    if (key != "schema" && key != "edits") return malformed(fmt::format("an edit script has no field \"{}\"", key));
+  const auto edits = document.find("edits");
+  if (edits == document.end() || !edits->is_array()) return malformed("needs \"edits\", a list");
+  return edits->get<std::vector<Json>>();
+}
+
+}  // namespace
+
+std::string to_json(const EditCommand& command) { return entry_json(command).dump(); }
+
+std::string to_json_script(const std::vector<EditCommand>& commands) {
+  OrderedJson edits = OrderedJson::array();
+  for (const EditCommand& command : commands) edits.push_back(entry_json(command));
+  return OrderedJson{{"schema", 1}, {"edits", std::move(edits)}}.dump();
+}
+
+Result<std::vector<EditCommand>> parse_script(std::string_view json, const ModelPlan& plan, std::vector<ScriptProblem>* problems) {
+  std::vector<ScriptProblem> found;
+  std::vector<EditCommand> commands;
+  std::vector<int> positions;
+  if (auto entries = entries_of(json); !entries) {
+    found.push_back({-1, entries.error().message(), entries.error().code});
+  } else {
+    for (size_t i = 0; i < entries->size(); ++i) {
+      if (auto command = command_in((*entries)[i], plan); command) {
+        commands.push_back(std::move(*command));
+        positions.push_back(static_cast<int>(i));
+      } else {
+        found.push_back({static_cast<int>(i), command.error().message(), command.error().code});
+      }
+    }
+    check_together(commands, positions, plan, found);
+  }
+  std::stable_sort(found.begin(), found.end(), [](const ScriptProblem& a, const ScriptProblem& b) { return a.entry < b.entry; });
+  if (problems) *problems = found;
+  if (found.empty()) return commands;
+  // Malformed outweighs "not for this model": exit 2 is for scripts that are sound.
+  auto first = std::find_if(found.begin(), found.end(), [](const ScriptProblem& p) { return p.code == ErrorCode::kMalformed; });
+  if (first == found.end()) first = found.begin();
+  return fail(first->code, first->message, first->entry < 0 ? "edit script" : fmt::format("edits[{}]", first->entry));
+}
+
+}  // namespace switchyard

@@ -1,0 +1,256 @@
+// Edits: each kind applies, inverts exactly, describes itself, tags a drag and travels through JSON.
+#include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/routing/edit.h"
+#include "tests/routing/test_plan.h"
+
+namespace switchyard {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const ModelPlan kPlan = test::small_plan();
+
+LayerSet layers(std::vector<int> list) { return {std::move(list)}; }
+
+Recipe applied(std::initializer_list<Edit> edits) {
+  Recipe recipe;
+  for (const Edit& edit : edits) apply(edit, kPlan, recipe);
+  return recipe;
+}
+
+// Any edit that fits the plan by itself, of every kind.
+Edit random_edit(std::mt19937_64& random) {
+  LayerSet where;
+  if (random() % 4)
+    for (int layer = 1; layer < 4; ++layer)
+      if (random() % 2) where.layers.push_back(layer);
+  std::vector<ExpertId> experts;
+  for (ExpertId id = 0; id < 6; ++id)
+    if (random() % 3 == 0) experts.push_back(id);
+  if (experts.empty()) experts.push_back(ExpertId(random() % 6));
+  const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
+  switch (random() % 10) {
+    case 0: return Mute{where, experts};
+    case 1: return Unmute{where, experts};
+    case 2: return Force{where, experts};
+    case 3: return Unforce{where, experts};
+    case 4: return Bias{where, experts, value};
+    case 5: return SelectBias{where, experts, value};
+    case 6: return ExpertScale{where, experts, value};
+    case 7: return TopK{where, int(random() % 7)};
+    case 8: return Temperature{where, 0.25f + float(random() % 4) / 4};
+    default: return RouterRow{where, experts, value};
+  }
+}
+
+TEST(EditProperties, ApplyThenInvertGivesTheRecipeBefore) {
+  std::mt19937_64 random(11);
+  std::array<int, std::variant_size_v<Edit>> seen{};
+  for (int sequence = 0; sequence < 300; ++sequence) {
+    Recipe recipe;
+    for (int step = 0; step < 20; ++step) {
+      const Edit edit = random_edit(random);
+      ++seen[edit.index()];
+      const Recipe before = recipe;
+      apply(edit, kPlan, recipe);
+      Recipe undone = recipe;
+      for (const Edit& inverse : invert(edit, kPlan, before)) {
+        ASSERT_TRUE(validate(inverse, kPlan)) << to_json({inverse, {}});
+        apply(inverse, kPlan, undone);
+      }
+      ASSERT_EQ(undone.layers, before.layers) << to_json({edit, {}});
+    }
+  }
+  EXPECT_THAT(seen, testing::Each(testing::Gt(100)));
+}
+
+TEST(EditProperties, EditsOfARecipeMakeItFromNative) {
+  std::mt19937_64 random(12);
+  for (int sequence = 0; sequence < 300; ++sequence) {
+    Recipe recipe, again;
+    for (int step = 0; step < 15; ++step) apply(random_edit(random), kPlan, recipe);
+    for (const Edit& edit : edits_of(recipe, kPlan)) apply(edit, kPlan, again);
+    ASSERT_EQ(again.layers, recipe.layers);
+  }
+  EXPECT_TRUE(edits_of({}, kPlan).empty());
+}
+
+TEST(EditProperties, JsonKeepsEveryKind) {
+  std::mt19937_64 random(13);
+  std::array<int, std::variant_size_v<Edit>> seen{};
+  for (int turn = 0; turn < 2000; ++turn) {
+    EditCommand command{random_edit(random), {}};
+    if (random() % 2) command.at_token = random() % 1000;
+    // Alone it must fit, so edits that force too many or mute all are left to another test.
+    if (!validate(command.edit, kPlan, Recipe{})) continue;
+    ++seen[command.edit.index()];
+    const auto again = parse_script(to_json_script({command}), kPlan);
+    ASSERT_TRUE(again) << again.error().message();
+    ASSERT_THAT(*again, ElementsAre(command)) << to_json(command);
+  }
+  EXPECT_THAT(seen, testing::Each(testing::Gt(20)));
+}
+
+TEST(Edit, WritesTheDecimalThatTheUserTyped) {
+  EXPECT_EQ(to_json({Bias{layers({3}), {5}, 0.1f}, {}}), R"({"kind":"bias","layer":3,"expert":5,"value":0.1})");
+  EXPECT_EQ(to_json({Mute{{}, {1, 2}}, 10}), R"({"kind":"mute","layer":"all","expert":[1,2],"at_token":10})");
+  EXPECT_EQ(to_json({TopK{layers({1, 2}), 2}, {}}), R"({"kind":"top_k","layer":[1,2],"k":2})");
+}
+
+TEST(Edit, LeavesAnIdentityRecipeWhenTheLastEditIsTakenBack) {
+  EXPECT_TRUE(applied({Mute{{}, {1}}, Bias{{}, {2}, 1}, Unmute{{}, {1}}, Bias{{}, {2}, 0}}).layers.empty());
+  EXPECT_TRUE(applied({Temperature{{}, 2}, Temperature{{}, 1}}).is_identity());
+  const Recipe one = applied({Mute{layers({2}), {1}}});
+  EXPECT_EQ(one.layer(0), nullptr);
+  EXPECT_NE(one.layer(1), nullptr);
+}
+
+TEST(Edit, MutingEndsForcingAndTheOtherWayRound) {
+  const Recipe forced = applied({Force{layers({1}), {3}}});
+  const Recipe muted = applied({Force{layers({1}), {3}}, Mute{layers({1}), {3}}});
+  EXPECT_TRUE(muted.layers[0].forced.empty());
+  EXPECT_EQ(muted.layers[0].muted[3], 1);
+  EXPECT_THAT(invert(Mute{layers({1}), {3}}, kPlan, forced),
+              ElementsAre(Edit(Unmute{layers({1}), {3}}), Edit(Force{layers({1}), {3}})));
+  EXPECT_THAT(invert(Force{layers({1}), {3}}, kPlan, muted),
+              ElementsAre(Edit(Unforce{layers({1}), {3}}), Edit(Mute{layers({1}), {3}})));
+}
+
+TEST(Edit, ReadsAsASentence) {
+  EXPECT_EQ(describe(Mute{layers({5}), {12}}), "Mute expert 12 in layer 5");
+  EXPECT_EQ(describe(Mute{{}, {1, 2, 3, 7}}), "Mute experts 1-3, 7 in all layers");
+  EXPECT_EQ(describe(TopK{layers({6, 7}), 2}), "Top-k 2 in layers 6, 7");
+  EXPECT_EQ(describe(TopK{{}, 0}), "Top-k as the model has it in all layers");
+  EXPECT_EQ(describe(Bias{layers({3}), {5}, -0.5f}), "Bias expert 5 by -0.5 in layer 3");
+  EXPECT_EQ(describe(Temperature{layers({2, 3, 4, 5}), 0.7f}), "Router temperature 0.7 in layers 2-5");
+  EXPECT_EQ(describe(ExpertScale{layers({3}), {5}, 0}), "Scale the output of expert 5 by 0 in layer 3");
+}
+
+TEST(Edit, TagsADragByKindAndPlaceOnly) {
+  EXPECT_EQ(tag(Bias{layers({3}), {5}, 1}), "bias/3/5");
+  EXPECT_EQ(tag(Bias{layers({3}), {5}, 1}), tag(Bias{layers({3}), {5}, 2}));
+  EXPECT_NE(tag(Bias{layers({3}), {5}, 1}), tag(SelectBias{layers({3}), {5}, 1}));
+  EXPECT_NE(tag(TopK{{}, 1}), tag(TopK{layers({1}), 1}));
+}
+
+TEST(Edit, RefusesWhatWouldLeaveALayerWithoutExperts) {
+  const Recipe most = applied({Mute{layers({3}), {0, 1, 2, 3, 4}}});
+  EXPECT_TRUE(validate(Mute{layers({3}), {0, 1, 2, 3, 4}}, kPlan, Recipe{}));
+  const auto last = validate(Mute{layers({3}), {5}}, kPlan, most);
+  ASSERT_FALSE(last);
+  EXPECT_EQ(last.error().code, ErrorCode::kUsage);
+  EXPECT_THAT(last.error().message(), HasSubstr("layer 3 would have no expert left: all 6 are muted"));
+}
+
+TEST(Edit, RefusesMoreForcedExpertsThanATokenTakes) {
+  const auto three = validate(Force{layers({1}), {0, 1, 2}}, kPlan, Recipe{});
+  ASSERT_FALSE(three);
+  EXPECT_THAT(three.error().message(), HasSubstr("layer 1 would have 3 forced experts, a token takes 2"));
+  EXPECT_TRUE(validate(Force{layers({1}), {0, 1, 2}}, kPlan, applied({TopK{{}, 3}})));
+  EXPECT_FALSE(validate(TopK{layers({1}), 1}, kPlan, applied({Force{{}, {0, 1}}})));
+}
+
+struct Refused {
+  const char* entry;
+  ErrorCode code;
+  const char* message;
+};
+
+// specs/cli.md, edit script: what is refused, with which exit code.
+TEST(EditScript, RefusesByPositionAndSaysWhy) {
+  const Refused cases[] = {
+      {R"({"kind":"frobnicate","layer":1})", ErrorCode::kMalformed, "unknown kind \"frobnicate\""},
+      {R"({"layer":1})", ErrorCode::kMalformed, "needs \"kind\""},
+      {R"(5)", ErrorCode::kMalformed, "an entry is an object"},
+      {R"({"kind":"mute","layer":0,"expert":1})", ErrorCode::kMalformed, "layer 0 has no experts"},
+      {R"({"kind":"mute","layer":"0-2","expert":1})", ErrorCode::kMalformed, "layer 0 has no experts"},
+      {R"({"kind":"mute","layer":4,"expert":1})", ErrorCode::kMalformed, "there is no layer 4"},
+      {R"({"kind":"mute","layer":-1,"expert":1})", ErrorCode::kMalformed, "layer is -1, out of range"},
+      {R"({"kind":"mute","layer":1.5,"expert":1})", ErrorCode::kMalformed, "needs an integer"},
+      {R"({"kind":"mute","layer":"3-2","expert":1})", ErrorCode::kMalformed, "runs backwards"},
+      {R"({"kind":"mute","layer":"2-x","expert":1})", ErrorCode::kMalformed, "a range such as"},
+      {R"({"kind":"mute","layer":"1-999999999","expert":1})", ErrorCode::kMalformed, "too far"},
+      {R"({"kind":"mute","layer":[],"expert":1})", ErrorCode::kMalformed, "empty list"},
+      {R"({"kind":"mute","expert":1})", ErrorCode::kMalformed, "needs \"layer\""},
+      {R"({"kind":"mute","layer":1})", ErrorCode::kMalformed, "needs \"expert\""},
+      {R"({"kind":"mute","layer":3,"expert":6})", ErrorCode::kMalformed, "there is no expert 6 in layer 3"},
+      {R"({"kind":"mute","layer":1,"expert":[1,70000]})", ErrorCode::kMalformed, "expert is 70000, out of range"},
+      {R"({"kind":"mute","layer":1,"expert":1,"at_tokn":3})", ErrorCode::kMalformed, "mute has no field \"at_tokn\""},
+      {R"({"kind":"mute","layer":1,"expert":1,"at_token":-3})", ErrorCode::kMalformed, "at_token is -3"},
+      {R"({"kind":"bias","layer":1,"expert":1})", ErrorCode::kMalformed, "needs \"value\""},
+      {R"({"kind":"bias","layer":1,"expert":1,"value":"1"})", ErrorCode::kMalformed, "needs a number"},
+      {R"({"kind":"bias","layer":1,"expert":1,"value":1e39})", ErrorCode::kMalformed, "needs a finite number"},
+      {R"({"kind":"temperature","layer":1,"value":0})", ErrorCode::kMalformed, "needs more than 0"},
+      {R"({"kind":"top_k","layer":1,"k":9})", ErrorCode::kUsage, "k is 9, layer 1 has 8 experts"},
+      {R"({"kind":"top_k","layer":1,"k":-1})", ErrorCode::kMalformed, "out of range"},
+      {R"({"kind":"scheme","layer":1,"name":"top_p"})", ErrorCode::kUsage, "kind \"scheme\" is not in this version"},
+      {R"({"kind":"layer_path","layers":[0]})", ErrorCode::kUsage, "kind \"layer_path\" is not in this version"},
+      {R"({"kind":"router_row","layer":1,"expert":1,"copy_from":2})", ErrorCode::kUsage, "router_row with \"copy_from\""},
+      {R"({"kind":"mute","layer":1,"expert":1,"router":"attention"})", ErrorCode::kUsage, "one router"},
+      {R"({"kind":"mute","layer":1,"expert":1,"router":"x"})", ErrorCode::kMalformed, "router is \"x\""},
+      {R"({"kind":"mute","layer":3,"expert":[0,1,2,3,4,5]})", ErrorCode::kUsage, "no expert left"},
+      {R"({"kind":"force","layer":1,"expert":[0,1,2]})", ErrorCode::kUsage, "3 forced experts"},
+  };
+  for (const Refused& bad : cases) {
+    SCOPED_TRACE(bad.entry);
+    const std::string script = std::string(R"({"schema":1,"edits":[{"kind":"mute","layer":1,"expert":7},)") + bad.entry + "]}";
+    std::vector<ScriptProblem> problems;
+    const auto parsed = parse_script(script, kPlan, &problems);
+    ASSERT_FALSE(parsed);
+    EXPECT_EQ(parsed.error().code, bad.code);
+    EXPECT_EQ(parsed.error().where, "edits[1]");
+    EXPECT_THAT(parsed.error().message(), HasSubstr(bad.message));
+    ASSERT_EQ(problems.size(), 1u);
+    EXPECT_EQ(problems[0].entry, 1);
+  }
+}
+
+TEST(EditScript, RefusesDocumentsThatAreNoScript) {
+  for (const char* text : {"", "[]", "{}", R"({"schema":2,"edits":[]})", R"({"edits":{}})", R"({"edits":[],"edit":[]})",
+                           R"({"edits":[{"kind":"top_k","k":1,"k":2,"layer":1}]})", "{\"edits\":[\"\xff\"]}"}) {
+    std::vector<ScriptProblem> problems;
+    const auto parsed = parse_script(text, kPlan, &problems);
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_EQ(parsed.error().code, ErrorCode::kMalformed);
+    ASSERT_EQ(problems.size(), 1u);
+    EXPECT_EQ(problems[0].entry, -1);
+  }
+}
+
+TEST(EditScript, NamesAllProblemsAndTheFirstMalformedOneLeads) {
+  std::vector<ScriptProblem> problems;
+  const auto parsed = parse_script(R"({"schema":1,"edits":[{"kind":"swap"},{"kind":"mute","layer":1,"expert":0},{"kind":"x"}]})",
+                                   kPlan, &problems);
+  ASSERT_EQ(problems.size(), 2u);
+  EXPECT_EQ(problems[0].entry, 0);
+  EXPECT_EQ(problems[1].entry, 2);
+  EXPECT_EQ(parsed.error().code, ErrorCode::kMalformed);
+  EXPECT_EQ(parsed.error().where, "edits[2]");
+}
+
+TEST(EditScript, ReadsLayersInAllFourForms) {
+  const auto parsed = parse_script(
+      R"({"schema":1,"edits":[{"kind":"top_k","layer":2,"k":1},{"kind":"top_k","layer":[3,1],"k":1},
+          {"kind":"top_k","layer":"2-3","k":1,"router":"mlp"},{"kind":"top_k","layer":"all","k":1,"at_token":4}]})",
+      kPlan);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  EXPECT_THAT(*parsed, ElementsAre(EditCommand{TopK{layers({2}), 1}, {}}, EditCommand{TopK{layers({1, 3}), 1}, {}},
+                                   EditCommand{TopK{layers({2, 3}), 1}, {}}, EditCommand{TopK{{}, 1}, 4}));
+}
+
+// The later entry takes effect first: one expert muted at 0, the rest at token 5, is refused there.
+TEST(EditScript, ChecksEntriesInTheOrderInWhichTheyTakeEffect) {
+  std::vector<ScriptProblem> problems;
+  EXPECT_FALSE(parse_script(R"({"edits":[{"kind":"mute","layer":3,"expert":[0,1,2,3,4],"at_token":5},{"kind":"mute","layer":3,"expert":5}]})",
+                            kPlan, &problems));
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].entry, 0);
+}
+
+}  // namespace
+}  // namespace switchyard
