@@ -81,6 +81,8 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, double default_th
     builder.refuse_config(fmt::format("has num_attention_heads = {}, not a multiple of num_key_value_heads = {}", shape.heads, shape.kv_heads));
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
   const Rope rope = builder.take(read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, default_theta), Rope{});
+  if (!builder.failed() && rope.spec.dims != shape.head_dim)
+    builder.refuse_config(fmt::format("rotates {} of {} dimensions of a head, which this family does not do", rope.spec.dims, shape.head_dim));
   shape.rope = rope.spec;
   plan.context = rope.context;
   return shape;
