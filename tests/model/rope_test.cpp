@@ -26,8 +26,8 @@ TEST(Rope, EqualsTransformersForEveryType) {
     const auto frequencies = c["inv_freq"].get<std::vector<double>>();
     ASSERT_EQ(rope->spec.inv_freq.size(), frequencies.size());
     EXPECT_EQ(rope->spec.dims, static_cast<int>(2 * frequencies.size()));
-    // Both sides work in float32: one part in 2^22 leaves room for two roundings of the power function.
-    for (size_t i = 0; i < frequencies.size(); ++i) EXPECT_NEAR(rope->spec.inv_freq[i], frequencies[i], frequencies[i] * 2.4e-7) << i;
+    // Both sides work in float32; the last bit of the power function differs, and llama3's blend amplifies it.
+    for (size_t i = 0; i < frequencies.size(); ++i) EXPECT_NEAR(rope->spec.inv_freq[i], frequencies[i], frequencies[i] * 4e-7) << i;
     EXPECT_NEAR(rope->spec.attention_factor, c["attention_factor"].get<double>(), 1e-6);
   }
 }
