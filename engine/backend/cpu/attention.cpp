@@ -37,14 +37,14 @@ void merge(const AttentionState& total, const AttentionState& span, int count, i
   }
 }
 
-AttentionState state_of(AlignedFloats& largest, AlignedFloats& sum, AlignedFloats& values, int count, int value_dim) {
-  largest.reserve(count);
-  sum.reserve(count);
-  values.reserve(size_t(count) * value_dim);
+}  // namespace
+
+AttentionState Executor::StateSpace::shape(int queries, int value_dim) {
+  largest.reserve(queries);
+  sum.reserve(queries);
+  values.reserve(size_t(queries) * value_dim);
   return {largest.data(), sum.data(), values.data()};
 }
-
-}  // namespace
 
 void Executor::attention(int layer) {
   const Layer& at = model_.layers[layer];
@@ -72,10 +72,11 @@ void Executor::finish_qkv(int layer, int token) {
   const Attention& spec = model_.layers[layer].attention;
   const auto finish = [&](float* x, int64_t n, const std::vector<float>& bias, const Norm* norm, int heads, bool with_rope) {
     for (size_t i = 0; i < bias.size(); ++i) x[i] += bias[i];
-    if (norm) norm_heads(*norm, spec.qk_norm, x, heads, spec.head_dim);
+    const int64_t normed = spec.qk_norm == QkNorm::kFullVector ? n : spec.head_dim;
+    for (int64_t at = 0; norm && at < n; at += normed) apply_norm(*norm, x + at, x + at, normed);
     if (spec.clip > 0)
       for (int64_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -spec.clip, spec.clip);
-    if (with_rope && spec.rope >= 0) rotate(model_.ropes[spec.rope], spec.rope, token, x, heads, spec.head_dim);
+    if (with_rope && spec.rope >= 0) rotate(spec.rope, token, x, heads, spec.head_dim);
   };
   const bool norm = spec.qk_norm != QkNorm::kNone;
   finish(q_out_[token], spec.query_cols(), spec.q_bias, norm ? &spec.q_norm : nullptr, spec.heads, true);
@@ -84,16 +85,12 @@ void Executor::finish_qkv(int layer, int token) {
   chunk_->cache->write(layer, position_ + token, k_out_[token], v_out_[token]);
 }
 
-void Executor::norm_heads(const Norm& norm, QkNorm kind, float* heads, int count, int head_dim) {
-  const int64_t n = kind == QkNorm::kFullVector ? int64_t(count) * head_dim : head_dim;
-  for (int64_t at = 0; at < int64_t(count) * head_dim; at += n) apply_norm(kernels_, norm, heads + at, heads + at, n);
-}
-
-void Executor::rotate(const RopeSpec& rope, int rope_index, int token, float* heads, int count, int head_dim) {
-  const int pairs = rope.dims / 2;
-  const float* cosine = cosines_[rope_index].data() + size_t(token) * pairs;
-  const float* sine = sines_[rope_index].data() + size_t(token) * pairs;
-  const int first = rope.kind == RopeKind::kHalf ? 1 : 2, apart = rope.kind == RopeKind::kHalf ? pairs : 1;
+// Pairs (i, i + dims / 2), or (2i, 2i + 1) where interleaved; the rest of a head passes through.
+void Executor::rotate(int rope, int token, float* heads, int count, int head_dim) const {
+  const bool half = model_.ropes[rope].kind == RopeKind::kHalf;
+  const int pairs = model_.ropes[rope].dims / 2, first = half ? 1 : 2, apart = half ? pairs : 1;
+  const float* cosine = cosines_[rope].data() + size_t(token) * pairs;
+  const float* sine = sines_[rope].data() + size_t(token) * pairs;
   for (int head = 0; head < count; ++head, heads += head_dim)
     for (int i = 0; i < pairs; ++i) {
       const float a = heads[i * first], b = heads[i * first + apart];
@@ -131,10 +128,7 @@ void Executor::attend_one_token(int layer) {
   const int first_span = spec.window > 0 ? std::max(0, position_ - spec.window + 1) / kSpanKeys : 0;
   const int spans = position_ / kSpanKeys - first_span + 1, items = spans * static_cast<int>(head_groups_.size());
   if (spans_.size() < size_t(items)) spans_.resize(items);
-  const auto state = [&](int item) {
-    WorkerSpace& space = spans_[item];
-    return state_of(space.span_largest, space.span_sum, space.span_values, head_groups_[item / spans].heads, value_dim);
-  };
+  const auto state = [&](int item) { return spans_[item].shape(head_groups_[item / spans].heads, value_dim); };
   const int64_t keys = std::min<int64_t>(position_ + 1, int64_t(spans) * kSpanKeys);
   const int parts = std::min(items, parts_for(keys * spec.key_cols() * 2 * int64_t(sizeof(float))));
   pool_.run(parts, [&](int part, int worker) {
@@ -142,10 +136,9 @@ void Executor::attend_one_token(int layer) {
     for (int item = int(own.begin); item < int(own.end); ++item)
       attend_span(layer, head_groups_[item / spans], 0, 1, first_span + item % spans, workers_[worker].scores.data(), state(item));
   });
-  WorkerSpace& space = workers_[0];
   for (size_t group = 0; group < head_groups_.size(); ++group) {
     const int heads = head_groups_[group].heads;
-    const AttentionState total = state_of(space.largest, space.sum, space.values, heads, value_dim);
+    const AttentionState total = workers_[0].total.shape(heads, value_dim);
     clear(total, heads, value_dim);
     for (int span = 0; span < spans; ++span) merge(total, state(int(group) * spans + span), heads, value_dim);
     finish_attention(layer, head_groups_[group], 0, 1, total);
@@ -155,8 +148,8 @@ void Executor::attend_one_token(int layer) {
 void Executor::attend_tokens(int layer, const HeadGroup& group, int first, int count, WorkerSpace& space) {
   const int window = model_.layers[layer].attention.window;
   const int value_dim = chunk_->cache->layout()->layers[layer].value_dim, queries = group.heads * count;
-  const AttentionState total = state_of(space.largest, space.sum, space.values, queries, value_dim);
-  const AttentionState part = state_of(space.span_largest, space.span_sum, space.span_values, queries, value_dim);
+  const AttentionState total = space.total.shape(queries, value_dim);
+  const AttentionState part = space.span.shape(queries, value_dim);
   clear(total, queries, value_dim);
   const int first_span = window > 0 ? std::max(0, position_ + first - window + 1) / kSpanKeys : 0;
   for (int span = first_span; span <= (position_ + first + count - 1) / kSpanKeys; ++span) {

@@ -51,15 +51,6 @@ int Executor::parts_for(int64_t bytes) const {
   return static_cast<int>(std::min<int64_t>(int64_t(pool_.threads()) * kPartsPerThread, bytes / (kAloneBytes / 2)));
 }
 
-template <class Body>
-void Executor::for_tokens(int64_t bytes_per_token, Body&& body) {
-  const int parts = std::min(count_, parts_for(bytes_per_token * count_));
-  pool_.run(parts, [&](int part, int worker) {
-    const RowRange tokens = split_rows(count_, parts, part);
-    for (int token = int(tokens.begin); token < int(tokens.end); ++token) body(token, worker);
-  });
-}
-
 void Executor::shape_workspace() {
   int64_t qkv = 0, mixed = 0, experts = 0;
   for (const Layer& layer : model_.layers) {
@@ -116,12 +107,14 @@ void Executor::prepare_ropes() {
   }
 }
 
+void Executor::apply_norm(const Norm& norm, const float* x, float* out, int64_t n) const {
+  if (norm.kind == NormKind::kLayerNorm) layer_norm(norm, x, out, n);
+  else kernels_.rms_norm(x, norm.weight.data(), norm.eps, out, n);
+}
+
 void Executor::normalise(const Norm& norm, const Rows& in, Rows& out, int first) {
-  const int64_t n = model_.hidden;
-  for_tokens(n * int64_t(sizeof(float)), [&](int token, int) {
-    if (token < first) return;
-    if (norm.kind == NormKind::kLayerNorm) layer_norm(norm, in[token], out[token], n);
-    else kernels_.rms_norm(in[token], norm.weight.data(), norm.eps, out[token], n);
+  for_tokens(model_.hidden * int64_t(sizeof(float)), [&](int token, int) {
+    if (token >= first) apply_norm(norm, in[token], out[token], model_.hidden);
   });
 }
 

@@ -49,17 +49,21 @@ class Executor {
   struct HeadGroup {
     int kv_head, first_head, heads;
   };
+  struct StateSpace {
+    AlignedFloats largest, sum, values;
+    AttentionState shape(int queries, int value_dim);
+  };
   // What a worker needs for itself.
   struct WorkerSpace {
     AlignedFloats scores, routing;
-    AlignedFloats largest, sum, values;                 // state over all spans of keys
-    AlignedFloats span_largest, span_sum, span_values;  // state over one span
+    StateSpace total, span;  // attention over all keys, over one span of them
   };
 
   // executor.cpp
   void shape_workspace();
   void embed();
   void prepare_ropes();
+  void apply_norm(const Norm& norm, const float* x, float* out, int64_t n) const;
   void normalise(const Norm& norm, const Rows& in, Rows& out, int first = 0);
   void multiply(std::span<const Product> products);
   void write_logits();
@@ -72,11 +76,9 @@ class Executor {
   // attention.cpp
   void attention(int layer);
   void finish_qkv(int layer, int token);
-  void norm_heads(const Norm& norm, QkNorm kind, float* heads, int count, int head_dim);
-  void rotate(const RopeSpec& rope, int rope_index, int token, float* heads, int count, int head_dim);
-  std::vector<HeadGroup> head_groups(const Attention& attention) const;
+  void rotate(int rope, int token, float* heads, int count, int head_dim) const;
   void attend(int layer);
-  void attend_one_token(int layer, std::span<const HeadGroup> groups);
+  void attend_one_token(int layer);
   void attend_tokens(int layer, const HeadGroup& group, int first, int count, WorkerSpace& space);
   void attend_span(int layer, const HeadGroup& group, int first, int count, int span, float* scores, const AttentionState& state);
   void finish_attention(int layer, const HeadGroup& group, int first, int count, const AttentionState& state);
@@ -87,6 +89,8 @@ class Executor {
   void route_token(const FeedForward& ffn, const LayerRecipe* recipe, int token, WorkerSpace& space);
   void sort_slots(const FeedForward& ffn);
   void take_all_tokens();
+  void size_slots(int slots);
+  int64_t expert_bytes(const FeedForward& ffn) const;
   void gate_up(const FeedForward& ffn);
   void down(const FeedForward& ffn);
 
@@ -105,7 +109,8 @@ class Executor {
   std::vector<float> ones_;
   std::vector<std::vector<float>> cosines_, sines_;  // per rope [tokens, dims / 2]
   std::vector<WorkerSpace> workers_;
-  std::vector<WorkerSpace> spans_;  // states of one token's spans: [head group, span]
+  std::vector<HeadGroup> head_groups_;
+  std::vector<StateSpace> spans_;  // of one token: [head group, span]
 
   // Routing of the chunk: [tokens, slots_], then the same sorted by expert.
   int slots_ = 0;
@@ -120,5 +125,14 @@ class Executor {
   std::vector<float*> slot_gate_, slot_up_, slot_hidden_;
   Rows gate_, up_;
 };
+
+template <class Body>
+void Executor::for_tokens(int64_t bytes_per_token, Body&& body) {
+  const int parts = std::min(count_, parts_for(bytes_per_token * count_));
+  pool_.run(parts, [&](int part, int worker) {
+    const RowRange tokens = split_rows(count_, parts, part);
+    for (int token = int(tokens.begin); token < int(tokens.end); ++token) body(token, worker);
+  });
+}
 
 }  // namespace switchyard::cpu

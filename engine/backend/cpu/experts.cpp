@@ -121,16 +121,14 @@ void Executor::gate_up(const FeedForward& ffn) {
     for (int slot = group.first; slot < group.first + group.count; ++slot)
       kernels_.glu(ffn.unit, gate_[slot] + begin, up_[slot] + begin, slot_input_[slot], gate_[slot] + begin, end - begin);
   };
-  const int parts = parts_for(expert_bytes(ffn) * 2);
-  // Parts are rows of the groups end to end, so that few tokens on few experts still share out evenly.
+  // Rows of the groups end to end; experts have unequal numbers of tokens, so the parts are finer there.
   const int64_t rows = int64_t(groups_.size()) * ffn.width;
-  const int fine = count_ == 1 ? parts : std::min<int>(int(groups_.size()) * 4, parts * 8);
-  pool_.run(parts == 1 ? 1 : std::max(parts, fine), [&](int part, int) {
-    const RowRange own = split_rows(rows, parts == 1 ? 1 : std::max(parts, fine), part, kRowMultiple);
+  const int even = parts_for(expert_bytes(ffn) * 2), parts = even == 1 || count_ == 1 ? even : even * 8;
+  pool_.run(parts, [&](int part, int) {
+    const RowRange own = split_rows(rows, parts, part, kRowMultiple);
     for (int64_t row = own.begin; row < own.end;) {
-      const int64_t group = row / ffn.width, begin = row % ffn.width;
-      const int64_t end = std::min<int64_t>(ffn.width, begin + own.end - row);
-      some(groups_[group], begin, end);
+      const int64_t begin = row % ffn.width, end = std::min<int64_t>(ffn.width, begin + own.end - row);
+      some(groups_[row / ffn.width], begin, end);
       row += end - begin;
     }
   });
