@@ -119,9 +119,8 @@ TEST_P(CpuKernels, DotRowsEqualsDoubleSums) {
           for (const bool weighted : {false, true}) {
             const TestMatrix w(type, rows, cols, random);
             TestTokens tokens(count, cols, rows, random);
-            std::vector<float> panel(panel_floats(cols));
             const int64_t begin = rows / 3, end = rows - rows / 5;
-            k->dot_rows(w.view, begin, end, tokens.rows(0, count, weighted), panel.data());
+            k->dot_rows(w.view, begin, end, tokens.rows(0, count, weighted));
             for (int t = 0; t < count; ++t)
               for (int64_t r = 0; r < rows; ++r) {
                 double dot = 0, size = 0;
@@ -150,10 +149,9 @@ TEST_P(CpuKernels, DotRowsDoesNotDependOnTheOtherRowsAndTokens) {
       TestTokens together(count, cols, rows, random);
       TestTokens alone = together;
       for (int t = 0; t < count; ++t) alone.y[t] = alone.out[t].data();
-      std::vector<float> panel(panel_floats(cols));
-      k->dot_rows(w.view, 0, rows, together.rows(0, count, false), panel.data());
+      k->dot_rows(w.view, 0, rows, together.rows(0, count, false));
       for (int t = 0; t < count; ++t)
-        for (int64_t r = 0; r < rows; ++r) k->dot_rows(w.view, r, r + 1, alone.rows(t, 1, false), panel.data());
+        for (int64_t r = 0; r < rows; ++r) k->dot_rows(w.view, r, r + 1, alone.rows(t, 1, false));
       for (int t = 0; t < count; ++t) {
         std::vector<uint32_t> a(rows), b(rows);
         std::memcpy(a.data(), together.y[t], rows * 4);

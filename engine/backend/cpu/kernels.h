@@ -58,8 +58,8 @@ struct AttentionState {
 struct Kernels {
   Isa isa;
 
-  // Rows [begin, end) of W x for every token. panel: panel_floats() floats of the calling thread.
-  void (*dot_rows)(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, float* panel);
+  // Rows [begin, end) of W x for every token.
+  void (*dot_rows)(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens);
 
   // out[i] = unit(scale * gate[i]) * (scale * up[i]).
   void (*glu)(Unit unit, const float* gate, const float* up, float scale, float* out, int64_t n);
@@ -75,9 +75,6 @@ struct Kernels {
   // out[i] = stored element i as float.
   void (*load)(const unsigned char* data, Stored type, float* out, int64_t n);
 };
-
-// Floats that dot_rows() may use for weights of `cols` columns.
-int64_t panel_floats(int64_t cols);
 
 const Kernels& kernels(Isa isa);
 

@@ -63,7 +63,8 @@ inline void put(const TokenRows& tokens, int token, int64_t row, int valid, Quad
   for (int i = 0; i < valid; ++i) out[i] = dots[i];
 }
 
-// R weight rows times C tokens, one running sum per lane of each product, all in registers.
+// R weight rows times C tokens, one running sum per lane of each product, all in registers. Row r
+// begins at w + r * row_bytes; there are `valid` of them.
 template <class E, int R, int C>
 void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRows& tokens, int token, int64_t row, int valid) {
   const unsigned char* rows[R];
@@ -111,22 +112,20 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
 
 // Rows [0, rows) at `w`, whose outputs begin at `row`, for tokens [token, token + C).
 template <class E, int C>
-void rows_times(const unsigned char* w, int64_t row_bytes, int64_t cols, int64_t rows, const TokenRows& tokens, int token, int64_t row) {
+void rows_times(const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token, int64_t row) {
   constexpr int R = C == 1 ? 8 : 4;
-  for (int64_t r = 0; r < rows; r += R) {
-    const int valid = rows - r < R ? int(rows - r) : R;
-    tile<E, R, C>(w + r * row_bytes, row_bytes, cols, tokens, token, row + r, valid);
-  }
+  const int64_t row_bytes = cols * E::kBytes;
+  for (int64_t r = 0; r < rows; r += R)
+    tile<E, R, C>(w + r * row_bytes, row_bytes, cols, tokens, token, row + r, rows - r < R ? int(rows - r) : R);
 }
 
 // As above for a number of tokens known at run time, at most kTileTokens.
 template <class E, int C = V::kTileTokens>
-void rows_times_some(int count, const unsigned char* w, int64_t row_bytes, int64_t cols, int64_t rows, const TokenRows& tokens,
-                     int token, int64_t row) {
+void rows_times_some(int count, const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token, int64_t row) {
   if constexpr (C > 1) {
-    if (count < C) return rows_times_some<E, C - 1>(count, w, row_bytes, cols, rows, tokens, token, row);
+    if (count < C) return rows_times_some<E, C - 1>(count, w, cols, rows, tokens, token, row);
   }
-  rows_times<E, C>(w, row_bytes, cols, rows, tokens, token, row);
+  rows_times<E, C>(w, cols, rows, tokens, token, row);
 }
 
 template <class E>
@@ -136,38 +135,30 @@ void expand(const unsigned char* data, float* out, int64_t n) {
   if (i < n) store_some(out + i, load_some<E>(data + i * E::kBytes, n - i), n - i);
 }
 
-// Few tokens: straight from the stored rows. Many: a panel of rows is expanded to float once and stays
-// in the second-level cache while all tokens pass.
+// Widening the stored type costs nothing beside the products of a full tile, so weights are never
+// copied: with many tokens, some rows at a time stay in the second-level cache while all tokens pass.
 template <class E>
-void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, float* panel) {
-  const int64_t stored_row = w.cols * E::kBytes;
-  if (tokens.count <= V::kTileTokens) {
-    if (tokens.count > 0)
-      rows_times_some<E>(tokens.count, w.data + begin * stored_row, stored_row, w.cols, end - begin, tokens, 0, begin);
-    return;
-  }
-  const int64_t panel_rows = panel_floats(w.cols) / w.cols;
+void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
+  constexpr int64_t kCached = 128 * 1024;
+  const int64_t row_bytes = w.cols * E::kBytes;
+  const int64_t fitting = kCached / (row_bytes + 1) / 8 * 8;
+  const int64_t chunk = tokens.count <= V::kTileTokens ? end - begin : fitting < 8 ? 8 : fitting;
   const int blocks = (tokens.count + V::kTileTokens - 1) / V::kTileTokens;
-  for (int64_t row = begin; row < end; row += panel_rows) {
-    const int64_t rows = end - row < panel_rows ? end - row : panel_rows;
-    const unsigned char* source = w.data + row * stored_row;
-    if constexpr (E::kBytes != 4) {
-      expand<E>(source, panel, rows * w.cols);
-      source = reinterpret_cast<const unsigned char*>(panel);
-    }
+  for (int64_t row = begin; row < end; row += chunk) {
+    const int64_t rows = end - row < chunk ? end - row : chunk;
     for (int block = 0; block < blocks; ++block) {
       const int first = int(int64_t(tokens.count) * block / blocks);
       const int last = int(int64_t(tokens.count) * (block + 1) / blocks);
-      rows_times_some<Float32>(last - first, source, w.cols * 4, w.cols, rows, tokens, first, row);
+      rows_times_some<E>(last - first, w.data + row * row_bytes, w.cols, rows, tokens, first, row);
     }
   }
 }
 
-void dot_rows_of_any(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, float* panel) {
+void dot_rows_of_any(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
   switch (w.type) {
-    case Stored::kF32: return dot_rows<Float32>(w, begin, end, tokens, panel);
-    case Stored::kBF16: return dot_rows<BFloat16>(w, begin, end, tokens, panel);
-    case Stored::kF16: return dot_rows<Float16>(w, begin, end, tokens, panel);
+    case Stored::kF32: return dot_rows<Float32>(w, begin, end, tokens);
+    case Stored::kBF16: return dot_rows<BFloat16>(w, begin, end, tokens);
+    case Stored::kF16: return dot_rows<Float16>(w, begin, end, tokens);
   }
 }
 

@@ -31,7 +31,7 @@ float widen(uint16_t half) {
 
 struct V {
   static constexpr int kLanes = 4;
-  static constexpr int kTileTokens = 2;
+  static constexpr int kTileTokens = 3;
   using F = Floats4;
   using Quad = Floats4;
 

@@ -1,0 +1,91 @@
+// The backend "cpu": own kernels on the mapped weights, no LibTorch, no OpenMP.
+// make_cpu_backend() runs on the opening thread, forward() on the engine thread.
+#include <algorithm>
+#include <new>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/executor.h"
+#include "engine/backend/cpu/isa.h"
+#include "engine/backend/request.h"
+
+namespace switchyard {
+namespace cpu {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const ModelPlan& plan, Model model, std::shared_ptr<const WeightStore> weights, Isa isa, int threads)
+      : plan_(plan), weights_(std::move(weights)), model_(std::move(model)), isa_(isa), threads_(threads), pool_(threads),
+        layout_(std::make_shared<KvLayout>(model_)), executor_(model_, kernels(isa), pool_) {}
+
+  BackendInfo info() const override {
+    const int threads = threads_ > 0 ? threads_ : available_cores();
+    return {"cpu", std::string(name(isa_)) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"), ""};
+  }
+
+  std::unique_ptr<KvCache> new_cache(int capacity) const override { return std::make_unique<BlockCache>(layout_, capacity); }
+
+  void set_threads(int threads) override { threads_ = threads; }
+
+  Result<void> forward(const ForwardRequest& request) override {
+    SY_CHECK(check_request(plan_, request));
+    auto* cache = dynamic_cast<BlockCache*>(request.cache);
+    if (!cache || cache->layout() != layout_.get()) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
+    const int length = cache->length();
+    Result<void> done;
+    try {
+      pool_.resize(threads_);
+      done = run_chunks(request, *cache);
+    } catch (const std::bad_alloc&) {
+      done = fail(ErrorCode::kMemory, "there is not enough memory for " + std::to_string(request.tokens.size()) + " more tokens.", {},
+                  "Use a shorter prompt or a smaller model.");
+    }
+    if (!done) cache->truncate(length);
+    return done;
+  }
+
+ private:
+  Result<void> run_chunks(const ForwardRequest& request, BlockCache& cache) {
+    const size_t total = request.tokens.size();
+    for (size_t first = 0; first < total; first += kChunkTokens) {
+      const size_t count = std::min<size_t>(kChunkTokens, total - first);
+      Chunk chunk{.tokens = request.tokens.subspan(first, count), .cache = &cache, .recipe = request.recipe, .task = request.task};
+      if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
+      if (request.rows == LogitRows::kAll) {
+        chunk.rows = LogitRows::kAll;
+        chunk.logits = request.logits.data() + first * plan_.vocab;
+      } else if (request.rows == LogitRows::kLast && first + count == total) {
+        chunk.rows = LogitRows::kLast;
+        chunk.logits = request.logits.data();
+      }
+      cache.extend(static_cast<int>(count));
+      SY_CHECK(executor_.run(chunk));
+      cache.append(static_cast<int>(count));
+    }
+    return {};
+  }
+
+  ModelPlan plan_;
+  std::shared_ptr<const WeightStore> weights_;  // keeps the mapping that model_ points into
+  Model model_;
+  Isa isa_;
+  int threads_;
+  ThreadPool pool_;
+  std::shared_ptr<const KvLayout> layout_;
+  Executor executor_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+Result<std::unique_ptr<Backend>> make_cpu_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights,
+                                                  const BackendOptions& options, Task* task) {
+  if (const std::string missing = cpu::missing_kind(plan); !missing.empty())
+    return fail(ErrorCode::kUsage, "the cpu backend lacks " + missing + ".", {}, "Use --backend reference.");
+  if (task) task->report(-1, "Preparing weights");
+  SY_TRY(const cpu::Isa isa, cpu::choose_isa());
+  SY_TRY(cpu::Model model, cpu::load_model(plan, *weights));
+  return std::make_unique<cpu::CpuBackend>(plan, std::move(model), std::move(weights), isa, options.threads);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,55 @@
+// Keys and values of one sequence in blocks of 64 tokens, taken as the sequence grows. Clones share
+// full blocks and copy one when they write to it, so a branch costs next to nothing.
+// Owned by the engine thread; while forward() runs, the pool reads blocks and writes distinct tokens.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/aligned.h"
+#include "engine/backend/cpu/model.h"
+
+namespace switchyard::cpu {
+
+// Where each layer's keys [kv_heads][kKeyBlock / kKeyGroup][head_dim][kKeyGroup] and values
+// [kv_heads][kKeyBlock][value_dim] lie in a block. value_dim: head_dim rounded up to kKeyGroup.
+struct KvLayout {
+  struct Part {
+    int kv_heads = 0, head_dim = 0, value_dim = 0;
+    size_t keys = 0, values = 0;  // offsets in floats
+  };
+  explicit KvLayout(const Model& model);
+  std::vector<Part> layers;
+  size_t block_floats = 0;
+};
+
+class BlockCache final : public KvCache {
+ public:
+  BlockCache(std::shared_ptr<const KvLayout> layout, int capacity) : layout_(std::move(layout)), capacity_(capacity) {}
+
+  int length() const override { return length_; }
+  int capacity() const override { return capacity_; }
+  void truncate(int length) override;
+  std::unique_ptr<KvCache> clone() const override { return std::make_unique<BlockCache>(*this); }
+  uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float); }
+
+  const KvLayout* layout() const { return layout_.get(); }
+  // Makes the blocks of the next `tokens` tokens writable. Throws std::bad_alloc, the cache as before.
+  void extend(int tokens);
+  // The tokens written since extend() now belong to the sequence.
+  void append(int tokens) { length_ += tokens; }
+
+  // key, value: [kv_heads * head_dim] of the token at `position`, which extend() made writable.
+  void write(int layer, int position, const float* key, const float* value);
+  const float* keys(int layer, int block, int kv_head) const;
+  const float* values(int layer, int block, int kv_head) const;
+
+ private:
+  std::shared_ptr<const KvLayout> layout_;
+  std::vector<std::shared_ptr<AlignedFloats>> blocks_;
+  int capacity_;
+  int length_ = 0;
+};
+
+}  // namespace switchyard::cpu

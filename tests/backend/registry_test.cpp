@@ -1,0 +1,95 @@
+// Which backend is made, and what is said when one cannot be.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/backend/harness.h"
+
+namespace switchyard::testing {
+namespace {
+
+Error error_of(Result<std::unique_ptr<Backend>> made) {
+  EXPECT_FALSE(made);
+  return made ? Error{} : made.error();
+}
+
+Result<std::unique_ptr<Backend>> make(const std::string& name, const Checkpoint& from) {
+  const auto weights = WeightStore::open(from);
+  if (!weights) return tl::unexpected<Error>(weights.error());
+  return make_backend(name, from, *weights, {.threads = 1});
+}
+
+TEST(MakeBackend, AutoTakesCpuWhereItHasAllKinds) {
+  EXPECT_EQ(missing_on_cpu(checkpoint("demo").plan), "");
+  const auto made = make("auto", checkpoint("demo"));
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ((*made)->info().name, "cpu");
+  EXPECT_EQ((*made)->info().note, "");
+}
+
+TEST(MakeBackend, CudaAndUnknownNamesAreRefusedWithTheReason) {
+  const Error cuda = error_of(make("cuda", checkpoint("demo")));
+  EXPECT_EQ(cuda.code, ErrorCode::kDevice);
+  EXPECT_NE(cuda.message().find("no CUDA backend"), std::string::npos) << cuda.message();
+  const Error unknown = error_of(make("tpu", checkpoint("demo")));
+  EXPECT_EQ(unknown.code, ErrorCode::kUsage);
+  EXPECT_NE(unknown.message().find("auto, cpu or reference"), std::string::npos) << unknown.message();
+}
+
+// A plan with a kind that cpu lacks: the demo's, its first norm declared a layer norm.
+Checkpoint with_layer_norm() {
+  Checkpoint changed = checkpoint("demo");
+  changed.plan.layers[0].attention_norm.kind = NormKind::kLayerNorm;
+  return changed;
+}
+
+TEST(MakeBackend, CpuNamesTheKindItLacks) {
+  const Error error = error_of(make("cpu", with_layer_norm()));
+  EXPECT_EQ(error.code, ErrorCode::kUsage);
+  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0, attention norm)"), std::string::npos) << error.message();
+}
+
+#ifdef SWITCHYARD_WITH_REFERENCE
+TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
+  const auto made = make("auto", with_layer_norm());
+  ASSERT_TRUE(made) << made.error().message();
+  EXPECT_EQ((*made)->info().name, "reference");
+  EXPECT_NE((*made)->info().note.find("cpu backend lacks layer norm"), std::string::npos) << (*made)->info().note;
+}
+
+TEST(MakeBackend, LoadingTheReferenceCanBeCancelled) {
+  const auto weights = WeightStore::open(checkpoint("demo"));
+  ASSERT_TRUE(weights);
+  Task task;
+  task.cancel();
+  const Error error = error_of(make_backend("reference", checkpoint("demo"), *weights, {}, &task));
+  EXPECT_EQ(error.code, ErrorCode::kCancelled);
+}
+#endif
+
+TEST(MakeBackend, AMissingModuleNamesThePathTriedAndTheNextStep) {
+  setenv("SWITCHYARD_REFERENCE_LIB", "/nowhere/libswitchyard_reference.so", 1);
+  const Error error = error_of(make("reference", checkpoint("demo")));
+  EXPECT_EQ(error.code, ErrorCode::kNotFound);
+  EXPECT_NE(error.message().find("/nowhere/libswitchyard_reference.so"), std::string::npos) << error.message();
+  EXPECT_NE(error.message().find("--backend cpu"), std::string::npos) << error.message();
+
+  setenv("SWITCHYARD_REFERENCE_LIB", "/proc/self/exe", 1);  // a file that is no module
+  EXPECT_EQ(error_of(make("reference", checkpoint("demo"))).code, ErrorCode::kNotFound);
+  unsetenv("SWITCHYARD_REFERENCE_LIB");
+}
+
+// Demo: 8 layers, 2 kv heads of 32, fp32 keys and values.
+TEST(EstimateMemory, CountsWeightsAndKeysAndValues) {
+  const Checkpoint& demo = checkpoint("demo");
+  const MemoryEstimate cpu = estimate_memory("cpu", demo.plan, demo, 1000);
+  EXPECT_EQ(cpu.weights, demo.weight_bytes());
+  EXPECT_EQ(cpu.kv, 8u * 2 * 2 * 32 * 1000 * 4);
+  const MemoryEstimate reference = estimate_memory("reference", demo.plan, demo, 1000);
+  EXPECT_EQ(reference.weights, 2 * demo.weight_bytes());  // bf16 to fp32
+  EXPECT_GT(cpu.workspace, 0u);
+  EXPECT_EQ(cpu.total(), cpu.weights + cpu.kv + cpu.workspace);
+}
+
+}  // namespace
+}  // namespace switchyard::testing
