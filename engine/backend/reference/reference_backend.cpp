@@ -91,6 +91,7 @@ class ReferenceCache final : public KvCache {
     room_ = room;
   }
 
+  bool is_of(const ModelPlan& plan) const { return plan_ == &plan; }
   KvLayer& layer(size_t index) { return layers_[index]; }
   void advance(int tokens) { length_ += tokens; }
 
@@ -122,7 +123,7 @@ class ReferenceBackend final : public Backend {
   Result<void> forward(const ForwardRequest& request) override {
     SY_CHECK(check_request(plan_, request));
     auto* cache = dynamic_cast<ReferenceCache*>(request.cache);
-    if (!cache) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
+    if (!cache || !cache->is_of(plan_)) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
     return guarded([&]() -> Result<void> { return run(request, *cache); });
   }
 
