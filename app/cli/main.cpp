@@ -1,0 +1,109 @@
+// The command line `switchyard`: reads arguments, runs one command, turns its result into an exit code
+// (design: interface.md, section 12). The locale is never set, so numbers look the same everywhere.
+#include <new>
+
+#include <fmt/format.h>
+
+#include "app/cli/cli.h"
+#include "app/cli/help.h"
+
+namespace switchyard {
+namespace {
+
+void add_common_options(CLI::App& app, Cli& cli) {
+  OutputOptions& options = cli.output.options;
+  app.add_flag("--json", options.json, "One JSON document on stdout")->group("Everywhere");
+  app.add_flag("--plain", options.plain, "Tables as tab-separated values")->group("Everywhere");
+  app.add_option("-o,--output", options.file, "Write the data to this file instead of stdout")->group("Everywhere")->type_name("FILE");
+  app.add_flag("--force", options.force, "Write over existing files")->group("Everywhere");
+  app.add_flag("-q,--quiet", options.quiet, "No messages but errors")->group("Everywhere");
+  app.add_flag("--no-color", options.no_color, "No colour (also: NO_COLOR, TERM=dumb)")->group("Everywhere");
+  app.add_flag_callback("--no-input", [] {}, "Never ask; this program never does")->group("Everywhere");
+  app.add_option("--log-level", options.log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))->group("Everywhere")->type_name("LEVEL");
+  app.add_option("--progress", cli.progress_name, "auto, plain, json or none")
+      ->check(CLI::IsMember({"auto", "plain", "json", "none"}))->group("Everywhere")->type_name("KIND");
+}
+
+void build(CLI::App& app, Cli& cli) {
+  app.name("switchyard");
+  app.formatter(make_help_formatter());
+  app.footer("  switchyard open demo\n"
+             "  switchyard run demo --prompt \"The router\" --max-new-tokens 32\n"
+             "  switchyard inspect demo");
+  app.set_version_flag("--version", "switchyard " SWITCHYARD_VERSION);
+  app.require_subcommand(1);
+  add_common_options(app, cli);
+  add_inspect(app, cli);
+  add_tokenize(app, cli);
+}
+
+Error usage_error(const CLI::App& app, const CLI::ParseError& problem, int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  std::string what = explain_unknown(app, arguments);
+  if (what.empty()) {
+    what = problem.what();
+    if (!what.empty() && what.back() != '.') what += '.';
+  }
+  const auto chosen = app.get_subcommands();
+  const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();
+  return {ErrorCode::kUsage, what, {}, fmt::format("Try: switchyard{} --help", command)};
+}
+
+int exit_code_of(const Error& error, const Interrupts& interrupts) {
+  if (error.code == ErrorCode::kCancelled && interrupts.signal() != 0) return 128 + interrupts.signal();
+  return static_cast<int>(error.code);
+}
+
+int run(int argc, char** argv, Interrupts& interrupts) {
+  Cli cli{interrupts};
+  CLI::App app("Route, watch and edit Mixture-of-Experts models.");
+  build(app, cli);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {  // --help, --version
+    return app.exit(help);
+  } catch (const CLI::ParseError& problem) {
+    cli.output.error(usage_error(app, problem, argc, argv));
+    return static_cast<int>(ErrorCode::kUsage);
+  }
+  const Result<int> code = cli.action();
+  if (!code) {
+    cli.output.error(code.error());
+    return exit_code_of(code.error(), interrupts);
+  }
+  if (const auto written = cli.output.finish(); !written) {
+    cli.output.error(written.error());
+    return exit_code_of(written.error(), interrupts);
+  }
+  return *code;
+}
+
+int guarded(int argc, char** argv, Interrupts& interrupts) {
+  Output output;
+  try {
+    return run(argc, argv, interrupts);
+  } catch (const std::bad_alloc&) {
+    output.error({ErrorCode::kMemory, "out of memory.", {}, "Close other programs or choose a smaller model or context."});
+    return static_cast<int>(ErrorCode::kMemory);
+  } catch (const std::exception& error) {
+    output.error({ErrorCode::kInternal, fmt::format("unexpected failure: {}", error.what()), {}, "This is a bug; please report it."});
+    return static_cast<int>(ErrorCode::kInternal);
+  }
+}
+
+}  // namespace
+
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description, const std::string& examples) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  command->footer(examples);
+  command->fallthrough();
+  return command;
+}
+
+}  // namespace switchyard
+
+int main(int argc, char** argv) {
+  switchyard::Interrupts interrupts;
+  return switchyard::guarded(argc, argv, interrupts);
+}

@@ -1,0 +1,84 @@
+// A teacher-forced pass, see forced_pass.h.
+#include "engine/runtime/forced_pass.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace switchyard {
+
+std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, const ModelPlan& plan) {
+  std::vector<EditCommand> ordered = script;
+  std::stable_sort(ordered.begin(), ordered.end(),
+                   [](const auto& a, const auto& b) { return a.at_token.value_or(0) < b.at_token.value_or(0); });
+  std::vector<RecipeSpan> spans = {{0, std::make_shared<Recipe>(), {}}};
+  for (const EditCommand& command : ordered) {
+    const uint64_t first = command.at_token.value_or(0);
+    if (first != spans.back().first_token) {
+      spans.push_back(spans.back());
+      spans.back().first_token = first;
+    }
+    Recipe next = *spans.back().recipe;
+    apply(command.edit, plan, next);
+    next.epoch = static_cast<uint32_t>(spans.size() - 1);
+    spans.back().recipe = std::make_shared<const Recipe>(std::move(next));
+    spans.back().edits.push_back({command.edit, std::nullopt});
+  }
+  return spans;
+}
+
+ForcedPass::ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<RecipeSpan> spans, int capacity)
+    : backend_(backend), plan_(plan), spans_(std::move(spans)), cache_(backend.new_cache(capacity)) {}
+
+void ForcedPass::begin(uint32_t sequence) {
+  cache_->truncate(0);
+  sequence_ = sequence;
+}
+
+const RecipeSpan& ForcedPass::span_at(uint64_t token, uint64_t& end) const {
+  size_t at = 0;
+  while (at + 1 < spans_.size() && spans_[at + 1].first_token <= token) ++at;
+  end = at + 1 < spans_.size() ? spans_[at + 1].first_token : std::numeric_limits<uint64_t>::max();
+  return spans_[at];
+}
+
+RoutingFrame ForcedPass::shaped(const Recipe& recipe, CaptureLevel capture) const {
+  int slots = 0;
+  for (int row = 0; row < static_cast<int>(plan_.moe_layers.size()); ++row)
+    slots = std::max(slots, slots_needed(plan_.moe(row).router, recipe.layer(row)));
+  return RoutingFrame(static_cast<int>(plan_.moe_layers.size()), plan_.max_experts(), slots, capture);
+}
+
+Result<void> ForcedPass::forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
+                                 std::vector<RoutingFrame>& frames, const Task* task) {
+  frames.clear();
+  const auto vocab = static_cast<size_t>(plan_.vocab);
+  for (size_t from = 0; from < tokens.size();) {
+    const auto first = static_cast<uint64_t>(cache_->length());
+    uint64_t end = 0;
+    const RecipeSpan& span = span_at(first, end);
+    const size_t count = std::min<uint64_t>(tokens.size() - from, end - first);
+    if (capture != CaptureLevel::kOff) frames.resize(from + count, shaped(*span.recipe, capture));
+    ForwardRequest request;
+    request.tokens = tokens.subspan(from, count);
+    request.cache = cache_.get();
+    request.recipe = span.recipe.get();
+    request.rows = logits.empty() ? LogitRows::kNone : LogitRows::kAll;
+    if (!logits.empty()) request.logits = logits.subspan(from * vocab, count * vocab);
+    if (capture != CaptureLevel::kOff) request.frames = std::span(frames).subspan(from, count);
+    request.task = task;
+    SY_CHECK(backend_.forward(request));
+    for (size_t i = 0; i < request.frames.size(); ++i) {
+      FrameHeader& header = request.frames[i].header();
+      header.token_index = first + i;
+      header.token_id = tokens[from + i];
+      header.position = static_cast<uint32_t>(first + i);
+      header.sequence = sequence_;
+      header.recipe_epoch = span.recipe->epoch;
+      header.phase = Phase::kPrefill;
+    }
+    from += count;
+  }
+  return {};
+}
+
+}  // namespace switchyard

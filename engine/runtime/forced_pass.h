@@ -1,0 +1,53 @@
+// A teacher-forced pass: given tokens through a backend under an edit script, with the logits of every position
+// and a frame of every token. Used by score, --dump-logits and comparisons; one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/routing/edit.h"
+#include "engine/routing/frame.h"
+#include "engine/routing/recipe.h"
+
+namespace switchyard {
+
+// One recipe and the first token routed under it.
+struct RecipeSpan {
+  uint64_t first_token = 0;
+  std::shared_ptr<const Recipe> recipe;    // epoch = place in the list
+  std::vector<EditCommand> edits;          // in force, oldest first, without at_token
+};
+// The spans of a validated script: entries apply in order of at_token, equal ones in script order. The
+// first span begins at token 0 with every entry that has no at_token, or 0.
+std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, const ModelPlan& plan);
+
+class ForcedPass {
+ public:
+  // capacity: tokens of the longest sequence. The backend must outlive this.
+  ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<RecipeSpan> spans, int capacity);
+
+  // Forgets the sequence; `sequence` stamps the frames that follow.
+  void begin(uint32_t sequence);
+  // Routes the next tokens of the sequence. logits: [tokens, vocab], or empty for none. frames: filled with
+  // one frame a token, or emptied when capture is off.
+  Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
+                       std::vector<RoutingFrame>& frames, const Task* task = nullptr);
+  const std::vector<RecipeSpan>& spans() const { return spans_; }
+
+ private:
+  const RecipeSpan& span_at(uint64_t token, uint64_t& end) const;
+  RoutingFrame shaped(const Recipe& recipe, CaptureLevel capture) const;
+
+  Backend& backend_;
+  const ModelPlan& plan_;
+  std::vector<RecipeSpan> spans_;
+  std::unique_ptr<KvCache> cache_;
+  uint32_t sequence_ = 0;
+};
+
+}  // namespace switchyard
