@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "engine/backend/cpu/model.h"
 #include "engine/backend/reference/entry.h"
 
 namespace switchyard {
@@ -22,20 +23,6 @@ constexpr const char* kReferenceFile = "libswitchyard_reference.so";
 [[gnu::constructor]] void let_openmp_threads_sleep() {
   setenv("OMP_WAIT_POLICY", "passive", 0);
   setenv("GOMP_SPINCOUNT", "0", 0);
-}
-
-// The first norm of the plan for which `lacks` holds, as "layer 3, attention norm".
-template <class Predicate>
-std::string first_norm(const ModelPlan& plan, Predicate lacks) {
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    const std::string where = "layer " + std::to_string(i) + ", ";
-    if (lacks(layer.attention_norm)) return where + "attention norm";
-    if (lacks(layer.ffn_norm)) return where + "feed-forward norm";
-    if (layer.attention.qk_norm == QkNorm::kNone) continue;
-    if (lacks(layer.attention.q_norm) || lacks(layer.attention.k_norm)) return where + "query or key norm";
-  }
-  return lacks(plan.final_norm) ? "final norm" : "";
 }
 
 uint64_t kv_bytes(const ModelPlan& plan, int context) {
@@ -107,10 +94,7 @@ class NotedBackend final : public Backend {
 
 }  // namespace
 
-std::string missing_on_cpu(const ModelPlan& plan) {
-  const std::string layer_norm = first_norm(plan, [](const NormSpec& norm) { return norm.kind == NormKind::kLayerNorm; });
-  return layer_norm.empty() ? "" : "layer norm with mean and bias (" + layer_norm + ")";
-}
+std::string missing_on_cpu(const ModelPlan& plan) { return cpu::missing_kind(plan); }
 
 MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context) {
   const bool reference = backend == "reference" || (backend == "auto" && !missing_on_cpu(plan).empty());

@@ -16,18 +16,6 @@ constexpr int64_t kRowMultiple = 8; // rows of the one-token tile
 
 int64_t stored_size(const Matrix& matrix) { return matrix.rows * matrix.cols * stored_bytes(matrix.type); }
 
-void layer_norm(const Norm& norm, const float* x, float* out, int64_t n) {
-  double sum = 0, squares = 0;
-  for (int64_t i = 0; i < n; ++i) sum += x[i];
-  const double mean = sum / double(n);
-  for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
-  const double factor = 1 / std::sqrt(squares / double(n) + norm.eps);
-  for (int64_t i = 0; i < n; ++i) {
-    const double scaled = (x[i] - mean) * factor * norm.weight[i];
-    out[i] = float(norm.bias.empty() ? scaled : scaled + norm.bias[i]);
-  }
-}
-
 }  // namespace
 
 Result<void> Executor::run(const Chunk& chunk) {
@@ -108,8 +96,7 @@ void Executor::prepare_ropes() {
 }
 
 void Executor::apply_norm(const Norm& norm, const float* x, float* out, int64_t n) const {
-  if (norm.kind == NormKind::kLayerNorm) layer_norm(norm, x, out, n);
-  else kernels_.rms_norm(x, norm.weight.data(), norm.eps, out, n);
+  kernels_.rms_norm(x, norm.weight.data(), norm.eps, out, n);
 }
 
 void Executor::normalise(const Norm& norm, const Rows& in, Rows& out, int first) {

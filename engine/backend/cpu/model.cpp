@@ -51,10 +51,8 @@ class Loader {
   }
 
   Result<void> norm(const NormSpec& spec, Norm& out) const {
-    out.kind = spec.kind;
     out.eps = spec.eps;
     SY_CHECK(vector(spec.weight, out.weight));
-    SY_CHECK(vector(spec.bias, out.bias));
     if (spec.kind == NormKind::kRmsOnePlus)
       for (float& w : out.weight) w += 1.0f;
     return {};
@@ -123,6 +121,20 @@ int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& ropes) {
   return static_cast<int>(std::find_if(ropes.begin(), ropes.end(), same) - ropes.begin());
 }
 
+// The first layer norm of the plan, as "layer 3, attention norm"; empty: none.
+std::string first_layer_norm(const ModelPlan& plan) {
+  const auto is = [](const NormSpec& norm) { return norm.kind == NormKind::kLayerNorm; };
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const LayerPlan& layer = plan.layers[i];
+    const std::string where = "layer " + std::to_string(i) + ", ";
+    if (is(layer.attention_norm)) return where + "attention norm";
+    if (is(layer.ffn_norm)) return where + "feed-forward norm";
+    if (layer.attention.qk_norm == QkNorm::kNone) continue;
+    if (is(layer.attention.q_norm) || is(layer.attention.k_norm)) return where + "query or key norm";
+  }
+  return is(plan.final_norm) ? "final norm" : "";
+}
+
 std::string missing_type(const TensorRef& ref) {
   if (!ref || stored(ref.dtype)) return {};
   return std::string(switchyard::name(ref.dtype)) + " weights (" + ref.name + ")";
@@ -131,6 +143,7 @@ std::string missing_type(const TensorRef& ref) {
 }  // namespace
 
 std::string missing_kind(const ModelPlan& plan) {
+  if (const std::string where = first_layer_norm(plan); !where.empty()) return "layer norm with mean and bias (" + where + ")";
   std::vector<const TensorRef*> matrices{&plan.embedding, &plan.lm_head};
   for (const LayerPlan& layer : plan.layers) {
     const AttentionSpec& attention = layer.attention;

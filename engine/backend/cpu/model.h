@@ -12,11 +12,10 @@
 
 namespace switchyard::cpu {
 
+// Root mean square norm; in float arithmetic its kinds differ by the weight alone.
 struct Norm {
-  NormKind kind = NormKind::kRms;
   float eps = 0;
   std::vector<float> weight;  // kRmsOnePlus: 1 + the stored one
-  std::vector<float> bias;    // layer norm; may be empty
 };
 
 struct Attention {
