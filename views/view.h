@@ -35,6 +35,11 @@ struct Selection {
 // FollowLive (no value) or pinned to a token.
 using TimeCursor = std::optional<uint64_t>;
 
+// The checkpoint's own tensors that steer a router beside its weight; each [E] or empty.
+struct RouterTensors {
+  std::vector<float> logit_bias, select_bias;
+};
+
 // Everything a view may read in one repaint; filled by app/session, constant while views draw.
 // All token-indexed vectors cover the current sequence from token 0.
 struct RunData {
@@ -48,6 +53,7 @@ struct RunData {
   const Load* load_window = nullptr;                   // over the last `window` tokens
   int window = 64;
   const Affinity* affinity = nullptr;
+  std::vector<RouterTensors> router_tensors;           // [moe_layers]; empty where no router has any
   uint64_t serial = 0;                                 // grows with every change of the data
 
   uint64_t tokens() const { return frames.size(); }
@@ -61,6 +67,7 @@ struct ViewCommands {
   std::function<void(const Selection&)> select;
   std::function<void(const TimeCursor&)> set_cursor;
   std::function<void(EditCommand)> edit;
+  std::function<void(std::vector<EditCommand>)> edit_all;       // one undo step, all or nothing
   std::function<void(std::string_view action_id)> run_action;   // "edit.undo"
   std::function<void(std::string_view view_id, std::string_view setting, int value)> set_setting;
 };

@@ -2,13 +2,20 @@
 // accessible description and tests that need no GL. GUI thread only.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace switchyard {
 
-struct ItemRect { float x0 = 0, y0 = 0, x1 = 0, y1 = 0; };  // logical pixels of the widget
+struct ItemRect {  // logical pixels of the widget
+  float x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+  float width() const { return x1 - x0; }
+  float height() const { return y1 - y0; }
+  bool contains(float x, float y) const { return x >= x0 && x < x1 && y >= y0 && y < y1; }
+};
 
 struct Item {
   std::string id;      // "layer 3/expert 5", stable and unique in the view
@@ -16,22 +23,39 @@ struct Item {
   double value = 0;
   std::string unit;    // "x uniform", "nat"
   ItemRect rect;
+  std::string detail;  // further lines of the tooltip: formula, edits, native value
+};
+
+// A picture of many equal cells; its items are made when somebody asks, not once per repaint.
+struct ItemGrid {
+  int rows = 0, cols = 0;
+  ItemRect rect;
+  std::function<Item(int row, int col)> cell;  // valid until the next begin()
 };
 
 class ItemMap {
  public:
-  void begin() { items_.clear(); }
+  void begin();
   void add(Item item) { items_.push_back(std::move(item)); }
-  const std::vector<Item>& items() const { return items_; }
-  const Item* find(std::string_view id) const;
-  const Item* at(float x, float y) const;  // the last one drawn there
+  void add_grid(ItemGrid grid) { grids_.push_back(std::move(grid)); }
+
+  const std::vector<Item>& items() const { return items_; }  // without the cells of grids
+  size_t size() const;                                       // with them
+  void each(const std::function<void(const Item&)>& visit) const;
+  std::optional<Item> find(std::string_view id) const;
+  std::optional<Item> at(float x, float y) const;  // the last one drawn there; single items lie above grids
+
   // The item under the pointer or cell cursor, for the tooltip and the accessible description.
   void set_hovered(std::string id) { hovered_ = std::move(id); }
   const std::string& hovered() const { return hovered_; }
 
  private:
   std::vector<Item> items_;
+  std::vector<ItemGrid> grids_;
   std::string hovered_;
 };
+
+// "1.23 x uniform": the value as tooltips and screen readers give it.
+std::string value_text(const Item& item);
 
 }  // namespace switchyard
