@@ -134,6 +134,9 @@ Result<Json> parse_json(std::string_view text, std::string_view document, const 
   if (text.size() > limits.bytes)
     return fail(ErrorCode::kMalformed, fmt::format("has {} bytes, more than the limit of {}", text.size(), limits.bytes),
                 std::string(document));
+  // nlohmann takes a NUL for the end of the text and would not look at the rest.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    return fail(ErrorCode::kMalformed, fmt::format("not valid JSON at byte {}: a NUL", nul + 1), std::string(document));
   DomBuilder builder(limits);
   if (!Json::sax_parse(text.begin(), text.end(), &builder))
     return fail(ErrorCode::kMalformed, builder.problem(), std::string(document));

@@ -50,6 +50,7 @@ Result<void> read_generation_config(std::string_view text, ModelPlan& plan, Samp
   constexpr std::string_view kFile = "generation_config.json";
   SY_TRY(const Json json, parse_json(text, kFile, kConfigLimits));
   const JsonView view(json, std::string(kFile));
+  SY_CHECK(view.as_object());
   SY_TRY(sampling.do_sample, view.boolean_or("do_sample", false));
   if (const auto value = view.find("temperature")) {
     SY_TRY(const double temperature, value->as_number(0, 1e6));

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -35,12 +35,9 @@ int PlanBuilder::count_or(std::string_view key, int fallback, int max, int min) 
 
 bool PlanBuilder::flag_or(std::string_view key, bool fallback) { return take(config_.boolean_or(key, fallback), fallback); }
 
-float PlanBuilder::number_or(std::string_view key, float fallback) {
-  const auto value = config_.number_or(key, fallback);
-  if (value && std::isfinite(static_cast<float>(*value))) return static_cast<float>(*value);
-  if (!value) refuse(value.error());
-  else refuse_config(fmt::format("has {} = {}, which is no float", key, *value));
-  return fallback;
+float PlanBuilder::number_or(std::string_view key, float fallback, float min) {
+  const auto member = config_.find(key);
+  return member ? static_cast<float>(take(member->as_number(min, std::numeric_limits<float>::max()), double{fallback})) : fallback;
 }
 
 std::vector<int> PlanBuilder::list_or_empty(std::string_view key, int max) {

@@ -42,7 +42,7 @@ class PlanBuilder {
   int count(std::initializer_list<std::string_view> keys, int max);             // 1 to max, required
   int count_or(std::string_view key, int fallback, int max, int min = 1);
   bool flag_or(std::string_view key, bool fallback);
-  float number_or(std::string_view key, float fallback);
+  float number_or(std::string_view key, float fallback, float min);            // at least min
   std::vector<int> list_or_empty(std::string_view key, int max);                // integers 0 to max
   Activation activation();                                                      // hidden_act, silu if absent
   template <class T>

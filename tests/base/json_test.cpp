@@ -30,6 +30,7 @@ TEST(Json, RefusesSyntaxErrorsWithTheirByte) {
   EXPECT_THAT(refusal(R"({"a": })"), HasSubstr("not valid JSON at byte 7"));
   EXPECT_THAT(refusal("{} x"), HasSubstr("not valid JSON at byte 4"));
   EXPECT_THAT(refusal(""), HasSubstr("not valid JSON at byte 1"));
+  EXPECT_EQ(refusal(std::string_view("{}\0", 3)), "a.json: not valid JSON at byte 3: a NUL");
   EXPECT_THAT(refusal("[NaN]"), HasSubstr("not valid JSON"));
   EXPECT_THAT(refusal("[1,]"), HasSubstr("not valid JSON"));
 }

@@ -65,7 +65,7 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps) {
   const std::string why = equation("vocab_size", plan.vocab);
   plan.embedding = builder.matrix("model.embed_tokens.weight", plan.vocab, plan.hidden, why);
   plan.dtype = plan.embedding.dtype;
-  plan.final_norm = rms_norm(builder, "model.norm", plan.hidden, builder.number_or("rms_norm_eps", default_eps));
+  plan.final_norm = rms_norm(builder, "model.norm", plan.hidden, builder.number_or("rms_norm_eps", default_eps, 0));
   // The key is written unless it equals a default; then the absence of lm_head says it.
   plan.tied = builder.flag_or("tie_word_embeddings", !builder.has("lm_head.weight"));
   plan.lm_head = plan.tied ? plan.embedding : builder.matrix("lm_head.weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");

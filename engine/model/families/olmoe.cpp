@@ -1,5 +1,7 @@
 // OLMoE (specs/families.md, section 1.2): q and k norm over the whole projected vector, then optional clipping;
 // softmax over all experts, then top-k, renormalised iff norm_topk_prob. Data only; called while a checkpoint opens.
+#include <limits>
+
 #include "engine/model/families/blocks.h"
 #include "engine/model/families/families.h"
 
@@ -19,10 +21,7 @@ ModelPlan plan_olmoe(PlanBuilder& builder) {
   const bool bias = builder.flag_or("attention_bias", false);
   AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
   shape.qk_norm = QkNorm::kFullVector;
-  if (builder.config().has("clip_qkv")) {
-    shape.clip_qkv = builder.number_or("clip_qkv", 0);
-    if (!(shape.clip_qkv > 0)) builder.refuse_config("has a clip_qkv that is not above 0");
-  }
+  if (builder.config().has("clip_qkv")) shape.clip_qkv = builder.number_or("clip_qkv", 0, std::numeric_limits<float>::min());
 
   RouterSpec spec = router(builder, {"num_experts", "num_local_experts"}, plan.layers.size());
   spec.renorm = builder.flag_or("norm_topk_prob", false) ? Renorm::kSum : Renorm::kNone;
