@@ -1,9 +1,9 @@
 // From logits to the next token. Stateless: the random number of a token depends only on
 // (seed, sequence, token index), so that replays and undo are exact.
-// Generator: Philox4x32-10 (Salmon et al. 2011), key = seed (64 bit), counter = (token index, sequence);
-// u = (first 32-bit word + 0.5) / 2^32.
-// Order, as transformers applies it: temperature, top-k, top-p, softmax, then inverse transform over
-// ids in falling probability (ties: lower id).
+// Generator: Philox4x32-10 (Salmon et al. 2011), key = seed (64 bit, low word first), counter = (token index, 64
+// bit, low word first; sequence; 0); u = (first 32-bit word + 0.5) / 2^32. token index: of the token to be chosen.
+// Order, as transformers applies it: temperature, top-k (ties with the k-th stay), top-p (a token stays while the
+// tokens before it hold less than p), softmax, then inverse transform over ids in falling probability (ties: lower id).
 #pragma once
 
 #include <array>

@@ -20,6 +20,7 @@
 #include "engine/routing/frame.h"
 #include "engine/runtime/frame_log.h"
 #include "engine/runtime/sampler.h"
+#include "engine/runtime/shared_list.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace switchyard {
@@ -29,7 +30,7 @@ class TraceSink;  // engine/trace/sink.h: where every frame goes on record
 struct SessionOptions {
   std::string backend = "auto";
   int threads = 0;                // 0: one per core; the window asks for cores - 1
-  int context = 0;                // KV capacity in tokens; 0: min(model's, 4096)
+  int context = 0;                // KV capacity in tokens, at most the model's; 0: min(model's, 4096)
   CaptureLevel capture = CaptureLevel::kLogits;
   Sampling sampling;
   bool ignore_eos = false;
@@ -37,12 +38,13 @@ struct SessionOptions {
 };
 
 // Transport commands, taken in order at token boundaries. A running prefill is interruptible.
+// A command that cannot be carried out leaves everything as it is and shows as SessionSnapshot::error.
 struct Start {                    // a new sequence: cache emptied, prefill, then generate
   std::vector<TokenId> prompt;
   uint64_t max_new_tokens = 0;
   bool paused = false;            // prefill only, then wait
 };
-struct Play { uint64_t max_new_tokens = 0; };  // go on after a pause or a finished run; 0: as before
+struct Play { uint64_t max_new_tokens = 0; };  // go on: so many more; 0: what is left, else as many again as before
 struct Pause {};
 struct Step {};                   // exactly one token, then paused
 struct Stop {};                   // ends the sequence; its frames and text stay readable
@@ -56,23 +58,26 @@ enum class RunState : uint8_t { kIdle, kPrefilling, kGenerating, kPaused, kFinis
 enum class Finish : uint8_t { kNone, kLength, kEos, kStopped, kContextFull };
 
 // One entry of the edit history, oldest first. Entries after the cursor are undone and can be redone.
+// A drag (edits of one number with the same tag, less than a second apart) is one entry.
 struct HistoryEntry {
   std::vector<EditCommand> edits;  // usually one; a loaded script is one entry
   std::string sentence;
   std::string author = "user";     // user, script, plugin, adaptor
-  uint32_t epoch = 0;              // epoch that first carried it
+  bool applied = true;             // false: every edit of it still waits for its at_token
+  uint32_t epoch = 0;              // epoch that first carried it (a drag: its last value); undone and scheduled: 0
   uint32_t sequence = 0;
-  uint64_t first_token = 0;        // index of the first token routed under it
+  uint64_t first_token = 0;        // index of the first token routed under it; scheduled: the at_token
 };
 
-// A span of tokens under one recipe; epochs only grow.
+// A span of tokens under one recipe; epochs only grow. Edits between the same two tokens make one epoch, and
+// edits before the first token of all belong to epoch 0.
 struct Epoch {
   uint32_t epoch = 0;
   uint32_t sequence = 0;
   uint64_t first_token = 0;
   std::string sentence;                   // what began it: "Mute expert 5 in layer 3", "Undo: …"
-  std::vector<EditCommand> edits;         // all edits in force, oldest first, without at_token
-  std::shared_ptr<const Recipe> recipe;
+  std::vector<EditCommand> edits;         // the fewest edits that make the recipe (edits_of), without at_token
+  std::shared_ptr<const Recipe> recipe;   // never null
 };
 
 // What the engine thread last published; immutable.
@@ -85,13 +90,13 @@ struct SessionSnapshot {
   uint32_t sequence = 0;
   std::vector<TokenId> prompt_ids;
   std::vector<TokenId> generated_ids;
-  uint64_t max_new_tokens = 0;
+  uint64_t max_new_tokens = 0;            // generation ends when generated_ids has so many
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;         // over the last second of generation
   double mean_decode_tokens_per_s = 0;    // over the sequence
   double capture_cost = 0;                // measured share of the token time spent in capture, 0..1
-  std::vector<Epoch> epochs;              // of this sequence, the one in force at its start first
-  std::vector<HistoryEntry> history;
+  SharedList<Epoch> epochs;               // of this sequence, the one in force at its start first; never empty
+  SharedList<HistoryEntry> history;
   size_t history_cursor = 0;              // entries [0, cursor) are in force
   std::vector<EditCommand> scheduled;     // script entries whose at_token lies ahead
   std::shared_ptr<const FrameLog> frames; // of this sequence
@@ -117,7 +122,8 @@ class Session {
   virtual void send(TransportCommand command) = 0;
 
   // An edit is validated at once (the error is returned, nothing is queued) and applied at the next
-  // token boundary. Queued edits with equal tags replace each other. An edit with at_token is scheduled.
+  // token boundary. Edits with equal tags that wait in the queue one after the other replace each other. An edit
+  // with at_token is scheduled.
   virtual Result<void> send(EditCommand edit, std::string author = "user") = 0;
   // A script: all or nothing. Entries with at_token > current token are scheduled, others apply now.
   virtual Result<void> send(std::vector<EditCommand> script, std::string author = "script") = 0;

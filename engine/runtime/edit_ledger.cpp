@@ -1,0 +1,262 @@
+#include "engine/runtime/edit_ledger.h"
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+#include <fmt/format.h>
+
+namespace switchyard {
+namespace {
+
+constexpr auto kDragPause = std::chrono::seconds(1);
+
+// "mute expert 5 in layer 3": a sentence inside another.
+std::string lowered(std::string sentence) {
+  if (!sentence.empty() && sentence[0] >= 'A' && sentence[0] <= 'Z') sentence[0] += 'a' - 'A';
+  return sentence;
+}
+
+std::string sentence_of(const std::vector<EditCommand>& edits) {
+  if (edits.size() != 1) return fmt::format("Script of {} edits", edits.size());
+  std::string sentence = describe(edits[0].edit);
+  if (edits[0].at_token.value_or(0) > 0) sentence += fmt::format(" from token {}", *edits[0].at_token);
+  return sentence;
+}
+
+std::string joined(const std::vector<std::string>& reasons) {
+  if (reasons.size() > 4) return fmt::format("{} edits, the last: {}", reasons.size(), reasons.back());
+  std::string text;
+  for (const std::string& reason : reasons) text += (text.empty() ? "" : "; ") + reason;
+  return text;
+}
+
+uint64_t token_of(const EditCommand& command) { return command.at_token.value_or(0); }
+
+// Kinds that a slider sets.
+bool sets_a_number(const Edit& edit) {
+  return std::visit([](const auto& e) { return requires { e.value; } || requires { e.scale; } || requires { e.k; }; }, edit);
+}
+
+}  // namespace
+
+std::vector<size_t> order_of_effect(const std::vector<EditCommand>& edits) {
+  std::vector<size_t> order(edits.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return token_of(edits[a]) < token_of(edits[b]); });
+  return order;
+}
+
+EditLedger::EditLedger(const ModelPlan& plan) : plan_(plan), recipe_(std::make_shared<const Recipe>()) {
+  epochs_.push_back({.recipe = recipe_});
+}
+
+void EditLedger::begin_sequence(uint32_t sequence) {
+  Epoch first = current_epoch();
+  first.sequence = sequence;
+  first.first_token = 0;
+  epochs_ = {std::move(first)};
+  shared_epochs_.reset();
+  sequence_ = sequence;
+  position_ = 0;
+}
+
+void EditLedger::tokens_routed(uint64_t count) {
+  position_ += count;
+  epoch_used_ = true;
+}
+
+Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now) {
+  if (edits.empty()) return {};
+  Entry entry{.shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author), .applied = false}, .when = now};
+  const bool drag = continues_drag(entry);
+  // All of them must fit together.
+  Recipe trial = *recipe_;
+  for (const size_t i : order_of_effect(edits)) {
+    if (auto fits = validate(edits[i].edit, plan_, trial); !fits) {
+      const std::string where = edits.size() == 1 ? describe(edits[i].edit) : fmt::format("edits[{}]", i);
+      return fail(fits.error().code, fits.error().what, where, fits.error().hint);
+    }
+    apply(edits[i].edit, plan_, trial);
+    entry.parts.push_back({edits[i]});
+  }
+  entry.shown.first_token = token_of(entry.parts.front().command);
+
+  entries_.resize(cursor_);
+  Recipe recipe = *recipe_;
+  if (drag) {
+    take_back(cursor_ - 1, recipe);
+    if (!epoch_used_) reasons_.pop_back();
+    entries_.pop_back();
+    --cursor_;
+  }
+  entries_.push_back(std::move(entry));
+  ++cursor_;
+  carry_out(cursor_ - 1, std::move(recipe), "");
+  history_changed();
+  return {};
+}
+
+Result<void> EditLedger::apply_due() {
+  if (!next_scheduled_ || *next_scheduled_ > position_) return {};
+  Result<void> result;
+  for (size_t e = 0; e < cursor_; ++e) {
+    for (size_t p = 0; p < entries_[e].parts.size(); ++p) {
+      Part& part = entries_[e].parts[p];
+      if (part.applied || part.dropped || token_of(part.command) > position_) continue;
+      if (auto fits = validate(part.command.edit, plan_, *recipe_); !fits) {
+        part.dropped = true;
+        result = fail(fits.error().code, fits.error().what, describe(part.command.edit), "The edit was dropped.");
+        continue;
+      }
+      Recipe recipe = *recipe_;
+      apply_part(e, p, recipe);
+      install(std::move(recipe), describe(part.command.edit));
+      took_effect(entries_[e]);
+    }
+  }
+  history_changed();
+  return result;
+}
+
+void EditLedger::move_cursor(size_t cursor) {
+  cursor = std::min(cursor, entries_.size());
+  if (cursor == cursor_) return;
+  while (cursor_ > cursor) {
+    Entry& entry = entries_[--cursor_];
+    if (std::any_of(entry.parts.begin(), entry.parts.end(), [](const Part& part) { return part.applied; })) {
+      Recipe recipe = *recipe_;
+      take_back(cursor_, recipe);
+      install(std::move(recipe), "Undo: " + lowered(entry.shown.sentence));
+    }
+    for (Part& part : entry.parts) part.applied = part.dropped = false;
+  }
+  while (cursor_ < cursor) {
+    entries_[cursor_].shown.applied = false;
+    ++cursor_;
+    carry_out(cursor_ - 1, *recipe_, "Redo: ");
+  }
+  history_changed();
+}
+
+// Applies those edits of an entry whose token has come.
+void EditLedger::carry_out(size_t entry, Recipe recipe, const std::string& prefix) {
+  bool changed = false;
+  for (size_t part = 0; part < entries_[entry].parts.size(); ++part) {
+    if (token_of(entries_[entry].parts[part].command) > position_) continue;
+    apply_part(entry, part, recipe);
+    changed = true;
+  }
+  if (!changed) return;
+  const std::string& sentence = entries_[entry].shown.sentence;
+  install(std::move(recipe), prefix.empty() ? sentence : prefix + lowered(sentence));
+  took_effect(entries_[entry]);
+}
+
+void EditLedger::apply_part(size_t entry, size_t part, Recipe& recipe) {
+  Part& applied = entries_[entry].parts[part];
+  log_.push_back({entry, part, invert(applied.command.edit, plan_, recipe)});
+  apply(applied.command.edit, plan_, recipe);
+  applied.applied = true;
+}
+
+// Takes an entry's edits out of the recipe. What took effect after the first of them (a scheduled edit of an
+// older entry can) is taken back too and then applied again.
+void EditLedger::take_back(size_t entry, Recipe& recipe) {
+  auto first = log_.end();  // its first edit; looked for from the newest, where it nearly always is
+  for (auto left = std::count_if(entries_[entry].parts.begin(), entries_[entry].parts.end(), [](const Part& part) { return part.applied; }); left > 0;)
+    if ((--first)->entry == entry) --left;
+  std::vector<Applied> later(std::make_move_iterator(first), std::make_move_iterator(log_.end()));
+  log_.erase(first, log_.end());
+  for (auto item = later.rbegin(); item != later.rend(); ++item)
+    for (const Edit& inverse : item->inverse) apply(inverse, plan_, recipe);
+  for (const Applied& item : later) {
+    if (item.entry == entry) entries_[entry].parts[item.part].applied = false;
+    else apply_part(item.entry, item.part, recipe);
+  }
+}
+
+bool EditLedger::continues_drag(const Entry& entry) const {
+  if (entry.shown.edits.size() != 1 || token_of(entry.shown.edits[0]) > position_ || !sets_a_number(entry.shown.edits[0].edit)) return false;
+  if (cursor_ == 0 || cursor_ != entries_.size()) return false;
+  const Entry& last = entries_.back();
+  return last.parts.size() == 1 && !log_.empty() && log_.back().entry == cursor_ - 1 && last.shown.author == entry.shown.author &&
+         entry.when - last.when < kDragPause && tag(last.parts[0].command.edit) == tag(entry.shown.edits[0].edit);
+}
+
+void EditLedger::took_effect(Entry& entry) {
+  if (entry.shown.applied) return;
+  entry.shown.applied = true;
+  entry.shown.epoch = recipe_->epoch;
+  entry.shown.sequence = sequence_;
+  entry.shown.first_token = position_;
+}
+
+void EditLedger::history_changed() {
+  shared_history_.reset();
+  next_scheduled_.reset();
+  for (const Part* part : waiting())
+    if (!next_scheduled_ || *part->command.at_token < *next_scheduled_) next_scheduled_ = part->command.at_token;
+}
+
+std::vector<const EditLedger::Part*> EditLedger::waiting() const {
+  std::vector<const Part*> parts;
+  for (size_t e = 0; e < cursor_; ++e)
+    for (const Part& part : entries_[e].parts)
+      if (!part.applied && !part.dropped) parts.push_back(&part);
+  return parts;
+}
+
+void EditLedger::install(Recipe recipe, std::string reason) {
+  if (epoch_used_) {
+    finish_epoch();
+    reasons_.clear();
+    recipe.epoch = recipe_->epoch + 1;
+  }
+  reasons_.push_back(std::move(reason));
+  epoch_used_ = false;
+  recipe_ = std::make_shared<const Recipe>(std::move(recipe));
+  if (epochs_.back().first_token != position_) epochs_.emplace_back();
+  epochs_.back() = {.epoch = recipe_->epoch, .sequence = sequence_, .first_token = position_, .recipe = recipe_};
+  epoch_stale_ = true;
+  shared_epochs_.reset();
+}
+
+void EditLedger::finish_epoch() {
+  if (!epoch_stale_) return;
+  epoch_stale_ = false;
+  Epoch& epoch = epochs_.back();
+  epoch.sentence = joined(reasons_);
+  for (Edit& edit : edits_of(*recipe_, plan_)) epoch.edits.push_back({std::move(edit), std::nullopt});
+}
+
+const Epoch& EditLedger::current_epoch() {
+  finish_epoch();
+  return epochs_.back();
+}
+
+SharedList<Epoch> EditLedger::epochs() {
+  finish_epoch();
+  if (!shared_epochs_) shared_epochs_ = epochs_;
+  return *shared_epochs_;
+}
+
+SharedList<HistoryEntry> EditLedger::history() {
+  if (!shared_history_) {
+    std::vector<HistoryEntry> shown;
+    shown.reserve(entries_.size());
+    for (const Entry& entry : entries_) shown.push_back(entry.shown);
+    shared_history_ = std::move(shown);
+  }
+  return *shared_history_;
+}
+
+std::vector<EditCommand> EditLedger::scheduled() const {
+  std::vector<EditCommand> commands;
+  if (!next_scheduled_) return commands;
+  for (const Part* part : waiting()) commands.push_back(part->command);
+  std::stable_sort(commands.begin(), commands.end(), [](const auto& a, const auto& b) { return *a.at_token < *b.at_token; });
+  return commands;
+}
+
+}  // namespace switchyard

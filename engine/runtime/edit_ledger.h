@@ -1,0 +1,100 @@
+// The books of the engine thread about edits: history with undo and redo, edits that wait for their token, the
+// recipe in force and the epochs it went through. No thread of its own; nothing here touches a backend.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/model/plan.h"
+#include "engine/routing/edit.h"
+#include "engine/runtime/session.h"
+
+namespace switchyard {
+
+// Positions of edits in the order in which they take effect.
+std::vector<size_t> order_of_effect(const std::vector<EditCommand>& edits);
+
+class EditLedger {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit EditLedger(const ModelPlan& plan);
+
+  // Tokens. `position` is the index of the next token to be routed; edits apply to it and to all after it.
+  void begin_sequence(uint32_t sequence);  // position 0; edits, history and scheduled entries stay
+  void tokens_routed(uint64_t count);      // under the recipe in force
+  uint64_t position() const { return position_; }
+
+  // Edits. All of one call become one history entry, or none of them (the error says which does not fit).
+  // Edits with at_token beyond the position wait. What was undone before is forgotten.
+  Result<void> add(std::vector<EditCommand> edits, std::string author, Clock::time_point now);
+  // Applies the waiting edits whose token has come; one that no longer fits is dropped and named in the result.
+  Result<void> apply_due();
+  void undo() { move_cursor(cursor_ > 0 ? cursor_ - 1 : 0); }
+  void redo() { move_cursor(cursor_ + 1); }
+  void move_cursor(size_t cursor);  // entries [0, cursor) stay in force
+
+  const std::shared_ptr<const Recipe>& recipe() const { return recipe_; }
+  // The smallest at_token that still waits; nullopt: none.
+  std::optional<uint64_t> next_scheduled() const { return next_scheduled_; }
+
+  // For snapshots; made anew only after a change.
+  SharedList<Epoch> epochs();
+  SharedList<HistoryEntry> history();
+  std::vector<EditCommand> scheduled() const;
+  size_t cursor() const { return cursor_; }
+  // The entry of the epoch in force.
+  const Epoch& current_epoch();
+
+ private:
+  // An edit of an entry: waiting, or applied and in the log.
+  struct Part {
+    EditCommand command;
+    bool applied = false;
+    bool dropped = false;  // did not fit when its token came
+  };
+  struct Entry {
+    HistoryEntry shown;
+    std::vector<Part> parts;
+    Clock::time_point when;
+  };
+  // Applied edits in the order in which they took effect, each with what takes it back.
+  struct Applied {
+    size_t entry, part;
+    std::vector<Edit> inverse;
+  };
+
+  void carry_out(size_t entry, Recipe recipe, const std::string& prefix);
+  void apply_part(size_t entry, size_t part, Recipe& recipe);
+  void take_back(size_t entry, Recipe& recipe);
+  bool continues_drag(const Entry& entry) const;
+  void took_effect(Entry& entry);
+  void history_changed();
+  std::vector<const Part*> waiting() const;
+  void install(Recipe recipe, std::string reason);  // makes the next epoch, or remakes one that has no token yet
+  void finish_epoch();                              // the newest epoch's sentence and edits
+
+  const ModelPlan& plan_;
+  std::vector<Entry> entries_;
+  size_t cursor_ = 0;
+  std::vector<Applied> log_;
+
+  std::shared_ptr<const Recipe> recipe_;
+  std::vector<Epoch> epochs_;
+  std::vector<std::string> reasons_;  // of the newest epoch
+  bool epoch_used_ = false;           // a token of any sequence was routed under it
+  uint32_t sequence_ = 0;
+  uint64_t position_ = 0;
+
+  bool epoch_stale_ = false;  // finish_epoch() has something to do
+  std::optional<uint64_t> next_scheduled_;
+  std::optional<SharedList<Epoch>> shared_epochs_;
+  std::optional<SharedList<HistoryEntry>> shared_history_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,148 @@
+// The callers' side of the Session, and opening one.
+#include "engine/runtime/live_session.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "engine/routing/decision.h"
+
+namespace switchyard {
+
+const Recipe* SessionSnapshot::recipe_at(uint64_t token_index) const {
+  for (auto epoch = epochs.rbegin(); epoch != epochs.rend(); ++epoch)
+    if (epoch->first_token <= token_index) return epoch->recipe && !epoch->recipe->is_identity() ? epoch->recipe.get() : nullptr;
+  return nullptr;
+}
+
+Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, const SessionOptions& options, Task* task) {
+  for (const int layer : checkpoint.plan.moe_layers)
+    if (const std::string what = unroutable(checkpoint.plan.layers[layer].moe()->router); !what.empty())
+      return fail(ErrorCode::kUsage, "the router of layer " + std::to_string(layer) + " has " + what + ", which this version does not execute.",
+                  checkpoint.name);
+  // A model can be run by token ids without a tokenizer: one that cannot be read shows in the first snapshot.
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<Error> complaint;
+  if (std::error_code error; std::filesystem::exists(checkpoint.folder / "tokenizer.json", error)) {
+    auto loaded = Tokenizer::load(checkpoint.folder);
+    if (loaded) tokenizer = std::move(*loaded);
+    else complaint = std::move(loaded).error();
+  }
+  SY_TRY(std::shared_ptr<const WeightStore> weights, WeightStore::open(checkpoint, task));
+  SY_TRY(std::unique_ptr<Backend> backend, make_backend(options.backend, checkpoint, weights, {options.threads}, task));
+  if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "opening was stopped", checkpoint.name);
+  return std::make_unique<LiveSession>(checkpoint, std::move(backend), std::move(weights), std::move(tokenizer), options, std::move(complaint));
+}
+
+LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend, std::shared_ptr<const WeightStore> weights,
+                         std::shared_ptr<const Tokenizer> tokenizer, const SessionOptions& options, std::optional<Error> complaint)
+    : checkpoint_(std::move(checkpoint)),
+      backend_(std::move(backend)),
+      weights_(std::move(weights)),
+      tokenizer_(std::move(tokenizer)),
+      options_(options),
+      capture_(options.capture),
+      sampling_(options.sampling),
+      logits_(checkpoint_.plan.vocab),
+      ledger_(checkpoint_.plan),
+      frames_(std::make_shared<FrameLog>()) {
+  const int model = checkpoint_.plan.context > 0 ? checkpoint_.plan.context : 4096;
+  cache_ = backend_->new_cache(options.context > 0 ? std::min(options.context, model) : std::min(model, 4096));
+  if (complaint) report(std::move(*complaint));
+  publish(true);
+  thread_ = std::thread([this] { run(); });
+}
+
+LiveSession::~LiveSession() {
+  queue_.shut_down();
+  thread_.join();
+}
+
+// Against the model and against the recipe that the edits will meet, as far as it is known here. The engine thread
+// checks again; what fails only there shows as an error of the snapshot.
+Result<void> LiveSession::check(const std::vector<EditCommand>& edits) const {
+  Recipe recipe = *snapshot()->epochs.back().recipe;
+  queue_.apply_pending(checkpoint_.plan, recipe);
+  for (const size_t i : order_of_effect(edits)) {
+    if (auto fits = validate(edits[i].edit, checkpoint_.plan, recipe); !fits) {
+      const std::string where = edits.size() == 1 ? "" : "edits[" + std::to_string(i) + "]";
+      return fail(fits.error().code, fits.error().what, where, fits.error().hint);
+    }
+    apply(edits[i].edit, checkpoint_.plan, recipe);
+  }
+  return {};
+}
+
+Result<void> LiveSession::send(EditCommand edit, std::string author) {
+  SY_CHECK(validate(edit.edit, checkpoint_.plan));
+  if (!edit.at_token) SY_CHECK(check({edit}));
+  queue_.push(EditRequest{{std::move(edit)}, std::move(author), false});
+  return {};
+}
+
+Result<void> LiveSession::send(std::vector<EditCommand> script, std::string author) {
+  if (script.empty()) return {};
+  SY_CHECK(check(script));
+  queue_.push(EditRequest{std::move(script), std::move(author), true});
+  return {};
+}
+
+std::shared_ptr<const SessionSnapshot> LiveSession::snapshot() const {
+  const std::scoped_lock lock(shared_mutex_);
+  return snapshot_;
+}
+
+std::shared_ptr<const RoutingFrame> LiveSession::latest_frame() const {
+  const std::scoped_lock lock(shared_mutex_);
+  return latest_frame_;
+}
+
+void LiveSession::set_listener(std::function<void()> on_change) {
+  const std::scoped_lock lock(listener_mutex_);
+  listener_ = std::move(on_change);
+}
+
+std::shared_ptr<const SessionSnapshot> LiveSession::wait() {
+  queue_.wait_settled();
+  return snapshot();
+}
+
+void LiveSession::publish(bool at_once) {
+  // A fast model makes more tokens than eyes can follow; the last state before the engine waits is always published.
+  constexpr auto kInterval = std::chrono::milliseconds(4);
+  const auto now = Clock::now();
+  if (!at_once && now - published_at_ < kInterval) return;
+  published_at_ = now;
+
+  auto out = std::make_shared<SessionSnapshot>();
+  out->state = state_;
+  out->finish = finish_;
+  out->backend = backend_->info();
+  out->capture = capture_;
+  out->sampling = sampling_;
+  out->sequence = sequence_;
+  out->prompt_ids = prompt_;
+  out->generated_ids = generated_;
+  out->max_new_tokens = limit_;
+  out->prefill_tokens_per_s = meter_.prefill_rate();
+  out->decode_tokens_per_s = meter_.decode_rate();
+  out->mean_decode_tokens_per_s = meter_.mean_decode_rate();
+  out->capture_cost = meter_.capture_cost();
+  out->epochs = ledger_.epochs();
+  out->history = ledger_.history();
+  out->history_cursor = ledger_.cursor();
+  out->scheduled = ledger_.scheduled();
+  out->frames = frames_;
+  out->dropped_frames = sink_ ? sink_->dropped() : dropped_;
+  out->recording = sink_ != nullptr;
+  out->error = error_;
+  out->error_serial = error_serial_;
+  out->kv_bytes = cache_->bytes();
+  {
+    const std::scoped_lock lock(shared_mutex_);
+    snapshot_ = std::move(out);
+  }
+  const std::scoped_lock lock(listener_mutex_);
+  if (listener_) listener_();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,312 @@
+// What the engine thread does: commands and due edits between tokens, then a chunk of the prompt or one token.
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <new>
+
+#include <fmt/format.h>
+
+#include "engine/runtime/live_session.h"
+
+namespace switchyard {
+namespace {
+
+constexpr uint64_t kPrefillChunk = 256;   // tokens; chunks end at multiples of it, so that runs repeat bit for bit
+constexpr uint64_t kMeasureEvery = 32;    // tokens between two measurements of time_of_record()
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Result<void> check_sampling(const Sampling& s) {
+  if (s.greedy) return {};
+  if (!std::isfinite(s.temperature) || s.temperature <= 0) return fail(ErrorCode::kUsage, fmt::format("temperature is {}, needs more than 0", s.temperature), "sampling");
+  if (!(s.top_p > 0 && s.top_p <= 1)) return fail(ErrorCode::kUsage, fmt::format("top-p is {}, needs more than 0 and at most 1", s.top_p), "sampling");
+  if (s.top_k < 0) return fail(ErrorCode::kUsage, fmt::format("top-k is {}, needs 0 (off) or more", s.top_k), "sampling");
+  return {};
+}
+
+}  // namespace
+
+void LiveSession::run() {
+  while (auto commands = queue_.take(busy())) {
+    const RunState before = state_;
+    try {
+      for (Command& command : *commands) handle(command);
+      if (auto due = ledger_.apply_due(); !due) report(std::move(due).error());
+      if (busy()) advance();
+    } catch (const std::bad_alloc&) {
+      report({ErrorCode::kMemory, "not enough memory", fmt::format("token {}", position()), "Use a lower capture level or a smaller context."});
+      state_ = RunState::kFailed;
+    } catch (const std::exception& error) {
+      report({ErrorCode::kInternal, error.what(), fmt::format("token {}", position()), {}});
+      state_ = RunState::kFailed;
+    }
+    publish(!commands->empty() || state_ != before || !busy());
+  }
+  stop_recording({});
+}
+
+void LiveSession::handle(Command& command) {
+  std::visit(
+      [&]<class C>(C& c) {
+        if constexpr (std::is_same_v<C, TransportCommand>) std::visit([&](auto& transport) { handle(transport); }, c);
+        else handle(c);
+      },
+      command);
+}
+
+Result<void> LiveSession::check_start(const Start& start) const {
+  const std::string where = "prompt";
+  if (start.prompt.empty()) return fail(ErrorCode::kUsage, "the prompt has no tokens", where, "Type at least one.");
+  for (size_t i = 0; i < start.prompt.size(); ++i)
+    if (start.prompt[i] < 0 || start.prompt[i] >= checkpoint_.plan.vocab)
+      return fail(ErrorCode::kUsage, fmt::format("token {} has id {}, the model knows 0 to {}", i, start.prompt[i], checkpoint_.plan.vocab - 1), where);
+  if (start.prompt.size() > size_t(cache_->capacity()))
+    return fail(ErrorCode::kUsage, fmt::format("the prompt has {} tokens, the context holds {}", start.prompt.size(), cache_->capacity()), where);
+  if (weights_) SY_CHECK(weights_->check_unchanged());
+  return {};
+}
+
+void LiveSession::handle(Start& start) {
+  if (auto fits = check_start(start); !fits) return report(std::move(fits).error());
+  handle(Reset{});
+  prompt_ = std::move(start.prompt);
+  limit_ = last_amount_ = start.max_new_tokens;
+  stop_after_prefill_ = start.paused;
+  sequence_ = next_sequence_++;
+  ledger_.begin_sequence(sequence_);
+  error_.reset();
+  state_ = RunState::kPrefilling;
+}
+
+void LiveSession::handle(const Reset&) {
+  cache_->truncate(0);
+  prompt_.clear();
+  generated_.clear();
+  limit_ = last_amount_ = 0;
+  stop_after_prefill_ = stop_after_token_ = false;
+  ledger_.begin_sequence(sequence_);
+  meter_ = {};
+  frames_ = std::make_shared<FrameLog>();
+  sink_begun_ = false;
+  state_ = RunState::kIdle;
+  finish_ = Finish::kNone;
+  const std::scoped_lock lock(shared_mutex_);
+  latest_frame_.reset();
+}
+
+void LiveSession::go_on() {
+  finish_ = Finish::kNone;
+  state_ = position() < prompt_.size() ? RunState::kPrefilling : RunState::kGenerating;
+}
+
+void LiveSession::handle(const Play& play) {
+  if (!has_sequence()) return;
+  stop_after_prefill_ = stop_after_token_ = false;
+  if (play.max_new_tokens > 0) {
+    last_amount_ = play.max_new_tokens;
+    limit_ = generated_.size() + play.max_new_tokens;
+  } else if (generated_.size() >= limit_) {
+    limit_ = generated_.size() + last_amount_;
+  }
+  if (generated_.size() < limit_) go_on();
+}
+
+void LiveSession::handle(const Step&) {
+  if (!has_sequence()) return;
+  limit_ = std::max<uint64_t>(limit_, generated_.size() + 1);
+  stop_after_token_ = true;
+  go_on();
+}
+
+void LiveSession::handle(const Pause&) {
+  if (busy()) state_ = RunState::kPaused;
+}
+
+void LiveSession::handle(const Stop&) {
+  if (busy() || state_ == RunState::kPaused) finish(Finish::kStopped);
+}
+
+void LiveSession::finish(Finish finish) {
+  finish_ = finish;
+  state_ = RunState::kFinished;
+  stop_after_token_ = false;
+}
+
+void LiveSession::handle(const SetSampling& set) {
+  if (auto fits = check_sampling(set.sampling); !fits) return report(std::move(fits).error());
+  sampling_ = set.sampling;
+}
+
+void LiveSession::handle(EditRequest& request) {
+  if (auto added = ledger_.add(std::move(request.edits), std::move(request.author), Clock::now()); !added) report(std::move(added).error());
+}
+
+void LiveSession::handle(const MoveCursor& move) {
+  switch (move.kind) {
+    case MoveCursor::kUndo: return ledger_.undo();
+    case MoveCursor::kRedo: return ledger_.redo();
+    case MoveCursor::kTo: return ledger_.move_cursor(move.cursor);
+  }
+}
+
+void LiveSession::report(Error error) {
+  error_ = std::move(error);
+  ++error_serial_;
+}
+
+// One chunk of the prompt, or one token.
+void LiveSession::advance() {
+  const uint64_t from = position();
+  if (from == known_tokens()) return choose_next();  // the run was prolonged: nothing was chosen from these logits
+  const bool decode = from >= prompt_.size();
+  uint64_t to = from + 1;
+  if (!decode) {
+    to = std::min<uint64_t>(prompt_.size(), from - from % kPrefillChunk + kPrefillChunk);
+    if (const auto edit = ledger_.next_scheduled(); edit && *edit > from) to = std::min(to, *edit);
+  }
+  if (to > uint64_t(cache_->capacity())) return finish(Finish::kContextFull);
+
+  const auto start = Clock::now();
+  std::vector<RoutingFrame> frames = make_frames(to - from);
+  double capture = seconds_since(start);
+  const bool last = to == known_tokens();
+  if (auto done = forward(from, to, last, frames); !done) {
+    if (done.error().code == ErrorCode::kCancelled) return;  // a command waits; this work is done again, or not at all
+    report(std::move(done).error());
+    state_ = RunState::kFailed;
+    return;
+  }
+  const size_t had = generated_.size();
+  if (last) choose_next();
+  const double seconds = seconds_since(start);
+  const TokenId sampled = generated_.size() > had ? generated_.back() : -1;
+  const auto keeping = Clock::now();
+  keep_frames(frames, from, seconds / double(to - from), sampled);
+  ledger_.tokens_routed(to - from);
+  capture += seconds_since(keeping) + record_seconds_ * double(to - from);
+  if (decode) meter_.decode(seconds_since(start), capture);
+  else meter_.prefill(to - from, seconds_since(start), capture);
+}
+
+Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::vector<RoutingFrame>& frames) {
+  const std::shared_ptr<Task> task = queue_.begin_work(from >= prompt_.size());
+  if (!task) return fail(ErrorCode::kCancelled, "a command waits");
+  std::vector<TokenId> tokens;
+  for (uint64_t i = from; i < to; ++i) tokens.push_back(token(i));
+  ForwardRequest request{.tokens = tokens, .cache = cache_.get(), .recipe = ledger_.recipe().get(),
+                         .rows = logits ? LogitRows::kLast : LogitRows::kNone, .logits = logits_, .task = task.get()};
+  if (capture_ != CaptureLevel::kOff) request.frames = frames;
+  auto done = backend_->forward(request);
+  queue_.end_work();
+  if (!done && done.error().code == ErrorCode::kCancelled && !task->cancelled())
+    return fail(ErrorCode::kInternal, "the backend stopped by itself: " + done.error().message());
+  return done;
+}
+
+std::vector<RoutingFrame> LiveSession::make_frames(size_t count) const {
+  const ModelPlan& plan = checkpoint_.plan;
+  int slots = plan.max_experts_per_token();
+  for (size_t row = 0; row < plan.moe_layers.size(); ++row)
+    slots = std::max(slots, slots_needed(plan.moe(int(row)).router, ledger_.recipe()->layer(int(row))));
+  const RoutingFrame shape(int(plan.moe_layers.size()), plan.max_experts(), slots, capture_);
+  return std::vector<RoutingFrame>(count, shape);
+}
+
+// Chooses the next token from logits_, and ends or pauses the run where it is time.
+void LiveSession::choose_next() {
+  if (generated_.size() < limit_) {
+    // Sequence 0 whatever the sequence: the same prompt and seed give the same text, in any run of any session.
+    const TokenId id = sample(logits_, sampling_, 0, known_tokens());
+    generated_.push_back(id);
+    const auto& eos = checkpoint_.plan.eos_ids;
+    if (!options_.ignore_eos && std::find(eos.begin(), eos.end(), id) != eos.end()) return finish(Finish::kEos);
+  }
+  if (stop_after_prefill_) {
+    stop_after_prefill_ = false;
+    state_ = RunState::kPaused;
+  } else if (generated_.size() >= limit_) {
+    finish(Finish::kLength);
+  } else if (known_tokens() > uint64_t(cache_->capacity())) {
+    finish(Finish::kContextFull);
+  } else if (stop_after_token_) {
+    stop_after_token_ = false;
+    state_ = RunState::kPaused;
+  } else {
+    state_ = RunState::kGenerating;
+  }
+}
+
+void LiveSession::keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, double seconds, TokenId sampled) {
+  std::shared_ptr<const RoutingFrame> newest;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    FrameHeader& header = frames[i].header();
+    header.token_index = from + i;
+    header.token_id = token(from + i);
+    header.position = static_cast<uint32_t>(from + i);
+    header.sequence = sequence_;
+    header.recipe_epoch = ledger_.recipe()->epoch;
+    header.phase = from + i < prompt_.size() ? Phase::kPrefill : Phase::kDecode;
+    header.token_seconds = static_cast<float>(seconds);
+    header.sampled_id = i + 1 == frames.size() ? sampled : -1;
+    if (sink_) record(frames[i]);
+  }
+  if (capture_ == CaptureLevel::kOff) record_seconds_ = 0;
+  else if (from % kMeasureEvery == 0) record_seconds_ = time_of_record(frames.back());
+  if (options_.keep_frames) {
+    for (RoutingFrame& frame : frames) frames_->append(std::move(frame));
+    newest = frames_->at(from + frames.size() - 1);
+  } else {
+    newest = std::make_shared<const RoutingFrame>(std::move(frames.back()));
+  }
+  const std::scoped_lock lock(shared_mutex_);
+  latest_frame_ = std::move(newest);
+}
+
+// Seconds of what a backend does to fill one frame, by doing it once more into a frame that is thrown away.
+double LiveSession::time_of_record(const RoutingFrame& frame) {
+  const FrameHeader& header = frame.header();
+  RoutingFrame copy(header.moe_layers, header.experts, header.slots, header.capture);
+  const std::vector<float> no_weights(header.slots);
+  const auto start = Clock::now();
+  for (int row = 0; row < header.moe_layers; ++row) {
+    const Decision decision{.k_used = frame.layer(row).k_used, .stats = frame.layer(row).stats};
+    const auto weights = header.capture >= CaptureLevel::kWeights ? frame.weights(row) : no_weights;
+    copy.record(row, decision, frame.ids(row), weights, frame.kinds(row), frame.logits(row));
+  }
+  return seconds_since(start);
+}
+
+void LiveSession::handle(RecordTo& record) {
+  stop_recording({});
+  sink_ = std::move(record.sink);
+  sink_begun_ = false;
+  sink_epoch_.reset();
+}
+
+void LiveSession::record(const RoutingFrame& frame) {
+  const auto write = [&]() -> Result<void> {
+    const uint64_t index = frame.header().token_index;
+    if (!sink_begun_) SY_CHECK(sink_->begin_sequence(sequence_, uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()))));
+    sink_begun_ = true;
+    if (const Epoch& epoch = ledger_.current_epoch(); sink_epoch_ != epoch.epoch) {
+      SY_CHECK(sink_->begin_epoch(epoch.epoch, index, to_json_script(epoch.edits)));
+      sink_epoch_ = epoch.epoch;
+    }
+    return sink_->append(frame);
+  };
+  if (auto written = write(); !written) stop_recording(written);
+}
+
+// why: an error of the sink, or nothing. The run goes on without the record.
+void LiveSession::stop_recording(Result<void> why) {
+  if (!sink_) return;
+  Result<void> closed = sink_->close();
+  dropped_ = sink_->dropped();
+  sink_.reset();
+  if (!why) report(std::move(why).error());
+  else if (!closed) report(std::move(closed).error());
+}
+
+}  // namespace switchyard
