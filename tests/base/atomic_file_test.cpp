@@ -3,13 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <csignal>
 #include <unistd.h>
 
-#include <fstream>
-#include <sstream>
+#include <csignal>
 
 #include "tests/support/temporary_folder.h"
 
@@ -18,13 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-std::string content(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
 
 size_t entries(const fs::path& folder) {
   return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
@@ -43,7 +35,7 @@ TEST_F(AtomicFileTest, AppearsOnlyAtCommit) {
   ASSERT_TRUE(file->write("two"));
   EXPECT_FALSE(fs::exists(path_));
   ASSERT_TRUE(file->commit());
-  EXPECT_EQ(content(path_), "one two");
+  EXPECT_EQ(file_content(path_), "one two");
   EXPECT_EQ(entries(folder_.path()), 1u);
 }
 
@@ -61,10 +53,10 @@ TEST_F(AtomicFileTest, AnExistingFileIsReplacedOnlyOnRequest) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kOutput);
   EXPECT_THAT(refused.error().message(), HasSubstr("exists already. Choose another name, or overwrite it with --force."));
-  EXPECT_EQ(content(path_), "old");
+  EXPECT_EQ(file_content(path_), "old");
   ASSERT_EQ(chmod(path_.c_str(), 0640), 0);
   ASSERT_TRUE(write_file(path_, "new", Overwrite::kAllow));
-  EXPECT_EQ(content(path_), "new");
+  EXPECT_EQ(file_content(path_), "new");
   struct stat now {};
   ASSERT_EQ(stat(path_.c_str(), &now), 0);
   EXPECT_EQ(now.st_mode & 0777u, 0640u);
@@ -76,7 +68,7 @@ TEST_F(AtomicFileTest, AFileThatAppearsMeanwhileIsNotReplaced) {
   ASSERT_TRUE(file && file->write("mine"));
   ASSERT_TRUE(write_file(path_, "theirs"));
   EXPECT_FALSE(file->commit());
-  EXPECT_EQ(content(path_), "theirs");
+  EXPECT_EQ(file_content(path_), "theirs");
 }
 
 TEST_F(AtomicFileTest, ASymbolicLinkKeepsPointingAtTheNewVersion) {
@@ -85,7 +77,7 @@ TEST_F(AtomicFileTest, ASymbolicLinkKeepsPointingAtTheNewVersion) {
   fs::create_symlink("edits.json", link);
   ASSERT_TRUE(write_file(link, "new", Overwrite::kAllow));
   EXPECT_TRUE(fs::is_symlink(link));
-  EXPECT_EQ(content(path_), "new");
+  EXPECT_EQ(file_content(path_), "new");
 }
 
 TEST_F(AtomicFileTest, RefusalsNameThePath) {
@@ -107,7 +99,7 @@ TEST_F(AtomicFileTest, AFailedWriteLeavesTheOldFile) {
         _exit(told ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
-  EXPECT_EQ(content(path_), "old");
+  EXPECT_EQ(file_content(path_), "old");
   EXPECT_EQ(entries(folder_.path()), 1u);
 }
 

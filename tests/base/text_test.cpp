@@ -26,9 +26,9 @@ TEST(Text, LongTextIsCutBetweenCharacters) {
 }
 
 TEST(Text, NoByteSequenceGetsThrough) {
-  rc::check("no control byte is left", [](const std::string& text) {
+  EXPECT_TRUE(rc::check("no control byte is left", [](const std::string& text) {
     for (const char c : printable(text, 1000)) RC_ASSERT(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
-  });
+  }));
 }
 
 }  // namespace

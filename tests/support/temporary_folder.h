@@ -1,10 +1,13 @@
-// A folder that lives as long as one test.
+// A folder that lives as long as one test, and whole files in one call.
 #pragma once
 
 #include <unistd.h>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <string>
+#include <string_view>
 
 namespace switchyard {
 
@@ -26,5 +29,16 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+inline std::string file_content(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+inline void put_file(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+}
 
 }  // namespace switchyard

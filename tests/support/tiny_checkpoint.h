@@ -2,9 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -12,19 +9,9 @@
 
 #include "engine/model/dtype.h"
 #include "engine/model/tensor_info.h"
+#include "tests/support/temporary_folder.h"
 
 namespace switchyard {
-
-inline std::string file_content(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-inline void put_file(const std::filesystem::path& path, std::string_view content) {
-  std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
-}
 
 // A file of this header and these bytes of data; the length bytes are right.
 inline std::string safetensors_of(std::string_view header, std::string_view data) {
