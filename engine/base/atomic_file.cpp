@@ -37,11 +37,34 @@ int rename_onto_nothing(const char* from, const char* to) {
   return 0;
 }
 
+tl::unexpected<Error> could_not(std::string_view action, int error, const fs::path& target) {
+  std::string what = fmt::format("could not {}: {}.", action, std::system_category().message(error));
+  std::error_code ignored;
+  if (const auto space = fs::space(target.parent_path(), ignored); !ignored && (error == ENOSPC || error == EDQUOT))
+    what += fmt::format(" {} bytes are free there.", space.available);
+  return fail(ErrorCode::kOutput, what, shown(target));
+}
+
 void sync_folder(const fs::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;  // write-only folders: the rename itself has succeeded
   fsync(descriptor);
   ::close(descriptor);
+}
+
+// fsync, rename, fsync of the folder.
+Result<void> put_in_place(int descriptor, const fs::path& temporary, const fs::path& target, Overwrite overwrite) {
+  if (fsync(descriptor) != 0) return could_not("be written to disk", errno, target);
+  int error = 0;
+  if (overwrite == Overwrite::kRefuse) {
+    error = rename_onto_nothing(temporary.c_str(), target.c_str());
+    if (error == EEXIST) return exists_already(target);
+  } else if (::rename(temporary.c_str(), target.c_str()) != 0) {
+    error = errno;
+  }
+  if (error != 0) return could_not("be given its name", error, target);
+  sync_folder(target.has_parent_path() ? target.parent_path() : fs::path("."));
+  return {};
 }
 
 }  // namespace
@@ -62,11 +85,7 @@ AtomicFile::~AtomicFile() {
 }
 
 tl::unexpected<Error> AtomicFile::failed(std::string_view action, int error) const {
-  std::string what = fmt::format("could not {}: {}.", action, std::system_category().message(error));
-  std::error_code ignored;
-  if (const auto space = fs::space(target_.parent_path(), ignored); !ignored && (error == ENOSPC || error == EDQUOT))
-    what += fmt::format(" {} bytes are free there.", space.available);
-  return fail(ErrorCode::kOutput, what, shown(target_));
+  return could_not(action, error, target_);
 }
 
 Result<AtomicFile> AtomicFile::create(const fs::path& path, Overwrite overwrite) {
@@ -106,18 +125,17 @@ Result<void> AtomicFile::write(std::string_view bytes) {
 }
 
 Result<void> AtomicFile::commit() {
-  if (fsync(descriptor_) != 0) return failed("be written to disk", errno);
-  int error = 0;
-  if (overwrite_ == Overwrite::kRefuse) {
-    error = rename_onto_nothing(temporary_.c_str(), target_.c_str());
-    if (error == EEXIST) return exists_already(target_);
-  } else if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-    error = errno;
-  }
-  if (error != 0) return failed("be given its name", error);
+  SY_CHECK(put_in_place(descriptor_, temporary_, target_, overwrite_));
   ::close(std::exchange(descriptor_, -1));
-  sync_folder(target_.parent_path());
   return {};
+}
+
+Result<void> move_into_place(const fs::path& temporary, const fs::path& target, Overwrite overwrite) {
+  const int descriptor = ::open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return could_not("be opened again", errno, target);
+  auto moved = put_in_place(descriptor, temporary, target, overwrite);
+  ::close(descriptor);
+  return moved;
 }
 
 Result<void> write_file(const fs::path& path, std::string_view bytes, Overwrite overwrite) {

@@ -40,6 +40,11 @@ class AtomicFile {
   Overwrite overwrite_;
 };
 
+// The end of every save for a file that a library wrote under another name in the same folder: fsync,
+// rename, fsync of the folder. On error `temporary` is still there.
+Result<void> move_into_place(const std::filesystem::path& temporary, const std::filesystem::path& target,
+                             Overwrite overwrite);
+
 // create, write, commit.
 Result<void> write_file(const std::filesystem::path& path, std::string_view bytes,
                         Overwrite overwrite = Overwrite::kRefuse);
