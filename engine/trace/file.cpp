@@ -1,0 +1,398 @@
+// Opens a trace: attributes, shapes, committed rows. Every count is checked against what it indexes here,
+// once, so that later reads cannot go astray.
+#include "engine/trace/file.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/base/checked.h"
+#include "engine/base/text.h"
+#include "engine/trace/guard.h"
+
+namespace switchyard {
+namespace {
+
+using h5::Id;
+using schema::Axes;
+using schema::Field;
+
+template <class T>
+hid_t native();
+template <>
+hid_t native<uint32_t>() { return H5T_NATIVE_UINT32; }
+template <>
+hid_t native<uint64_t>() { return H5T_NATIVE_UINT64; }
+template <>
+hid_t native<int64_t>() { return H5T_NATIVE_INT64; }
+template <>
+hid_t native<int32_t>() { return H5T_NATIVE_INT32; }
+
+std::string shape_text(const std::vector<hsize_t>& dims) {
+  std::string text = "[";
+  for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
+  return text + "]";
+}
+
+std::string type_text(hid_t type) {
+  const std::string size = std::to_string(H5Tget_size(type) * 8) + "-bit";
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER: return size + (H5Tget_sign(type) == H5T_SGN_NONE ? " unsigned integer" : " signed integer");
+    case H5T_FLOAT: return size + " float";
+    case H5T_STRING: return "string";
+    default: return "compound or other type";
+  }
+}
+
+bool fits(const Field& field, int experts, hid_t type) {
+  const size_t size = H5Tget_size(type);
+  if (H5Tget_order(type) != H5T_ORDER_LE) return false;
+  if (field.stored == schema::Stored::kF32) return H5Tget_class(type) == H5T_FLOAT && (size == 4 || size == 2);
+  if (H5Tget_class(type) != H5T_INTEGER || H5Tget_sign(type) != H5T_SGN_NONE) return false;
+  return size == schema::bytes_of(field.stored, experts);
+}
+
+ScoreFn score_of(const std::string& name, const std::string& order) {
+  if (name == "softmax") return order == "after top-k" ? ScoreFn::kSoftmaxTopK : ScoreFn::kSoftmaxAll;
+  if (name == "sigmoid") return ScoreFn::kSigmoid;
+  return name == "sparsemixer" ? ScoreFn::kSparseMixer : ScoreFn::kNone;
+}
+
+}  // namespace
+
+TraceFile::TraceFile(const std::filesystem::path& path) : shown_(printable(path.string(), 400)) { info_.path = path; }
+
+tl::unexpected<Error> TraceFile::malformed(std::string what, std::string hint) const {
+  return fail(ErrorCode::kMalformed, std::move(what), shown_, std::move(hint));
+}
+
+Result<std::unique_ptr<TraceFile>> TraceFile::open(const std::filesystem::path& path) {
+  std::unique_ptr<TraceFile> file(new TraceFile(path));
+  SY_TRY(file->file_, open_guarded(path, file->swmr_));
+  SY_CHECK(file->read_header());
+  SY_CHECK(file->open_fields());
+  SY_CHECK(file->read_commits());
+  return file;
+}
+
+Result<uint64_t> TraceFile::number(const char* name) const {
+  const Id attribute(H5Aopen(file_, name, H5P_DEFAULT));
+  if (!attribute) return malformed("has no attribute \"" + std::string(name) + "\".");
+  const Id type(H5Aget_type(attribute)), space(H5Aget_space(attribute));
+  uint64_t value = 0;
+  if (!type || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
+      H5Aread(attribute, H5T_NATIVE_UINT64, &value) < 0) {
+    return malformed("attribute \"" + std::string(name) + "\" is not one integer.");
+  }
+  return value;
+}
+
+Result<std::string> TraceFile::text_attribute(const char* name) const {
+  const Id attribute(H5Aopen(file_, name, H5P_DEFAULT));
+  if (!attribute) return malformed("has no attribute \"" + std::string(name) + "\".");
+  const Id type(H5Aget_type(attribute)), space(H5Aget_space(attribute));
+  char* value = nullptr;
+  if (!type || H5Tis_variable_str(type) <= 0 || H5Sget_simple_extent_npoints(space) != 1 ||
+      H5Aread(attribute, h5::text_type(), &value) < 0 || value == nullptr) {
+    return malformed("attribute \"" + std::string(name) + "\" is not a variable-length string.");
+  }
+  std::string text = value;
+  H5free_memory(value);
+  return text;
+}
+
+Result<Id> TraceFile::dataset(const char* path) const {
+  // One link at a time: HDF5 reports a missing parent as an error, not as absence.
+  const std::string whole = path;
+  for (size_t at = whole.find('/', 1); at != std::string::npos; at = whole.find('/', at + 1)) {
+    if (H5Lexists(file_, whole.substr(0, at).c_str(), H5P_DEFAULT) <= 0) return malformed("has no " + whole + ".");
+  }
+  if (H5Lexists(file_, path, H5P_DEFAULT) <= 0) return malformed("has no " + whole + ".");
+  Id opened(H5Dopen2(file_, path, H5P_DEFAULT));
+  if (!opened) return malformed(whole + " could not be opened: " + h5::last_error() + ".");
+  return opened;
+}
+
+Result<std::string> TraceFile::text(const char* path) const {
+  SY_TRY(const Id opened, dataset(path));
+  const Id type(H5Dget_type(opened)), space(H5Dget_space(opened));
+  char* value = nullptr;
+  if (H5Tis_variable_str(type) <= 0 || H5Sget_simple_extent_npoints(space) != 1 ||
+      H5Dread(opened, h5::text_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, &value) < 0 || value == nullptr) {
+    return malformed(std::string(path) + " is not one variable-length string.");
+  }
+  std::string text = value;
+  H5free_memory(value);
+  return text;
+}
+
+template <class T>
+Result<std::vector<T>> TraceFile::column(const char* path, uint64_t limit) const {
+  SY_TRY(const Id opened, dataset(path));
+  const Id type(H5Dget_type(opened)), space(H5Dget_space(opened));
+  if (H5Sget_simple_extent_ndims(space) != 1 || H5Tget_class(type) != H5T_INTEGER)
+    return malformed(std::string(path) + " is not a column of integers.");
+  const hsize_t rows = std::min<uint64_t>(h5::dims_of(space)[0], limit);
+  if (rows > TraceCaps::kReadBytes / sizeof(T)) return malformed(std::string(path) + " has " + std::to_string(rows) + " rows, too many to read.");
+  std::vector<T> values(rows);
+  if (rows == 0) return values;
+  const hsize_t start = 0;
+  const Id memory(H5Screate_simple(1, &rows, nullptr));
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, &start, nullptr, &rows, nullptr);
+  if (H5Dread(opened, native<T>(), memory, space, H5P_DEFAULT, values.data()) < 0)
+    return malformed(std::string(path) + " could not be read: " + h5::last_error() + ".");
+  return values;
+}
+
+Result<void> TraceFile::read_header() {
+  const auto named = text_attribute("schema");
+  if (!named || *named != schema::kName)
+    return malformed("is an HDF5 file, but not a routing trace (attribute \"schema\" is not \"moe-trace\").");
+  SY_TRY(const uint64_t version, number("schema_version"));
+  if (version > schema::kVersion) {
+    return malformed("has schema version " + std::to_string(version) + "; this program reads up to " +
+                         std::to_string(schema::kVersion) + ".", "A newer Switchyard wrote it.");
+  }
+  SY_TRY(const uint64_t layers, number("L"));
+  SY_TRY(const uint64_t experts, number("E"));
+  SY_TRY(const uint64_t top_k, number("k"));
+  SY_TRY(const uint64_t complete, number("complete"));
+  if (layers < 1 || layers > 2048) return malformed("has L = " + std::to_string(layers) + " routing rows; 1 to 2,048 are read.");
+  if (experts < 1 || experts > 65'535) return malformed("has E = " + std::to_string(experts) + " experts; 1 to 65,535 are read.");
+  if (top_k < 1 || top_k > experts)
+    return malformed("has k = " + std::to_string(top_k) + " experts per token of E = " + std::to_string(experts) + ".");
+  shape_ = {int(layers), int(experts), int(top_k)};
+  info_.layers = shape_.layers;
+  info_.experts = shape_.experts;
+  info_.complete = complete == 1;
+  info_.dropped = number("dropped_tokens").value_or(0);
+
+  SY_TRY(const auto moe_layers, column<int32_t>("/model/moe_layers", TraceCaps::kObjects));
+  if (moe_layers.size() != layers)
+    return malformed("/model/moe_layers has " + std::to_string(moe_layers.size()) + " rows, L is " + std::to_string(layers) + ".");
+  info_.moe_layers.assign(moe_layers.begin(), moe_layers.end());
+  SY_TRY(info_.model_config_json, text("/meta/model_config"));
+  SY_TRY(info_.edits_json, text("/meta/edits"));
+  SY_TRY(info_.run_json, text("/meta/run"));
+
+  header_.moe_layers = info_.moe_layers;
+  header_.experts = shape_.experts;
+  header_.experts_per_token = shape_.slots;
+  header_.model_config_json = info_.model_config_json;
+  header_.edits_json = info_.edits_json;
+  header_.run_json = info_.run_json;
+  header_.router.score = score_of(text_attribute("score_fn").value_or(""), text_attribute("softmax_order").value_or(""));
+  header_.router.has_select_bias = number("bias_used").value_or(0) == 1;
+  header_.router.renorm = number("weights_renormalised").value_or(0) == 1 ? Renorm::kSum : Renorm::kNone;
+  header_.router.groups = int(number("n_group").value_or(1));
+  header_.router.groups_kept = int(number("topk_group").value_or(1));
+  if (const Id scale(H5Aopen(file_, "weight_scale", H5P_DEFAULT)); scale) H5Aread(scale, H5T_NATIVE_FLOAT, &header_.router.scale);
+  if (const auto names = dataset("/model/router_names"); names) {
+    const Id space(H5Dget_space(*names)), type(H5Dget_type(*names));
+    std::vector<char*> values(layers);
+    if (H5Tis_variable_str(type) > 0 && h5::dims_of(space) == std::vector<hsize_t>{layers} &&
+        H5Dread(*names, h5::text_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0) {
+      for (char* value : values) {
+        header_.router_names.emplace_back(value == nullptr ? "" : value);
+        H5free_memory(value);
+      }
+    }
+  }
+  return {};
+}
+
+// Which datasets are there, in the types and shapes that the attributes promise.
+Result<void> TraceFile::open_fields() {
+  for (const Field& field : schema::kFields) {
+    auto opened = dataset(field.path);
+    if (!opened) {
+      if (field.from == CaptureLevel::kIds) return tl::unexpected(opened.error());
+      continue;
+    }
+    const Id type(H5Dget_type(*opened)), space(H5Dget_space(*opened));
+    if (!fits(field, shape_.experts, type))
+      return malformed(std::string(field.path) + " holds " + type_text(type) + "s, not what the schema says.");
+    const auto dims = h5::dims_of(space);
+    if (std::string_view(field.path) == "/routing/expert_id" && dims.size() == 3) {
+      if (dims[2] < uint64_t(shape_.slots) || dims[2] > uint64_t(shape_.experts)) {
+        return malformed("/routing/expert_id has " + std::to_string(dims[2]) + " slots; k is " + std::to_string(shape_.slots) +
+                         ", E is " + std::to_string(shape_.experts) + ".");
+      }
+      shape_.slots = int(dims[2]);
+    }
+    std::vector<hsize_t> wanted;
+    if (field.axes != Axes::kToken) wanted.push_back(shape_.layers);
+    const size_t token_axis = wanted.size();
+    wanted.push_back(token_axis < dims.size() ? dims[token_axis] : 0);
+    if (field.axes == Axes::kSlot || field.axes == Axes::kExpert) wanted.push_back(shape_.width(field.axes));
+    if (dims != wanted) {
+      return malformed(std::string(field.path) + " has shape " + shape_text(dims) + "; L " + std::to_string(shape_.layers) +
+                       ", E " + std::to_string(shape_.experts) + ", k " + std::to_string(shape_.slots) + " need " +
+                       shape_text(wanted) + ".");
+    }
+    if (field.from > info_.capture) info_.capture = field.from;
+    info_.fields.emplace_back(field.path);
+    fields_.push_back(&field);
+    datasets_.push_back(std::move(*opened));
+  }
+  info_.top_k = shape_.slots;
+  header_.capture = info_.capture;
+  if (fields_ != schema::fields_of(info_.capture)) {
+    for (const Field* field : schema::fields_of(info_.capture))
+      if (!has(*field)) return malformed("has no " + std::string(field->path) + ".");
+  }
+  return {};
+}
+
+Result<void> TraceFile::read_commits() {
+  const uint64_t limit = TraceCaps::kReadBytes / 64;
+  SY_TRY(const auto tokens, column<uint64_t>("/commit/tokens", limit));
+  SY_TRY(const auto block, column<uint64_t>("/commit/block", limit));
+  SY_TRY(const auto slots, column<uint32_t>("/commit/slots", limit));
+  SY_TRY(const Id checksums, dataset("/commit/crc32c"));
+  const Id space(H5Dget_space(checksums)), type(H5Dget_type(checksums));
+  const auto dims = h5::dims_of(space);
+  if (dims.size() != 2 || dims[1] != fields_.size() || H5Tget_class(type) != H5T_INTEGER)
+    return malformed("/commit/crc32c has shape " + shape_text(dims) + "; " + std::to_string(fields_.size()) + " recorded datasets need a column each.");
+  const hsize_t count = std::min({tokens.size(), block.size(), slots.size(), size_t(dims[0])});
+  std::vector<uint32_t> sums(count * fields_.size());
+  const hsize_t start[2] = {0, 0}, size[2] = {count, fields_.size()};
+  if (count > 0) {
+    const Id memory(H5Screate_simple(2, size, nullptr));
+    H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, size, nullptr);
+    if (H5Dread(checksums, H5T_NATIVE_UINT32, memory, space, H5P_DEFAULT, sums.data()) < 0)
+      return malformed("/commit/crc32c could not be read: " + h5::last_error() + ".");
+  }
+
+  uint64_t rows = UINT64_MAX;  // that every dataset holds
+  for (size_t i = 0; i < fields_.size(); ++i) {
+    const auto extent = h5::dims_of(Id(H5Dget_space(datasets_[i])));
+    rows = std::min<uint64_t>(rows, extent[fields_[i]->axes == Axes::kToken ? 0 : 1]);
+  }
+  Commit last;
+  for (size_t c = 0; c < count; ++c) {
+    Commit row{tokens[c], block[c], slots[c], {sums.begin() + c * fields_.size(), sums.begin() + (c + 1) * fields_.size()}};
+    const bool follows = row.tokens > last.tokens && (row.block == last.block || row.block == last.tokens);
+    if (!follows || row.tokens - row.block > schema::kBlockTokens || row.slots < 1 || row.slots > uint32_t(shape_.slots))
+      return malformed("/commit row " + std::to_string(c) + " does not follow the row before it.");
+    if (row.tokens > rows) {
+      info_.notes.push_back("only " + std::to_string(last.tokens) + " of " + std::to_string(tokens[count - 1]) +
+                            " committed tokens are in the file");
+      break;
+    }
+    last = row;
+    commits_.push_back(std::move(row));
+  }
+  info_.tokens = last.tokens;
+  if (!info_.complete) info_.notes.push_back("the recording was not closed; what was committed is here");
+  if (info_.dropped > 0) info_.notes.push_back(std::to_string(info_.dropped) + " tokens were dropped while recording");
+  SY_TRY(const auto all, sequences());
+  info_.sequences = all.size();
+  return {};
+}
+
+size_t TraceFile::stored_bytes(const Field& field) const {
+  const auto found = std::find(fields_.begin(), fields_.end(), &field);
+  return found == fields_.end() ? 0 : H5Tget_size(Id(H5Dget_type(datasets_[found - fields_.begin()])));
+}
+
+bool TraceFile::has(const Field& field) const { return std::find(fields_.begin(), fields_.end(), &field) != fields_.end(); }
+
+Result<void> TraceFile::read(const Field& field, int layer, int layers, uint64_t first, uint64_t tokens, uint64_t width,
+                             hid_t memory_type, void* out) const {
+  const auto found = std::find(fields_.begin(), fields_.end(), &field);
+  if (found == fields_.end()) return malformed("has no " + std::string(field.path) + ".");
+  const hid_t source = datasets_[found - fields_.begin()];
+  std::vector<hsize_t> start, count;
+  if (field.axes != Axes::kToken) {
+    start.push_back(layer);
+    count.push_back(layers);
+  }
+  start.push_back(first);
+  count.push_back(tokens);
+  if (field.axes == Axes::kSlot || field.axes == Axes::kExpert) {
+    start.push_back(0);
+    count.push_back(width);
+  }
+  const Id space(H5Dget_space(source)), memory(H5Screate_simple(int(count.size()), count.data(), nullptr));
+  if (!space || !memory || H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr) < 0 ||
+      H5Dread(source, memory_type, memory, space, H5P_DEFAULT, out) < 0) {
+    return malformed(std::string(field.path) + " could not be read at token " + std::to_string(first) + ": " + h5::last_error() + ".");
+  }
+  return {};
+}
+
+Result<void> TraceFile::read_stored(const Field& field, uint64_t first, uint64_t tokens, uint64_t width,
+                                    std::vector<std::byte>& out) const {
+  const auto found = std::find(fields_.begin(), fields_.end(), &field);
+  if (found == fields_.end()) return malformed("has no " + std::string(field.path) + ".");
+  const Id type(H5Dget_type(datasets_[found - fields_.begin()]));
+  const auto values = checked_mul<uint64_t>(shape_.rows(field.axes) * width, tokens);
+  if (!values || *values > TraceCaps::kReadBytes / H5Tget_size(type))
+    return malformed(std::string(field.path) + " holds more than 256 MiB between two commit rows.");
+  out.resize(*values * H5Tget_size(type));
+  return read(field, 0, shape_.layers, first, tokens, width, type, out.data());
+}
+
+// Offsets are clipped to what is committed: the writer moves the last one before each commit.
+Result<std::vector<SequenceRow>> TraceFile::sequences() const {
+  const uint64_t limit = TraceCaps::kReadBytes / 8;
+  SY_TRY(const auto offset, column<int64_t>("/sequences/offset", limit));
+  SY_TRY(const auto parent, column<int64_t>("/sequences/parent", limit));
+  SY_TRY(const auto fork, column<uint32_t>("/sequences/fork_offset", limit));
+  SY_TRY(const auto prompt, column<uint32_t>("/sequences/prompt_len", limit));
+  const size_t count = std::min({offset.empty() ? 0 : offset.size() - 1, parent.size(), fork.size(), prompt.size()});
+  std::vector<SequenceRow> rows;
+  for (size_t s = 0; s < count; ++s) {
+    const uint64_t first = uint64_t(offset[s]);
+    if (offset[s] < 0 || (s == 0 ? first != 0 : first < rows.back().first_token))
+      return malformed("/sequences/offset row " + std::to_string(s) + " is " + std::to_string(offset[s]) + ".");
+    if (!info_.complete && first >= info_.tokens) break;
+    if (first > info_.tokens) return malformed("/sequences/offset row " + std::to_string(s) + " lies behind the last token.");
+    rows.push_back({first, parent[s], fork[s], prompt[s]});
+  }
+  if (rows.empty() && info_.tokens > 0) return malformed("/sequences/offset names no sequence.");
+  return rows;
+}
+
+Result<std::vector<TraceReader::EpochRow>> TraceFile::epochs() const {
+  const uint64_t limit = TraceCaps::kReadBytes / 8;
+  SY_TRY(const auto first, column<uint64_t>("/epochs/first_token", limit));
+  SY_TRY(const auto offset, column<uint64_t>("/epochs/offset", limit));
+  SY_TRY(const Id json, dataset("/epochs/json"));
+  const Id space(H5Dget_space(json)), type(H5Dget_type(json));
+  const auto extent = h5::dims_of(space);
+  if (extent.size() != 1 || H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) != 1)
+    return malformed("/epochs/json is not a column of bytes.");
+  std::vector<TraceReader::EpochRow> rows;
+  for (size_t p = 0; p < first.size() && p + 1 < offset.size(); ++p) {
+    if (!info_.complete && first[p] >= info_.tokens && info_.tokens > 0) break;
+    if (offset[p + 1] < offset[p] || offset[p + 1] > extent[0] || offset[p + 1] - offset[p] > TraceCaps::kReadBytes)
+      return malformed("/epochs/offset row " + std::to_string(p + 1) + " does not fit /epochs/json.");
+    const hsize_t start = offset[p], size = offset[p + 1] - offset[p];
+    std::string bytes(size, '\0');
+    if (size > 0) {
+      const Id memory(H5Screate_simple(1, &size, nullptr));
+      H5Sselect_hyperslab(space, H5S_SELECT_SET, &start, nullptr, &size, nullptr);
+      if (H5Dread(json, H5T_NATIVE_UINT8, memory, space, H5P_DEFAULT, bytes.data()) < 0)
+        return malformed("/epochs/json could not be read: " + h5::last_error() + ".");
+    }
+    rows.push_back({first[p], std::move(bytes)});
+  }
+  return rows;
+}
+
+Result<TraceTotals> TraceFile::totals() const {
+  TraceTotals totals;
+  if (!info_.complete) return totals;
+  SY_TRY(totals.n_tokens, number("n_tokens"));
+  SY_TRY(const Id counts, dataset("/agg/count"));
+  const Id space(H5Dget_space(counts)), type(H5Dget_type(counts));
+  if (h5::dims_of(space) != std::vector<hsize_t>{hsize_t(shape_.layers), hsize_t(shape_.experts)} || H5Tget_class(type) != H5T_INTEGER)
+    return malformed("/agg/count is not a matrix of rows and experts.");
+  totals.count.resize(size_t(shape_.layers) * shape_.experts);
+  if (H5Dread(counts, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, totals.count.data()) < 0)
+    return malformed("/agg/count could not be read: " + h5::last_error() + ".");
+  return totals;
+}
+
+}  // namespace switchyard

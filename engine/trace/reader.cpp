@@ -1,0 +1,110 @@
+// The public reader: committed rows of an opened trace, converted to what analyses expect.
+#include <optional>
+#include <string>
+
+#include "engine/base/checked.h"
+#include "engine/trace/file.h"
+#include "engine/trace/guard.h"
+#include "engine/trace/schema.h"
+#include "engine/trace/trace.h"
+
+namespace switchyard {
+namespace {
+
+using schema::Axes;
+using schema::Field;
+
+class FileReader final : public TraceReader {
+ public:
+  explicit FileReader(std::unique_ptr<TraceFile> file) : file_(std::move(file)) {}
+
+  const TraceInfo& info() const override { return file_->info(); }
+
+  Result<std::vector<TokenId>> token_ids(uint64_t first, uint64_t tokens) const override {
+    return read<TokenId>("/tokens/token_id", 0, first, tokens, H5T_NATIVE_INT32);
+  }
+
+  Result<std::vector<uint32_t>> token_column(std::string_view name, uint64_t first, uint64_t tokens) const override {
+    return read<uint32_t>("/tokens/" + std::string(name), 0, first, tokens, H5T_NATIVE_UINT32, Axes::kToken);
+  }
+
+  Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const override {
+    SY_TRY(auto ids, read<ExpertId>("/routing/expert_id", row, first, tokens, H5T_NATIVE_UINT16));
+    const int experts = info().experts;
+    const ExpertId empty = experts <= 255 ? 0xFF : kNoExpert;  // all ones, as stored
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] == empty) {
+        ids[i] = kNoExpert;
+      } else if (ids[i] >= experts) {
+        return file_->malformed("/routing/expert_id names expert " + std::to_string(ids[i]) + " of " + std::to_string(experts) +
+                                    " at row " + std::to_string(row) + ", token " + std::to_string(first + i / info().top_k) + ".",
+                                "Run switchyard trace verify.");
+      }
+    }
+    return ids;
+  }
+
+  Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const override {
+    return read<float>("/routing/weight", row, first, tokens, H5T_NATIVE_FLOAT);
+  }
+
+  Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const override {
+    return read<float>("/routing/router_logits", row, first, tokens, H5T_NATIVE_FLOAT);
+  }
+
+  Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const override {
+    return read<float>("/routing/" + std::string(name), row, first, tokens, H5T_NATIVE_FLOAT, Axes::kRow);
+  }
+
+  Result<std::vector<EpochRow>> epochs() const override {
+    h5::quiet();
+    return file_->epochs();
+  }
+
+  Result<std::vector<int64_t>> sequence_offsets() const override {
+    h5::quiet();
+    SY_TRY(const auto rows, file_->sequences());
+    std::vector<int64_t> offsets;
+    for (const SequenceRow& row : rows) offsets.push_back(int64_t(row.first_token));
+    offsets.push_back(int64_t(info().tokens));
+    return offsets;
+  }
+
+ private:
+  template <class T>
+  Result<std::vector<T>> read(const std::string& path, int row, uint64_t first, uint64_t tokens, hid_t type,
+                              std::optional<Axes> axes = {}) const {
+    h5::quiet();
+    const Field* field = schema::find_field(path);
+    if (field == nullptr || (axes && field->axes != *axes)) return fail(ErrorCode::kUsage, "traces have no " + path + ".");
+    if (!file_->has(*field)) {
+      return fail(ErrorCode::kUsage, "the trace has no " + path + ".", info().path.string(),
+                  field->from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.");
+    }
+    if (row < 0 || row >= info().layers)
+      return fail(ErrorCode::kUsage, "routing row " + std::to_string(row) + " of " + std::to_string(info().layers) + ".");
+    const auto end = checked_add(first, tokens);
+    if (!end || *end > info().tokens) {
+      return fail(ErrorCode::kUsage, "tokens " + std::to_string(first) + " and " + std::to_string(tokens) + " more were asked for; " +
+                                         std::to_string(info().tokens) + " are committed.", info().path.string());
+    }
+    const uint64_t width = file_->shape().width(field->axes);
+    const auto values = checked_mul(tokens, width);
+    if (!values || *values > TraceCaps::kReadBytes / sizeof(T))
+      return fail(ErrorCode::kUsage, "more than 256 MiB were asked for at once.", info().path.string());
+    std::vector<T> out(*values);
+    if (!out.empty()) SY_CHECK(file_->read(*field, row, 1, first, tokens, width, type, out.data()));
+    return out;
+  }
+
+  std::unique_ptr<TraceFile> file_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<TraceReader>> TraceReader::open(const std::filesystem::path& path) {
+  SY_TRY(auto file, TraceFile::open(path));
+  return std::make_unique<FileReader>(std::move(file));
+}
+
+}  // namespace switchyard

@@ -1,0 +1,289 @@
+// Records frames: the engine thread copies each into a ring, one writer thread owns the file.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/base/ring.h"
+#include "engine/trace/provenance.h"
+#include "engine/trace/schema.h"
+#include "engine/trace/trace.h"
+#include "engine/trace/writer.h"
+
+namespace switchyard {
+namespace {
+
+using schema::Axes;
+using schema::Field;
+using schema::Quantity;
+using std::chrono::steady_clock;
+
+constexpr size_t kRingBytes = size_t(64) << 20;
+constexpr auto kSyncEvery = std::chrono::seconds(10);
+
+// What happens between two tokens; `first_token` is the first row that it is true of.
+struct SequenceStart { uint64_t first_token; uint32_t prompt_tokens; };
+struct EpochStart { uint64_t first_token; std::string json; };
+using Event = std::variant<SequenceStart, EpochStart>;
+
+template <class T>
+void put(std::byte*& at, T value) {
+  std::memcpy(at, &value, sizeof value);
+  at += sizeof value;
+}
+
+int slots_used(const RoutingFrame& frame) {
+  int slots = 0;
+  for (int row = 0; row < frame.header().moe_layers; ++row) slots = std::max<int>(slots, frame.layer(row).k_used);
+  return slots;
+}
+
+// What is recorded of a slot, [slots]; `empty` past the used ones.
+template <class T, class Source>
+void put_slots(std::byte*& at, std::span<const Source> values, int used, int slots, T empty) {
+  for (int slot = 0; slot < slots; ++slot) put(at, slot < used ? T(values[slot]) : empty);
+}
+
+// The value of a token that does not depend on the layer.
+void put_token(const Field& field, const FrameHeader& header, std::byte* at) {
+  switch (field.quantity) {
+    case Quantity::kTokenId: return put(at, uint32_t(header.token_id));
+    case Quantity::kPosition: return put(at, header.position);
+    case Quantity::kPhase: return put(at, uint8_t(header.phase));
+    case Quantity::kRecipeEpoch: return put(at, header.recipe_epoch);
+    default: return;
+  }
+}
+
+// The values of a token in one layer.
+void put_layer(const Field& field, const RoutingFrame& frame, int row, const schema::Shape& shape, std::byte* at) {
+  const LayerHeader& layer = frame.layer(row);
+  const int used = layer.k_used;
+  switch (field.quantity) {
+    case Quantity::kExpertId:
+      if (schema::bytes_of(field.stored, shape.experts) == 1) return put_slots<uint8_t>(at, frame.ids(row), used, shape.slots, 0xFF);
+      return put_slots<uint16_t>(at, frame.ids(row), used, shape.slots, kNoExpert);
+    case Quantity::kWeight: return put_slots<float>(at, frame.weights(row), used, shape.slots, 0);
+    case Quantity::kSlotKind: return put_slots<uint8_t>(at, frame.kinds(row), used, shape.slots, 0);
+    case Quantity::kEntropy: return put(at, layer.stats.entropy);
+    case Quantity::kTopkMass: return put(at, layer.stats.topk_mass);
+    case Quantity::kMargin: return put(at, layer.stats.margin);
+    case Quantity::kLse: return put(at, layer.stats.lse);
+    case Quantity::kLogits: std::memcpy(at, frame.logits(row).data(), frame.logits(row).size_bytes()); return;
+    default: return;
+  }
+}
+
+class FileRecorder final : public TraceRecorder {
+ public:
+  FileRecorder(std::filesystem::path path, std::unique_ptr<TraceWriter> writer, const TraceHeader& header,
+               const RecorderOptions& options, size_t ring_frames)
+      : path_(std::move(path)),
+        options_(options),
+        shape_(writer->shape()),
+        capture_(header.capture),
+        writer_(std::move(writer)),
+        ring_(ring_frames, std::clamp<size_t>(ring_frames / 2, 1, 1024)),
+        thread_([this] { run(); }) {}
+
+  ~FileRecorder() override { static_cast<void>(close()); }
+
+  std::filesystem::path path() const override { return path_; }
+  uint64_t committed_tokens() const override { return committed_.load(std::memory_order_acquire); }
+  uint64_t dropped() const override { return dropped_.load(std::memory_order_relaxed); }
+
+  Result<void> begin_sequence(uint32_t, uint32_t prompt_tokens) override {
+    SY_CHECK(still_open());
+    has_sequence_ = true;
+    const std::scoped_lock lock(mutex_);
+    events_.push_back(SequenceStart{accepted_, prompt_tokens});
+    return {};
+  }
+
+  Result<void> begin_epoch(uint32_t epoch, uint64_t, const std::string& edits_json) override {
+    SY_CHECK(still_open());
+    auto edits = nlohmann::ordered_json::parse(edits_json.empty() ? "{}" : edits_json, nullptr, false);
+    if (!edits.is_object()) return fail(ErrorCode::kInternal, "the edits of an epoch are not a JSON object.", path_.string());
+    edits["epoch"] = epoch;
+    edits["parent_sha256"] = parent_.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(parent_);
+    std::string json = edits.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    parent_ = sha256_of_text(json);
+    const std::scoped_lock lock(mutex_);
+    events_.push_back(EpochStart{accepted_, std::move(json)});
+    return {};
+  }
+
+  Result<void> append(const RoutingFrame& frame) override {
+    const FrameHeader& header = frame.header();
+    if (header.moe_layers != shape_.layers || header.experts != shape_.experts || header.capture < capture_) {
+      return fail(ErrorCode::kUsage, "a frame of " + std::to_string(header.moe_layers) + " rows, " + std::to_string(header.experts) +
+                      " experts and capture level " + std::to_string(int(header.capture)) + " does not fit the trace's " +
+                      std::to_string(shape_.layers) + ", " + std::to_string(shape_.experts) + " and " + std::to_string(int(capture_)) + ".",
+                  path_.string());
+    }
+    if (!has_sequence_) SY_CHECK(begin_sequence(header.sequence, 0));
+    if (options_.block_when_full) {
+      if (!ring_.push(frame)) return stopped();
+    } else if (!ring_.try_push(frame)) {
+      if (ring_.closed()) return stopped();
+      dropped_.fetch_add(1, std::memory_order_relaxed);
+      return {};
+    }
+    ++accepted_;
+    return {};
+  }
+
+  Result<void> close() override {
+    ring_.close();
+    if (thread_.joinable()) thread_.join();
+    return result_;
+  }
+
+ private:
+  Result<void> still_open() const { return ring_.closed() ? stopped() : Result<void>{}; }
+
+  Result<void> stopped() const {
+    const std::scoped_lock lock(mutex_);
+    if (failed_) return result_;
+    return fail(ErrorCode::kUsage, "the recording is closed.", path_.string());
+  }
+
+  // The writer thread.
+  void run() {
+    Result<void> result = record();
+    if (result) result = writer_->finish(dropped());
+    if (result) committed_.store(writer_->committed(), std::memory_order_release);
+    writer_.reset();
+    {
+      const std::scoped_lock lock(mutex_);
+      failed_ = !result;
+      result_ = std::move(result);
+    }
+    ring_.close();  // after a failure: nobody waits for room any more
+  }
+
+  Result<void> record() {
+    h5::quiet();
+    const auto period = std::chrono::duration_cast<steady_clock::duration>(
+        std::chrono::duration<double>(options_.flush_seconds > 0 ? options_.flush_seconds : 3600.0));
+    auto next_commit = steady_clock::now() + period, next_sync = steady_clock::now() + kSyncEvery;
+    for (;;) {
+      const bool last = ring_.closed();  // asked first: what is accepted before the close is seen below
+      const size_t waiting = ring_.wait(next_commit);
+      SY_CHECK(drain(waiting));
+      const auto now = steady_clock::now();
+      if (now >= next_commit) {
+        SY_CHECK(writer_->commit());
+        next_commit = now + period;
+      }
+      committed_.store(writer_->committed(), std::memory_order_release);
+      if (now >= next_sync) {
+        SY_CHECK(writer_->sync());
+        next_sync = now + kSyncEvery;
+      }
+      if (last && waiting == 0) return apply_events();
+    }
+  }
+
+  Result<void> drain(size_t waiting) {
+    while (waiting > 0) {
+      SY_CHECK(apply_events());
+      SY_CHECK(writer_->need_slots(slots_used(ring_.at(0))));
+      const size_t limit = std::min<uint64_t>({waiting, writer_->block_room(), next_event() - writer_->tokens()});
+      size_t count = 1;
+      while (count < limit && slots_used(ring_.at(count)) <= writer_->shape().slots) ++count;
+      gather(count);
+      SY_CHECK(writer_->write(columns_));
+      ring_.pop(count);
+      waiting -= count;
+    }
+    return {};
+  }
+
+  // Sequences and epochs that begin at the next row.
+  Result<void> apply_events() {
+    for (;;) {
+      Event event;
+      {
+        const std::scoped_lock lock(mutex_);
+        if (events_.empty() || first_token(events_.front()) > writer_->tokens()) return {};
+        event = std::move(events_.front());
+        events_.erase(events_.begin());
+      }
+      if (const auto* sequence = std::get_if<SequenceStart>(&event)) SY_CHECK(writer_->begin_sequence(sequence->prompt_tokens));
+      if (const auto* epoch = std::get_if<EpochStart>(&event)) SY_CHECK(writer_->begin_epoch(epoch->json));
+    }
+  }
+
+  static uint64_t first_token(const Event& event) {
+    return std::visit([](const auto& start) { return start.first_token; }, event);
+  }
+
+  uint64_t next_event() const {
+    const std::scoped_lock lock(mutex_);
+    return events_.empty() ? UINT64_MAX : first_token(events_.front());
+  }
+
+  // The first `count` waiting frames, field by field.
+  void gather(size_t count) {
+    const schema::Shape& shape = writer_->shape();
+    columns_.tokens = count;
+    columns_.fields.resize(writer_->fields().size());
+    for (size_t f = 0; f < columns_.fields.size(); ++f) {
+      const Field& field = *writer_->fields()[f];
+      const size_t bytes = shape.width(field.axes) * schema::bytes_of(field.stored, shape.experts);
+      auto& column = columns_.fields[f];
+      column.resize(shape.rows(field.axes) * count * bytes);
+      for (size_t t = 0; t < count; ++t) {
+        const RoutingFrame& frame = ring_.at(t);
+        if (field.axes == Axes::kToken) {
+          put_token(field, frame.header(), column.data() + t * bytes);
+          continue;
+        }
+        for (int row = 0; row < shape.layers; ++row)
+          put_layer(field, frame, row, shape, column.data() + (size_t(row) * count + t) * bytes);
+      }
+    }
+  }
+
+  const std::filesystem::path path_;
+  const RecorderOptions options_;
+  const schema::Shape shape_;
+  const CaptureLevel capture_;
+
+  std::unique_ptr<TraceWriter> writer_;  // writer thread
+  TraceColumns columns_;                 // writer thread
+  Ring<RoutingFrame> ring_;
+
+  uint64_t accepted_ = 0;      // engine thread: frames in the ring or the file
+  bool has_sequence_ = false;  // engine thread
+  std::string parent_;         // engine thread: sha256 of the last epoch's JSON
+
+  mutable std::mutex mutex_;   // events_, failed_, result_
+  std::vector<Event> events_;
+  bool failed_ = false;
+  Result<void> result_;
+
+  std::atomic<uint64_t> committed_{0}, dropped_{0};
+  std::thread thread_;  // last: starts when everything else is there
+};
+
+}  // namespace
+
+Result<std::shared_ptr<TraceRecorder>> TraceRecorder::create(const std::filesystem::path& path, const TraceHeader& header,
+                                                             const RecorderOptions& options) {
+  SY_TRY(auto writer, TraceWriter::create(path, header, options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse));
+  const size_t frame_bytes = std::max<size_t>(1, RoutingFrame(int(header.moe_layers.size()), header.experts,
+                                                              header.experts_per_token, header.capture).memory_bytes());
+  const size_t ring_frames = std::clamp<size_t>(kRingBytes / frame_bytes, 2, std::max<size_t>(options.ring_frames, 2));
+  return std::make_shared<FileRecorder>(path, std::move(writer), header, options, ring_frames);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,168 @@
+// Reads a trace commit by commit and compares checksums; counts what /agg holds.
+#include "engine/trace/scan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/analysis/affinity.h"
+#include "engine/analysis/coactivation.h"
+#include "engine/analysis/gate_entropy.h"
+#include "engine/analysis/load.h"
+#include "engine/base/crc32c.h"
+
+namespace switchyard {
+namespace {
+
+using schema::Axes;
+using schema::Field;
+
+// Counts into the aggregates what the recorder wrote.
+class Aggregates {
+ public:
+  explicit Aggregates(const schema::Shape& shape)
+      : shape_(shape),
+        pairs_(schema::has_pair_matrices(shape.layers, shape.experts)),
+        load_(shape.layers, shape.experts),
+        coact_(pairs_ ? shape.layers : 0, shape.experts),
+        affinity_(pairs_ ? shape.layers : 1, shape.experts),
+        gates_(shape.layers, shape.experts) {}
+
+  Result<void> feed(const std::vector<const Field*>& fields, uint32_t slots, const TraceColumns& columns) {
+    for (size_t f = 0; f < fields.size(); ++f) {
+      if (fields[f]->stored == schema::Stored::kExpertId) SY_CHECK(feed_ids(columns.fields[f], columns.tokens, slots));
+      // Reduced floats of a packed trace have their sums in /agg already.
+      if (fields[f]->axes == Axes::kExpert && columns.fields[f].size() == columns.tokens * shape_.layers * shape_.experts * 4)
+        SY_CHECK(feed_logits(columns.fields[f], columns.tokens));
+    }
+    return {};
+  }
+
+  void write_to(TraceScan& scan) const {
+    const auto append = [](auto& out, const auto& values) { out.insert(out.end(), values.begin(), values.end()); };
+    for (int row = 0; row < shape_.layers; ++row) {
+      append(scan.count, load_.counts(row));
+      append(scan.count_top1, load_.first_choice_counts(row));
+      append(scan.prob_sum, gates_.prob_sum(row));
+      if (pairs_) append(scan.coact, coact_.counts(row));
+    }
+    for (int row = 0; row < affinity_.transitions(); ++row) {
+      append(scan.trans_top1, affinity_.top1(row));
+      append(scan.trans_topk, affinity_.topk(row));
+    }
+  }
+
+ private:
+  Result<void> feed_ids(const std::vector<std::byte>& stored, uint64_t tokens, uint32_t slots) {
+    const bool narrow = schema::bytes_of(schema::Stored::kExpertId, shape_.experts) == 1;
+    std::vector<ExpertId> ids(shape_.layers * tokens * slots);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (narrow) {
+        const auto id = std::to_integer<uint8_t>(stored[i]);
+        ids[i] = id == 0xFF ? kNoExpert : id;
+      } else {
+        std::memcpy(&ids[i], stored.data() + 2 * i, 2);
+      }
+    }
+    const auto token = [&](int row, uint64_t t) { return std::span(ids).subspan((row * tokens + t) * slots, slots); };
+    for (int row = 0; row < shape_.layers; ++row) {
+      const auto all = std::span(ids).subspan(row * tokens * slots, tokens * slots);
+      SY_CHECK(load_.feed(row, all, int(slots)));
+      if (!pairs_) continue;
+      SY_CHECK(coact_.feed(row, all, int(slots)));
+      if (row + 1 == shape_.layers) continue;
+      for (uint64_t t = 0; t < tokens; ++t) SY_CHECK(affinity_.feed(row, token(row, t), token(row + 1, t)));
+    }
+    return {};
+  }
+
+  Result<void> feed_logits(const std::vector<std::byte>& stored, uint64_t tokens) {
+    std::vector<float> logits(tokens * shape_.experts);
+    for (int row = 0; row < shape_.layers; ++row) {
+      std::memcpy(logits.data(), stored.data() + row * logits.size() * sizeof(float), logits.size() * sizeof(float));
+      SY_CHECK(gates_.feed(row, logits));
+    }
+    return {};
+  }
+
+  schema::Shape shape_;
+  bool pairs_;
+  Load load_;
+  Coactivation coact_;
+  Affinity affinity_;
+  GateEntropy gates_;
+};
+
+}  // namespace
+
+uint32_t frame_order_crc(std::span<const std::byte> column, uint64_t layers, uint64_t tokens, uint32_t before) {
+  if (layers == 1) return crc32c(column, before);
+  const size_t bytes = column.size() / (layers * tokens);
+  uint32_t crc = before;
+  for (uint64_t t = 0; t < tokens; ++t) {
+    for (uint64_t l = 0; l < layers; ++l) crc = crc32c(column.subspan((l * tokens + t) * bytes, bytes), crc);
+  }
+  return crc;
+}
+
+Result<void> for_each_commit(const TraceFile& file, const SoundRows& sound, const DamagedRows& damaged, Task* task) {
+  const auto& fields = file.fields();
+  const auto& commits = file.commits();
+  std::vector<uint32_t> crc(fields.size());
+  uint64_t done = 0;
+  bool block_is_damaged = false;
+  for (size_t c = 0; c < commits.size(); ++c) {
+    const Commit& commit = commits[c];
+    if (task != nullptr) {
+      if (task->cancelled()) return fail(ErrorCode::kCancelled, "stopped.", file.info().path.string());
+      task->report(double(done) / double(file.info().tokens), "Checking rows");
+    }
+    if (commit.block == done) {
+      std::fill(crc.begin(), crc.end(), 0);
+      block_is_damaged = false;
+    }
+    TraceColumns columns{commit.tokens - done, {}};
+    std::string what = block_is_damaged ? "they follow a damaged row of their block" : "";
+    for (size_t f = 0; f < fields.size() && what.empty(); ++f) {
+      const Field& field = *fields[f];
+      const uint64_t width = field.axes == Axes::kSlot ? commit.slots : file.shape().width(field.axes);
+      auto& bytes = columns.fields.emplace_back();
+      if (const auto read = file.read_stored(field, done, columns.tokens, width, bytes); !read) {
+        what = read.error().what;
+        continue;
+      }
+      crc[f] = frame_order_crc(bytes, file.shape().rows(field.axes), columns.tokens, crc[f]);
+      if (crc[f] != commit.crc32c[f]) what = std::string("the checksum of ") + field.path + " does not match";
+    }
+    if (what.empty()) {
+      SY_CHECK(sound(done, commit.slots, columns));
+    } else {
+      block_is_damaged = true;
+      damaged(done, commit.tokens, what);
+    }
+    done = commit.tokens;
+  }
+  return {};
+}
+
+Result<TraceScan> scan_trace(const std::filesystem::path& path, Task* task) {
+  SY_TRY(const auto file, TraceFile::open(path));
+  TraceScan scan;
+  scan.tokens = file->info().tokens;
+  Aggregates aggregates(file->shape());
+  const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
+    scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);
+  };
+  SY_CHECK(for_each_commit(
+      *file,
+      [&](uint64_t first, uint32_t slots, const TraceColumns& columns) -> Result<void> {
+        // A checksum that matches over ids that cannot be: the file was made so.
+        if (const auto fed = aggregates.feed(file->fields(), slots, columns); !fed)
+          describe(first, first + columns.tokens, fed.error().message());
+        return {};
+      },
+      describe, task));
+  aggregates.write_to(scan);
+  return scan;
+}
+
+}  // namespace switchyard

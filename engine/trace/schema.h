@@ -1,0 +1,100 @@
+// The schema of *.moetrace.h5 in one place: names, types, axes, version (specs/analyses.md section 2,
+// formats.md section 6). Used by the writer, the reader, verify and recover; no state.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/routing/frame.h"
+#include "engine/trace/h5.h"
+#include "engine/trace/trace.h"
+
+namespace switchyard::schema {
+
+inline constexpr char kName[] = "moe-trace";
+inline constexpr uint32_t kVersion = 1;
+inline constexpr uint64_t kBlockTokens = 4096;              // a checksum covers at most so many tokens
+inline constexpr uint64_t kBlockBytes = uint64_t(64) << 20;  // and, as we write, so many bytes
+inline constexpr char kSuffix[] = ".moetrace.h5";
+
+// Axes after the leading one of layers: [N], [L, N], [L, N, k], [L, N, E].
+enum class Axes : uint8_t { kToken, kRow, kSlot, kExpert };
+enum class Stored : uint8_t { kU8, kU32, kExpertId, kF32 };  // kExpertId: u8 iff E <= 255, else u16
+enum class Quantity : uint8_t {
+  kTokenId, kPosition, kPhase, kRecipeEpoch, kExpertId, kWeight, kSlotKind, kEntropy, kTopkMass, kMargin, kLse, kLogits,
+};
+
+// One recorded dataset.
+struct Field {
+  const char* path;
+  Quantity quantity;
+  Axes axes;
+  Stored stored;
+  CaptureLevel from;  // recorded at this level and above
+  const char* long_name;
+  const char* units;
+};
+
+inline constexpr Field kFields[] = {
+    {"/tokens/token_id", Quantity::kTokenId, Axes::kToken, Stored::kU32, CaptureLevel::kIds,
+     "token id in the model's vocabulary", "1"},
+    {"/tokens/position", Quantity::kPosition, Axes::kToken, Stored::kU32, CaptureLevel::kIds,
+     "position in the sequence, from 0", "token"},
+    {"/tokens/phase", Quantity::kPhase, Axes::kToken, Stored::kU8, CaptureLevel::kIds,
+     "0 prefill, 1 decode", "1"},
+    {"/tokens/recipe_epoch", Quantity::kRecipeEpoch, Axes::kToken, Stored::kU32, CaptureLevel::kIds,
+     "edit state in force, see /epochs", "1"},
+    {"/routing/expert_id", Quantity::kExpertId, Axes::kSlot, Stored::kExpertId, CaptureLevel::kIds,
+     "selected experts by falling applied weight, then lower id; all ones: empty slot", "1"},
+    {"/routing/weight", Quantity::kWeight, Axes::kSlot, Stored::kF32, CaptureLevel::kWeights,
+     "routing weight as applied, routed scaling included", "1"},
+    {"/routing/slot_kind", Quantity::kSlotKind, Axes::kSlot, Stored::kU8, CaptureLevel::kWeights,
+     "0 routed, 1 forced, 2 null, 3 dropped", "1"},
+    {"/routing/entropy", Quantity::kEntropy, Axes::kRow, Stored::kF32, CaptureLevel::kWeights,
+     "entropy of the softmax over all experts, as decided", "nat"},
+    {"/routing/topk_mass", Quantity::kTopkMass, Axes::kRow, Stored::kF32, CaptureLevel::kWeights,
+     "softmax probability of the selected experts, as decided", "1"},
+    {"/routing/margin", Quantity::kMargin, Axes::kRow, Stored::kF32, CaptureLevel::kWeights,
+     "lowest selected minus highest unselected logit, as decided", "logit"},
+    {"/routing/lse", Quantity::kLse, Axes::kRow, Stored::kF32, CaptureLevel::kWeights,
+     "ln sum exp of the raw router logits", "nat"},
+    {"/routing/router_logits", Quantity::kLogits, Axes::kExpert, Stored::kF32, CaptureLevel::kLogits,
+     "raw router logits, before edits", "logit"},
+};
+std::vector<const Field*> fields_of(CaptureLevel capture);
+const Field* find_field(std::string_view path);
+
+// Extents of a trace. `slots` may grow, the rest is fixed.
+struct Shape {
+  int layers = 0, experts = 0, slots = 0;
+
+  uint64_t width(Axes axes) const {  // values of one token in one layer
+    return axes == Axes::kSlot ? uint64_t(slots) : axes == Axes::kExpert ? uint64_t(experts) : 1;
+  }
+  uint64_t rows(Axes axes) const { return axes == Axes::kToken ? 1 : uint64_t(layers); }  // layers of the field
+};
+hid_t file_type(Stored stored, int experts);  // borrowed, little-endian
+size_t bytes_of(Stored stored, int experts);
+// What an unwritten slot reads as: all ones for ids, zero for the rest.
+uint64_t fill_of(Stored stored);
+size_t bytes_per_token(const std::vector<const Field*>& fields, const Shape& shape);
+uint64_t tokens_per_block(const std::vector<const Field*>& fields, const Shape& shape);
+
+// Aggregates, filled at a clean close. Pair matrices are left out where one would exceed this.
+inline constexpr uint64_t kPairMatrixBytes = uint64_t(256) << 20;
+inline bool has_pair_matrices(int layers, int experts) {
+  return uint64_t(layers) * experts * experts * 8 <= kPairMatrixBytes;
+}
+
+// Everything that cannot be added once a file is in SWMR mode: groups, datasets, scales, attributes, texts.
+struct Options {
+  int chunk_rows = 1024;
+};
+Result<void> create(hid_t file, const TraceHeader& header, const Options& options);
+
+}  // namespace switchyard::schema

@@ -1,0 +1,126 @@
+// verify and recover: a pass over all checksums, and a copy of the rows that hold.
+#include <algorithm>
+
+#include "engine/base/text.h"
+#include "engine/trace/scan.h"
+#include "engine/trace/trace.h"
+#include "engine/trace/writer.h"
+
+namespace switchyard {
+namespace {
+
+// Begins the sequences and epochs that start at or before row `row` of the source; those whose own tokens
+// were lost start at the first row that was saved.
+class Starts {
+ public:
+  Starts(std::vector<SequenceRow> sequences, std::vector<TraceReader::EpochRow> epochs)
+      : sequences_(std::move(sequences)), epochs_(std::move(epochs)) {}
+
+  Result<void> begin_until(uint64_t row, TraceWriter& writer) {
+    for (; sequence_ < sequences_.size() && sequences_[sequence_].first_token <= row; ++sequence_) {
+      const SequenceRow& start = sequences_[sequence_];
+      SY_CHECK(writer.begin_sequence(start.prompt_len, start.parent, start.fork_offset));
+    }
+    for (; epoch_ < epochs_.size() && epochs_[epoch_].first_token <= row; ++epoch_) SY_CHECK(writer.begin_epoch(epochs_[epoch_].json));
+    return {};
+  }
+
+  // The first row after `row` at which something begins.
+  uint64_t next() const {
+    uint64_t row = UINT64_MAX;
+    if (sequence_ < sequences_.size()) row = std::min(row, sequences_[sequence_].first_token);
+    if (epoch_ < epochs_.size()) row = std::min(row, epochs_[epoch_].first_token);
+    return row;
+  }
+
+ private:
+  std::vector<SequenceRow> sequences_;
+  std::vector<TraceReader::EpochRow> epochs_;
+  size_t sequence_ = 0, epoch_ = 0;
+};
+
+// Tokens [from, to) of columns that hold `columns.tokens` of them, with the slot axis `slots` wide in both.
+TraceColumns part_of(const TraceColumns& columns, const TraceWriter& writer, uint32_t source_slots, uint64_t from, uint64_t to) {
+  TraceColumns part{to - from, {}};
+  schema::Shape source = writer.shape();
+  source.slots = int(source_slots);
+  for (size_t f = 0; f < writer.fields().size(); ++f) {
+    const schema::Field& field = *writer.fields()[f];
+    const size_t value = schema::bytes_of(field.stored, source.experts);
+    const size_t bytes = source.width(field.axes) * value, wide = writer.shape().width(field.axes) * value;
+    const std::byte fill = field.stored == schema::Stored::kExpertId ? std::byte{0xFF} : std::byte{0};
+    auto& out = part.fields.emplace_back(source.rows(field.axes) * part.tokens * wide, fill);
+    for (uint64_t row = 0; row < source.rows(field.axes); ++row) {
+      for (uint64_t t = 0; t < part.tokens; ++t) {
+        const std::byte* in = columns.fields[f].data() + (row * columns.tokens + from + t) * bytes;
+        std::copy(in, in + bytes, out.data() + (row * part.tokens + t) * wide);
+      }
+    }
+  }
+  return part;
+}
+
+std::string range_text(uint64_t first, uint64_t end) {
+  return "tokens " + std::to_string(first) + " to " + std::to_string(end - 1);
+}
+
+}  // namespace
+
+Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task) {
+  h5::quiet();
+  SY_TRY(const auto file, TraceFile::open(path));
+  VerifyReport report{file->info(), {}};
+  SY_TRY(const TraceScan scan, scan_trace(path, task));
+  report.problems = scan.problems;
+  SY_TRY(const auto totals, file->totals());
+  if (totals.n_tokens && *totals.n_tokens != scan.tokens)
+    report.problems.push_back("n_tokens says " + std::to_string(*totals.n_tokens) + ", " + std::to_string(scan.tokens) + " are committed");
+  if (report.problems.empty() && !totals.count.empty() && totals.count != scan.count)
+    report.problems.push_back("/agg/count does not match the rows");
+  return report;
+}
+
+Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool overwrite,
+                                   Task* task) {
+  h5::quiet();
+  SY_TRY(const auto file, TraceFile::open(source));
+  std::error_code ignored;
+  if (std::filesystem::equivalent(source, target, ignored) || source == std::filesystem::path(target.string() + ".part")) {
+    return fail(ErrorCode::kUsage, "is the file to recover; the result goes to a new one.", printable(target.string(), 400),
+                "Choose another name with -o.");
+  }
+  for (const schema::Field* field : file->fields()) {
+    if (file->stored_bytes(*field) != schema::bytes_of(field->stored, file->shape().experts))
+      return file->malformed(std::string(field->path) + " is packed to fewer bytes; only recordings are recovered.");
+  }
+  SY_TRY(const auto writer, TraceWriter::create(target, file->header(), 1024, overwrite ? Overwrite::kAllow : Overwrite::kRefuse));
+  SY_TRY(auto sequences, file->sequences());
+  SY_TRY(auto epochs, file->epochs());
+  Starts starts(std::move(sequences), std::move(epochs));
+
+  std::vector<std::string> lost;
+  const auto copy = [&](uint64_t first, uint32_t slots, const TraceColumns& columns) -> Result<void> {
+    SY_CHECK(writer->need_slots(int(slots)));
+    for (uint64_t row = first, end = first + columns.tokens; row < end;) {
+      SY_CHECK(starts.begin_until(row, *writer));
+      const uint64_t next = std::min({end, row + writer->block_room(), starts.next()});
+      SY_CHECK(writer->write(part_of(columns, *writer, slots, row - first, next - first)));
+      row = next;
+    }
+    return writer->commit();
+  };
+  const auto leave_out = [&](uint64_t first, uint64_t end, const std::string& what) {
+    lost.push_back(range_text(first, end) + " of the source are left out: " + what);
+  };
+  auto copied = for_each_commit(*file, copy, leave_out, task);
+  if (copied) copied = writer->finish(file->info().dropped, task);
+  if (!copied) {
+    std::filesystem::remove(writer->part_path(), ignored);
+    return tl::unexpected(std::move(copied).error());
+  }
+  SY_TRY(VerifyReport report, verify_trace(target, task));
+  report.problems.insert(report.problems.begin(), lost.begin(), lost.end());
+  return report;
+}
+
+}  // namespace switchyard

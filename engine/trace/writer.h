@@ -1,0 +1,80 @@
+// Writes a trace file: rows by columns, commits, and the clean close. Synchronous; one thread at a time.
+// The recorder runs it on its own thread, recover_trace() on the caller's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/atomic_file.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/trace/h5.h"
+#include "engine/trace/schema.h"
+#include "engine/trace/trace.h"
+
+namespace switchyard {
+
+// Some consecutive tokens: one buffer per recorded field, [layers, tokens, width] as stored.
+struct TraceColumns {
+  uint64_t tokens = 0;
+  std::vector<std::vector<std::byte>> fields;
+};
+
+class TraceWriter {
+ public:
+  // path must end in .moetrace.h5. Creates path + ".part" in SWMR mode with nothing in it yet.
+  static Result<std::unique_ptr<TraceWriter>> create(const std::filesystem::path& path, const TraceHeader& header,
+                                                     int chunk_rows, Overwrite overwrite);
+  ~TraceWriter();  // what was committed stays in the .part
+
+  const schema::Shape& shape() const { return shape_; }  // slots: the width of the next columns
+  const std::vector<const schema::Field*>& fields() const { return fields_; }
+  uint64_t tokens() const { return tokens_; }        // written
+  uint64_t committed() const { return committed_; }  // of these, safe against a kill
+  uint64_t block_room() const { return schema::tokens_per_block(fields_, shape_) - (tokens_ - block_); }  // 1 or more
+  const std::filesystem::path& part_path() const { return part_; }
+
+  // Both begin at the next token.
+  Result<void> begin_sequence(uint32_t prompt_tokens, int64_t parent = -1, uint32_t fork_offset = 0);
+  Result<void> begin_epoch(std::string_view json);
+  // Widens the slot axis; the tokens before it keep their width and form a block of their own.
+  Result<void> need_slots(int slots);
+  // columns.tokens <= block_room(). A full block is committed.
+  Result<void> write(const TraceColumns& columns);
+  // After this the rows survive a kill of the process.
+  Result<void> commit();
+  // After this the committed rows are on the disk.
+  Result<void> sync();
+
+  // Commits, leaves SWMR, reads everything back against the checksums, fills /agg, marks the file complete
+  // and gives it its name. Nothing may be written afterwards.
+  Result<void> finish(uint64_t dropped, Task* task = nullptr);
+
+ private:
+  TraceWriter(std::filesystem::path path, const TraceHeader& header, Overwrite overwrite);
+  Result<void> open_datasets();
+  // Puts `count` values behind the `at` that a column has.
+  Result<void> extend(const char* path, uint64_t at, uint64_t count, hid_t type, const void* values);
+  Result<void> resize_scale(const char* path, uint64_t size);
+  Result<void> complete(uint64_t dropped, Task* task);
+  h5::Id& dataset(const char* path);
+  tl::unexpected<Error> failed(const char* what) const;
+
+  std::filesystem::path path_, part_;
+  Overwrite overwrite_;
+  schema::Shape shape_;
+  CaptureLevel capture_;
+  std::vector<const schema::Field*> fields_;
+  h5::Id file_;
+  std::vector<std::pair<std::string, h5::Id>> datasets_;  // everything that grows
+  std::vector<uint32_t> crc_;  // of the current block, per field
+  uint64_t tokens_ = 0, committed_ = 0, block_ = 0;
+  uint64_t sequences_ = 0, epochs_ = 0, epoch_bytes_ = 0, commits_ = 0;
+};
+
+}  // namespace switchyard
