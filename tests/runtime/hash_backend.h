@@ -1,0 +1,104 @@
+// A backend without arithmetic for tests of the session: router and vocabulary logits are hashes of the tokens and
+// of how they were routed, so that any difference in routing shows in every later token. Real route(), real frames.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/routing/decision.h"
+
+namespace switchyard::test {
+
+inline uint64_t mix(uint64_t a, uint64_t b) {
+  uint64_t z = a * 0x9E3779B97F4A7C15ull + b + 0x632BE59BD9B4E019ull;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+inline float hashed_logit(uint64_t hash) { return float(hash % 4001) / 500.0f - 4.0f; }
+
+class HashCache final : public KvCache {
+ public:
+  explicit HashCache(int capacity) : capacity_(capacity) {}
+  int length() const override { return int(states.size()); }
+  int capacity() const override { return capacity_; }
+  void truncate(int length) override { states.resize(std::min<size_t>(length, states.size())); }
+  std::unique_ptr<KvCache> clone() const override { return std::make_unique<HashCache>(*this); }
+  uint64_t bytes() const override { return states.size() * sizeof(uint64_t); }
+  uint64_t last() const { return states.empty() ? 17 : states.back(); }
+
+  std::vector<uint64_t> states;  // after each token
+
+ private:
+  int capacity_;
+};
+
+struct HashBackendControls {
+  std::atomic<int> microseconds_per_token{0};
+  std::atomic<int> fail_at{-1};  // position whose forward fails
+  std::atomic<int> threads{0};
+  std::atomic<uint64_t> forwards{0};
+};
+
+class HashBackend final : public Backend {
+ public:
+  HashBackend(const ModelPlan& plan, std::shared_ptr<HashBackendControls> controls) : plan_(plan), controls_(std::move(controls)) {}
+
+  BackendInfo info() const override { return {"hash", "", ""}; }
+  std::unique_ptr<KvCache> new_cache(int capacity) const override { return std::make_unique<HashCache>(capacity); }
+  void set_threads(int threads) override { controls_->threads = threads; }
+
+  Result<void> forward(const ForwardRequest& request) override {
+    ++controls_->forwards;
+    auto& cache = static_cast<HashCache&>(*request.cache);
+    const size_t before = cache.states.size();
+    for (size_t t = 0; t < request.tokens.size(); ++t) {
+      if (int(before + t) == controls_->fail_at) {
+        cache.states.resize(before);
+        return fail(ErrorCode::kDevice, "the device is gone", "token " + std::to_string(before + t));
+      }
+      if (request.task && request.task->cancelled()) {
+        cache.states.resize(before);
+        return fail(ErrorCode::kCancelled, "stopped");
+      }
+      if (const int pause = controls_->microseconds_per_token) std::this_thread::sleep_for(std::chrono::microseconds(pause));
+      uint64_t state = mix(cache.last(), uint64_t(request.tokens[t]));
+      for (size_t row = 0; row < plan_.moe_layers.size(); ++row) state = route_row(request, t, int(row), state);
+      cache.states.push_back(state);
+    }
+    if (request.rows != LogitRows::kNone)
+      for (int id = 0; id < plan_.vocab; ++id) request.logits[id] = hashed_logit(mix(cache.last(), 1000 + id));
+    return {};
+  }
+
+ private:
+  uint64_t route_row(const ForwardRequest& request, size_t t, int row, uint64_t state) const {
+    const RouterSpec& spec = plan_.moe(row).router;
+    const LayerRecipe* recipe = request.recipe->layer(row);
+    std::vector<float> logits(spec.experts), scratch(4 * spec.experts);
+    for (int e = 0; e < spec.experts; ++e) logits[e] = hashed_logit(mix(state, e));
+    const int slots = slots_needed(spec, recipe);
+    std::vector<ExpertId> ids(slots);
+    std::vector<float> weights(slots);
+    std::vector<SlotKind> kinds(slots);
+    const Decision decision = route(spec, recipe, logits, {}, {}, scratch, {ids, weights, kinds});
+    if (!request.frames.empty()) request.frames[t].record(row, decision, ids, weights, kinds, logits);
+    for (int slot = 0; slot < decision.k_used; ++slot) {
+      float weight = weights[slot];
+      if (recipe && !recipe->expert_scale.empty()) weight *= recipe->expert_scale[ids[slot]];
+      state = mix(state, mix(ids[slot], std::bit_cast<uint32_t>(weight)));
+    }
+    return state;
+  }
+
+  const ModelPlan plan_;
+  std::shared_ptr<HashBackendControls> controls_;
+};
+
+}  // namespace switchyard::test
