@@ -36,6 +36,7 @@ class CpuBackend final : public Backend {
     try {
       pool_.resize(threads_);
       done = run_chunks(request, *cache);
+      if (done) done = weights_->check_unchanged();  // pages that could not be read came back as zeros
     } catch (const std::bad_alloc&) {
       done = fail(ErrorCode::kMemory, "there is not enough memory for " + std::to_string(request.tokens.size()) + " more tokens.", {},
                   "Use a shorter prompt or a smaller model.");

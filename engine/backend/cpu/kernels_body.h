@@ -6,6 +6,7 @@
 // load_f32 / load_bf16 / load_f16, and kTileTokens, the tokens of a matrix tile.
 
 constexpr int kLanes = V::kLanes;
+constexpr int kLineBytes = 64;
 using F = V::F;
 using Quad = V::Quad;
 
@@ -92,9 +93,23 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
     }
   };
   int64_t i = 0;
-  for (; i + kLanes <= cols; i += kLanes) {
+  const auto whole_step = [&] {
     step([&](const unsigned char* p) { return E::load(p + i * E::kBytes); }, [&](const float* p) { return V::load(p + i); });
+    i += kLanes;
+  };
+  if constexpr (C == 1) {
+    // One token is bound by memory: while these rows are read, the same columns of the next ones are
+    // on their way to the second-level cache (a prefetch beyond the matrix does no harm).
+    constexpr int kLineSteps = kLineBytes / (kLanes * E::kBytes);
+    const int64_t ahead = R * row_bytes;
+    while (i + kLineSteps * kLanes <= cols) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) __builtin_prefetch(rows[r] + ahead + i * E::kBytes, 0, 2);
+#pragma GCC unroll 8
+      for (int n = 0; n < kLineSteps; ++n) whole_step();
+    }
   }
+  while (i + kLanes <= cols) whole_step();
   if (i < cols) {
     step([&](const unsigned char* p) { return load_some<E>(p + i * E::kBytes, cols - i); },
          [&](const float* p) { return load_some(p + i, cols - i); });

@@ -1,0 +1,263 @@
+// See bench.h.
+#include "engine/runtime/bench.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <fstream>
+#include <sstream>
+
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "engine/base/thread_pool.h"
+#include "engine/runtime/sampler.h"
+
+namespace switchyard {
+namespace {
+
+constexpr double kNoise = 0.03;  // of the machine
+constexpr double kGiga = 1e9;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Share of the machine that other programs use between construction and share(): /proc/stat less our own.
+class OtherLoad {
+ public:
+  OtherLoad() : busy_(busy_seconds()), own_(own_seconds()), start_(std::chrono::steady_clock::now()) {}
+  double share() const {
+    const double wall = seconds_since(start_) * double(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+    return wall <= 0 ? 0 : std::max(0.0, (busy_seconds() - busy_ - (own_seconds() - own_)) / wall);
+  }
+
+ private:
+  static double busy_seconds() {
+    std::ifstream file("/proc/stat");
+    std::string label;
+    std::array<double, 8> ticks{};  // user nice system idle iowait irq softirq steal
+    file >> label;
+    for (double& tick : ticks) file >> tick;
+    return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6] + ticks[7]) / double(sysconf(_SC_CLK_TCK));
+  }
+  static double own_seconds() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& t) { return double(t.tv_sec) + double(t.tv_usec) * 1e-6; };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  }
+
+  double busy_, own_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// Adds 64-byte lines in eight chains, so that only reading limits it.
+uint64_t read_all(const uint64_t* data, size_t words) {
+  typedef uint64_t Line __attribute__((vector_size(64), aligned(8)));
+  Line sums[4] = {};
+  for (size_t i = 0; i + 32 <= words; i += 32)
+    for (size_t line = 0; line < 4; ++line) sums[line] += *reinterpret_cast<const Line*>(data + i + line * 8);
+  const Line total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  uint64_t sum = 0;
+  for (int lane = 0; lane < 8; ++lane) sum += total[lane];
+  return sum;
+}
+
+double read_speed(uint64_t bytes, ThreadPool& pool) {
+  std::vector<uint64_t> buffer(bytes / sizeof(uint64_t), 1);
+  std::vector<uint64_t> sums(pool.threads());
+  double best = 0;
+  double spent = 0;
+  for (int pass = 0; pass < 3 || (spent < 0.1 && pass < 1000); ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    pool.run(pool.threads(), [&](int part, int) {
+      const RowRange words = split_rows(int64_t(buffer.size()), pool.threads(), part, 32);
+      sums[part] += read_all(buffer.data() + words.begin, size_t(words.end - words.begin));
+    });
+    const double seconds = seconds_since(start);
+    spent += seconds;
+    best = std::max(best, double(buffer.size() * sizeof(uint64_t)) / seconds / kGiga);
+  }
+  uint64_t sum = 0;
+  for (const uint64_t part : sums) sum += part;
+  return sum > 0 ? best : 0;  // uses the sums, so that the reads are not optimised away
+}
+
+struct CaptureSetting {
+  const char* level;
+  bool frames, record;
+};
+
+// One model and its buffers through all rounds.
+class Bench {
+ public:
+  Bench(const Checkpoint& checkpoint, Backend& backend, const BenchOptions& options, Task* task)
+      : plan_(checkpoint.plan), backend_(backend), options_(options), task_(task), logits_(plan_.vocab) {
+    // Ids spread over the vocabulary; the model goes on from there by itself.
+    for (int i = 0; i < options.prompt_tokens; ++i) prompt_.push_back(TokenId((uint64_t(i) * 7919 + 17) % uint64_t(plan_.vocab)));
+    settings_ = {{"off", false, false}, {"logits", true, false}};
+    if (options.sink) settings_.push_back({"recorded", true, true});
+    decode_.resize(settings_.size());
+  }
+
+  Result<void> run() {
+    SY_CHECK(round(false));  // warm-up
+    for (int i = 0; i < options_.repeat; ++i) {
+      if (task_) task_->report(double(i) / options_.repeat, "Measuring");
+      SY_CHECK(round(true));
+    }
+    return {};
+  }
+
+  void fill(BenchResult& out) const {
+    out.prefill_tokens_per_s = spread_of(prefill_);
+    for (size_t i = 0; i < settings_.size(); ++i) out.capture.push_back({settings_[i].level, spread_of(decode_[i]), 0});
+    for (CaptureCost& cost : out.capture) cost.cost = 1 - cost.tokens_per_s.median / out.capture.front().tokens_per_s.median;
+    out.decode_tokens_per_s = out.capture[1].tokens_per_s;
+  }
+
+ private:
+  RoutingFrame new_frame(uint64_t index, TokenId id, Phase phase) const {
+    RoutingFrame frame(int(plan_.moe_layers.size()), plan_.max_experts(), plan_.max_experts_per_token(), CaptureLevel::kLogits);
+    frame.header().token_index = index;
+    frame.header().position = uint32_t(index);
+    frame.header().sequence = sequence_;
+    frame.header().token_id = id;
+    frame.header().phase = phase;
+    return frame;
+  }
+
+  Result<void> forward(KvCache& cache, std::span<const TokenId> tokens, std::span<RoutingFrame> frames) {
+    return backend_.forward({.tokens = tokens, .cache = &cache, .recipe = &native_, .rows = LogitRows::kLast, .logits = logits_,
+                             .frames = frames, .task = task_});
+  }
+
+  Result<void> round(bool counted) {
+    const auto cache = backend_.new_cache(options_.prompt_tokens + options_.new_tokens);
+    std::vector<RoutingFrame> frames;
+    for (size_t i = 0; i < prompt_.size(); ++i) frames.push_back(new_frame(i, prompt_[i], Phase::kPrefill));
+    const auto start = std::chrono::steady_clock::now();
+    SY_CHECK(forward(*cache, prompt_, frames));
+    if (counted) prefill_.push_back(double(prompt_.size()) / seconds_since(start));
+    const std::vector<float> after_prompt = logits_;
+    for (size_t i = 0; i < settings_.size(); ++i) {
+      const auto branch = cache->clone();
+      logits_ = after_prompt;
+      SY_TRY(const double speed, decode(*branch, settings_[i]));
+      if (counted) decode_[i].push_back(speed);
+    }
+    return {};
+  }
+
+  Result<double> decode(KvCache& cache, const CaptureSetting& setting) {
+    if (setting.record) SY_CHECK(options_.sink->begin_sequence(sequence_, 0));
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < options_.new_tokens; ++i) {
+      const TokenId next = sample(logits_, greedy_, sequence_, uint64_t(i));
+      if (!setting.frames) {
+        SY_CHECK(forward(cache, {&next, 1}, {}));
+        continue;
+      }
+      RoutingFrame frame = new_frame(uint64_t(i), next, Phase::kDecode);
+      SY_CHECK(forward(cache, {&next, 1}, {&frame, 1}));
+      if (setting.record) SY_CHECK(options_.sink->append(frame));
+    }
+    const double speed = options_.new_tokens / seconds_since(start);
+    sequence_ += setting.record;
+    return speed;
+  }
+
+  const ModelPlan& plan_;
+  Backend& backend_;
+  const BenchOptions& options_;
+  Task* task_;
+  const Recipe native_;
+  const Sampling greedy_{.greedy = true};
+  std::vector<CaptureSetting> settings_;
+  std::vector<TokenId> prompt_;
+  std::vector<float> logits_;
+  uint32_t sequence_ = 0;
+  std::vector<double> prefill_;
+  std::vector<std::vector<double>> decode_;  // per setting
+};
+
+std::string first_line_of(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key)) return line.substr(std::min(line.size(), line.find(':') + 2));
+  return {};
+}
+
+}  // namespace
+
+Spread spread_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  const double median = values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+Machine this_machine() {
+  Machine machine;
+  machine.processor = first_line_of("/proc/cpuinfo", "model name");
+  machine.cores = available_cores();
+  machine.memory_bytes = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  utsname system{};
+  if (uname(&system) == 0) machine.kernel = std::string(system.sysname) + " " + system.release + " " + system.machine;
+#if defined(__clang__)
+  machine.compiler = __VERSION__;
+#else
+  machine.compiler = "g++ " __VERSION__;
+#endif
+  return machine;
+}
+
+ReadCeiling read_ceiling(uint64_t bytes, int threads) {
+  ThreadPool pool(threads);
+  ReadCeiling ceiling;
+  ceiling.bytes = std::clamp<uint64_t>(bytes, uint64_t(1) << 20, uint64_t(1) << 30);
+  ceiling.gb_per_s = read_speed(ceiling.bytes, pool);
+  ceiling.memory_gb_per_s = read_speed(uint64_t(512) << 20, pool);
+  return ceiling;
+}
+
+uint64_t weight_bytes_per_token(const ModelPlan& plan) {
+  // An untied embedding is read one row at a time.
+  const int64_t unread = plan.tied ? 0 : plan.embedding.elements() - plan.embedding.cols;
+  return uint64_t(plan.active_parameters() - unread) * uint64_t(bits(plan.dtype)) / 8;
+}
+
+Result<BenchResult> bench(const Checkpoint& checkpoint, Backend& backend, const BenchOptions& options, Task* task) {
+  const ModelPlan& plan = checkpoint.plan;
+  if (options.prompt_tokens < 1 || options.new_tokens < 1 || options.repeat < 1)
+    return fail(ErrorCode::kUsage, "prompt tokens, new tokens and repeats must be at least 1.");
+  if (int64_t(options.prompt_tokens) + options.new_tokens > plan.context)
+    return fail(ErrorCode::kUsage,
+                std::to_string(options.prompt_tokens) + " prompt and " + std::to_string(options.new_tokens) +
+                    " new tokens exceed the context of " + std::to_string(plan.context) + ".",
+                checkpoint.name, "Ask for fewer.");
+
+  BenchResult result;
+  result.machine = this_machine();
+  result.backend = backend.info();
+  result.threads = options.threads > 0 ? options.threads : available_cores();
+  result.prompt_tokens = options.prompt_tokens;
+  result.new_tokens = options.new_tokens;
+  result.repeat = options.repeat;
+  const OtherLoad other;
+  if (task) task->report(0, "Reading memory");
+  result.ceiling = read_ceiling(checkpoint.weight_bytes(), options.threads);
+  Bench rounds(checkpoint, backend, options, task);
+  SY_CHECK(rounds.run());
+  if (options.sink) SY_CHECK(options.sink->close());
+  rounds.fill(result);
+  result.bytes_per_token = weight_bytes_per_token(plan);
+  result.share_of_ceiling = double(result.bytes_per_token) * result.decode_tokens_per_s.median / (result.ceiling.gb_per_s * kGiga);
+  result.other_load = other.share();
+  result.noisy = result.other_load > kNoise;
+  return result;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,82 @@
+// The bench measures what it says on the demo; no test asks how fast that was.
+#include "engine/runtime/bench.h"
+
+#include <gtest/gtest.h>
+
+namespace switchyard {
+namespace {
+
+struct CountingSink final : TraceSink {
+  Result<void> begin_sequence(uint32_t, uint32_t) override { return ++sequences, Result<void>(); }
+  Result<void> begin_epoch(uint32_t, uint64_t, const std::string&) override { return {}; }
+  Result<void> append(const RoutingFrame&) override { return ++frames, Result<void>(); }
+  Result<void> close() override { return ++closed, Result<void>(); }
+  uint64_t dropped() const override { return 0; }
+  int sequences = 0, frames = 0, closed = 0;
+};
+
+struct Opened {
+  Checkpoint checkpoint = open_checkpoint(SWITCHYARD_SOURCE_DIR "/assets/models/demo").value();
+  std::unique_ptr<Backend> backend =
+      make_cpu_backend(checkpoint.plan, WeightStore::open(checkpoint).value(), {.threads = 2}, nullptr).value();
+};
+
+TEST(Bench, SpreadIsMedianAndEnds) {
+  const Spread odd = spread_of({3, 1, 2}), even = spread_of({4, 1, 2, 3});
+  EXPECT_EQ(odd.median, 2);
+  EXPECT_EQ(odd.min, 1);
+  EXPECT_EQ(odd.max, 3);
+  EXPECT_EQ(even.median, 2.5);
+}
+
+TEST(Bench, CountsTheBytesThatOneTokenOfTheDemoReads) {
+  // From config.json: hidden 256, 8 heads and 2 kv heads of 32, 4 of 32 experts of width 64, vocabulary 4096.
+  const uint64_t attention = 256 * 256 * 2 + 2 * 64 * 256 + 2 * 32, experts = 32 * 256 + 4 * 3 * 64 * 256, norms = 2 * 256;
+  EXPECT_EQ(weight_bytes_per_token(Opened().checkpoint.plan), 2 * (8 * (attention + experts + norms) + 256 + 4096 * 256));
+}
+
+TEST(Bench, MeasuresEverySettingOnceARound) {
+  Opened demo;
+  const auto sink = std::make_shared<CountingSink>();
+  const auto result = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 20, .new_tokens = 6, .repeat = 2, .threads = 1, .sink = sink});
+  ASSERT_TRUE(result) << result.error().message();
+  ASSERT_EQ(result->capture.size(), 3u);
+  EXPECT_EQ(result->capture[0].level, "off");
+  EXPECT_EQ(result->capture[0].cost, 0);
+  EXPECT_EQ(result->capture[1].level, "logits");
+  EXPECT_EQ(result->capture[2].level, "recorded");
+  EXPECT_EQ(sink->sequences, 3);  // a warm-up and two rounds
+  EXPECT_EQ(sink->frames, 3 * 6);
+  EXPECT_EQ(sink->closed, 1);
+  for (const Spread& spread : {result->prefill_tokens_per_s, result->decode_tokens_per_s}) {
+    EXPECT_GT(spread.min, 0);
+    EXPECT_LE(spread.min, spread.median);
+    EXPECT_LE(spread.median, spread.max);
+  }
+  EXPECT_GT(result->ceiling.gb_per_s, 0);
+  EXPECT_EQ(result->ceiling.bytes, demo.checkpoint.weight_bytes());
+  EXPECT_DOUBLE_EQ(result->share_of_ceiling,
+                   double(result->bytes_per_token) * result->decode_tokens_per_s.median / (result->ceiling.gb_per_s * 1e9));
+  EXPECT_EQ(result->noisy, result->other_load > 0.03);
+  EXPECT_FALSE(result->machine.processor.empty());
+  EXPECT_GT(result->machine.memory_bytes, 0u);
+}
+
+TEST(Bench, RefusesMoreTokensThanTheContext) {
+  Opened demo;
+  const auto refused = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 2000, .new_tokens = 49});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
+}
+
+TEST(Bench, CanBeStopped) {
+  Opened demo;
+  Task task;
+  task.cancel();
+  const auto stopped = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 4, .new_tokens = 4, .repeat = 1}, &task);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace switchyard
