@@ -128,6 +128,15 @@ std::string shown(const Json& value) {
   return value.dump();
 }
 
+// nlohmann holds what is not negative as unsigned.
+std::optional<int64_t> integer_in(const Json& value, int64_t min, int64_t max) {
+  if (!value.is_number_integer()) return std::nullopt;
+  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
+  const auto number = value.get<int64_t>();
+  if (number < min || number > max) return std::nullopt;
+  return number;
+}
+
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, std::string_view document, const JsonLimits& limits) {
@@ -145,7 +154,7 @@ Result<Json> parse_json(std::string_view text, std::string_view document, const 
 
 tl::unexpected<Error> JsonView::fail(std::string_view what, std::string hint) const {
   return switchyard::fail(ErrorCode::kMalformed, path_.empty() ? std::string(what) : fmt::format("{} {}", path_, what),
-                          document_, std::move(hint));
+                          *document_, std::move(hint));
 }
 
 tl::unexpected<Error> JsonView::wrong_type(std::string_view needed) const {
@@ -162,16 +171,13 @@ std::optional<JsonView> JsonView::find(std::string_view key) const {
 Result<JsonView> JsonView::at(std::string_view key) const {
   if (!value_->is_object()) return wrong_type("an object");
   if (auto member = find(key)) return *member;
-  return switchyard::fail(ErrorCode::kMalformed, fmt::format("{}/{} is missing", path_, printable(key)), document_);
+  return switchyard::fail(ErrorCode::kMalformed, fmt::format("{}/{} is missing", path_, printable(key)), *document_);
 }
 
 Result<int64_t> JsonView::as_integer(int64_t min, int64_t max) const {
   if (!value_->is_number_integer()) return wrong_type("an integer");
-  const bool fits = !value_->is_number_unsigned() ||
-                    value_->get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-  if (!fits || value_->get<int64_t>() < min || value_->get<int64_t>() > max)
-    return fail(fmt::format("is {}, needs {} to {}", shown(*value_), min, max));
-  return value_->get<int64_t>();
+  if (const auto number = integer_in(*value_, min, max)) return *number;
+  return fail(fmt::format("is {}, needs {} to {}", shown(*value_), min, max));
 }
 
 Result<double> JsonView::as_number(double min, double max) const {
@@ -195,10 +201,11 @@ Result<std::vector<JsonView>> JsonView::as_array() const {
   if (!value_->is_array()) return wrong_type("an array");
   std::vector<JsonView> elements;
   elements.reserve(value_->size());
-  for (size_t i = 0; i < value_->size(); ++i)
-    elements.emplace_back((*value_)[i], document_, fmt::format("{}/{}", path_, i));
+  for (size_t i = 0; i < value_->size(); ++i) elements.push_back(element(i));
   return elements;
 }
+
+JsonView JsonView::element(size_t index) const { return JsonView((*value_)[index], document_, fmt::format("{}/{}", path_, index)); }
 
 Result<std::vector<std::pair<std::string, JsonView>>> JsonView::as_object() const {
   if (!value_->is_object()) return wrong_type("an object");
@@ -239,6 +246,19 @@ Result<std::string> JsonView::text_or(std::string_view key, std::string_view fal
 }
 Result<std::vector<JsonView>> JsonView::array(std::string_view key) const {
   return at(key).and_then([](const JsonView& member) { return member.as_array(); });
+}
+
+Result<std::vector<int64_t>> JsonView::integers(std::string_view key, int64_t min, int64_t max) const {
+  SY_TRY(const JsonView list, at(key));
+  if (!list.json().is_array()) return list.wrong_type("an array");
+  std::vector<int64_t> numbers;
+  numbers.reserve(list.json().size());
+  for (const Json& value : list.json()) {
+    const auto number = integer_in(value, min, max);
+    if (!number) return tl::unexpected<Error>(list.element(numbers.size()).as_integer(min, max).error());
+    numbers.push_back(*number);
+  }
+  return numbers;
 }
 
 }  // namespace switchyard

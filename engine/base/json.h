@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,10 +35,10 @@ Result<Json> parse_json(std::string_view text, std::string_view document, const 
 class JsonView {
  public:
   explicit JsonView(const Json& value, std::string document, std::string path = {})
-      : value_(&value), document_(std::move(document)), path_(std::move(path)) {}
+      : JsonView(value, std::make_shared<const std::string>(std::move(document)), std::move(path)) {}
 
   const Json& json() const { return *value_; }
-  const std::string& document() const { return document_; }
+  const std::string& document() const { return *document_; }
   const std::string& path() const { return path_; }  // "/rope_scaling/factor"; the document itself: ""
 
   std::optional<JsonView> find(std::string_view key) const;  // nullopt: absent, null, or this is no object
@@ -63,15 +64,20 @@ class JsonView {
   Result<std::string> text(std::string_view key) const;
   Result<std::string> text_or(std::string_view key, std::string_view fallback) const;
   Result<std::vector<JsonView>> array(std::string_view key) const;
+  Result<std::vector<int64_t>> integers(std::string_view key, int64_t min, int64_t max) const;
 
   // kMalformed at this place: fail("is 3, needs 4 to 8") gives "a.json: /top_k is 3, needs 4 to 8".
   tl::unexpected<Error> fail(std::string_view what, std::string hint = {}) const;
 
  private:
+  JsonView(const Json& value, std::shared_ptr<const std::string> document, std::string path)
+      : value_(&value), document_(std::move(document)), path_(std::move(path)) {}
+  JsonView element(size_t index) const;
   tl::unexpected<Error> wrong_type(std::string_view needed) const;
 
   const Json* value_;
-  std::string document_, path_;
+  std::shared_ptr<const std::string> document_;
+  std::string path_;
 };
 
 }  // namespace switchyard

@@ -41,12 +41,9 @@ float PlanBuilder::number_or(std::string_view key, float fallback, float min) {
 }
 
 std::vector<int> PlanBuilder::list_or_empty(std::string_view key, int max) {
-  std::vector<int> list;
-  const auto member = config_.find(key);
-  if (!member) return list;
-  for (const JsonView& element : take(member->as_array(), {}))
-    list.push_back(static_cast<int>(take(element.as_integer(0, max), int64_t{0})));
-  return list;
+  if (!config_.has(key)) return {};
+  const std::vector<int64_t> list = take(config_.integers(key, 0, max), {});
+  return {list.begin(), list.end()};
 }
 
 Activation PlanBuilder::activation() {

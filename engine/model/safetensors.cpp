@@ -48,19 +48,14 @@ Result<TensorInfo> parse_tensor(const std::string& tensor_name, const JsonView& 
   if (!dtype) return malformed(file, fmt::format("{} has the unknown dtype {}.", tensor_text(tensor), quote(dtype_name)));
   tensor.dtype = *dtype;
 
-  SY_TRY(const auto dims, entry.array("shape"));
-  if (dims.size() > kMaxTensorRank)
-    return malformed(file, fmt::format("{} has {} dimensions, the limit is {}.", tensor_text(tensor), dims.size(), kMaxTensorRank));
-  for (const JsonView& dim : dims) {
-    SY_TRY(const int64_t size, dim.as_integer(0, kMaxInteger));
-    tensor.shape.push_back(size);
-  }
+  SY_TRY(tensor.shape, entry.integers("shape", 0, kMaxInteger));
+  if (tensor.shape.size() > kMaxTensorRank)
+    return malformed(file, fmt::format("{} has {} dimensions, the limit is {}.", tensor_text(tensor), tensor.shape.size(), kMaxTensorRank));
 
-  SY_TRY(const auto offsets, entry.array("data_offsets"));
+  SY_TRY(const auto offsets, entry.integers("data_offsets", 0, kMaxInteger));
   if (offsets.size() != 2)
     return malformed(file, fmt::format("{} has {} data_offsets, needs begin and end.", tensor_text(tensor), offsets.size()));
-  SY_TRY(const int64_t begin, offsets[0].as_integer(0, kMaxInteger));
-  SY_TRY(const int64_t end, offsets[1].as_integer(0, kMaxInteger));
+  const int64_t begin = offsets[0], end = offsets[1];
   tensor.begin = static_cast<uint64_t>(begin);
   tensor.end = static_cast<uint64_t>(end);
   if (end < begin)
@@ -123,7 +118,9 @@ Result<std::vector<TensorInfo>> parse_safetensors_header(std::string_view header
   tensors.reserve(json.size());
   for (const auto& [tensor_name, entry] : json.items()) {
     if (tensor_name == "__metadata__") continue;
-    SY_TRY(TensorInfo tensor, parse_tensor(tensor_name, JsonView(entry, view.document(), "/" + printable(tensor_name)), file));
+    const auto tensor_view = view.find(tensor_name);
+    if (!tensor_view) return malformed(file, fmt::format("tensor {} is null, needs an object.", quote(tensor_name)));
+    SY_TRY(TensorInfo tensor, parse_tensor(tensor_name, *tensor_view, file));
     tensors.push_back(std::move(tensor));
   }
   std::sort(tensors.begin(), tensors.end(),

@@ -125,7 +125,7 @@ def safetensors_cases():
     bad("metadata_nested", framed('{"__metadata__":{"a":{"b":"c"}}}'), "/__metadata__/a is an object, needs a string")
     bad("metadata_list", framed('{"__metadata__":["pt"]}'), "/__metadata__ is an array, needs an object")
     bad("tensor_is_a_number", framed('{"a":7}'), "/a", "needs an object")
-    bad("tensor_is_null", framed('{"a":null}'), "/a", "needs an object")
+    bad("tensor_is_null", framed('{"a":null}'), 'tensor "a" is null, needs an object')
     bad("dtype_missing", one(dtype=None), "/a/dtype is missing")
     bad("shape_missing", one(shape=None), "/a/shape is missing")
     bad("offsets_missing", one(offsets=None), "/a/data_offsets is missing")
