@@ -55,7 +55,7 @@ struct AttentionSpec {
   TensorRef q_bias, k_bias, v_bias, o_bias;
   QkNorm qk_norm = QkNorm::kNone;
   NormSpec q_norm, k_norm;
-  float clip_qkv = 0;             // 0: no clipping; else values are limited to +-clip_qkv
+  float clip_qkv = 0;             // 0: none; else q, k, v are limited to +-clip_qkv, after qk_norm, before rope
   RopeSpec rope;
   int sliding_window = 0;         // W: key j visible to query i iff i - W < j <= i; 0: all j <= i
 };

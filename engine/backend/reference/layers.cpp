@@ -58,9 +58,9 @@ at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x)
 // One projected input as heads: [tokens, heads * head_dim] -> [heads, tokens, head_dim].
 at::Tensor split_heads(const AttentionSpec& spec, at::Tensor x, int heads, const NormSpec* norm_spec, const NormTensors* weights) {
   if (norm_spec && spec.qk_norm == QkNorm::kFullVector) x = norm(*norm_spec, *weights, x);
-  if (spec.clip_qkv > 0) x = x.clamp(-spec.clip_qkv, spec.clip_qkv);
   x = x.view({x.size(0), heads, spec.head_dim});
   if (norm_spec && spec.qk_norm == QkNorm::kPerHead) x = norm(*norm_spec, *weights, x);
+  if (spec.clip_qkv > 0) x = x.clamp(-spec.clip_qkv, spec.clip_qkv);
   return x.transpose(0, 1);
 }
 

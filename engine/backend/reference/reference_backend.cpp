@@ -20,6 +20,7 @@
 #include "engine/backend/reference/layers.h"
 #include "engine/backend/reference/tensors.h"
 #include "engine/backend/request.h"
+#include "engine/routing/decision.h"
 
 namespace switchyard::reference {
 namespace {
@@ -180,6 +181,10 @@ class ReferenceBackend final : public Backend {
 extern "C" [[gnu::visibility("default")]] uint64_t switchyard_reference_open(ReferenceOpen* open) {
   if (open->layout != kReferenceLayout) return kReferenceLayout;
   open->backend = guarded([&]() -> Result<std::unique_ptr<Backend>> {
+    for (const int layer : open->plan->moe_layers) {
+      const std::string missing = unroutable(open->plan->layers[layer].moe()->router);
+      if (!missing.empty()) return fail(ErrorCode::kUsage, "no backend runs " + missing + ".", "layer " + std::to_string(layer));
+    }
     const c10::InferenceMode mode;
     SY_TRY(ModelTensors tensors, load_tensors(*open->plan, *open->weights, open->task));
     return std::make_unique<ReferenceBackend>(*open->plan, std::move(tensors), open->options.threads);

@@ -1,0 +1,188 @@
+// See naive.h.
+#include "tests/backend/naive.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "engine/routing/decision.h"
+
+namespace switchyard::testing {
+namespace {
+
+using Vector = std::vector<double>;
+
+class Naive {
+ public:
+  Naive(const ModelPlan& plan, const WeightStore& weights) : plan_(plan), weights_(weights), history_(plan.layers.size()) {}
+
+  Vector next(TokenId token) {
+    Vector x = row(plan_.embedding, token);
+    for (size_t i = 0; i < plan_.layers.size(); ++i) {
+      const LayerPlan& layer = plan_.layers[i];
+      add(x, attend(layer.attention, norm(layer.attention_norm, x), history_[i]));
+      const Vector in = norm(layer.ffn_norm, x);
+      add(x, layer.moe() ? moe(*layer.moe(), in) : glu(std::get<GluSpec>(layer.ffn).activation, std::get<GluSpec>(layer.ffn).weights, in));
+    }
+    ++position_;
+    return multiply(plan_.lm_head, {}, norm(plan_.final_norm, x));
+  }
+
+ private:
+  struct History { std::vector<Vector> keys, values; };  // [token] of [kv_heads * head_dim]
+
+  Vector all(const TensorRef& ref) const {
+    const auto view = weights_.view(ref);
+    if (!view || view->dtype != DType::kF32) throw std::runtime_error("no fp32 tensor " + ref.name);
+    std::vector<float> stored(size_t(ref.elements()));
+    std::memcpy(stored.data(), view->data, stored.size() * sizeof(float));
+    return {stored.begin(), stored.end()};
+  }
+
+  Vector row(const TensorRef& ref, int64_t index) const {
+    const Vector matrix = all(ref);
+    return {matrix.begin() + index * ref.cols, matrix.begin() + (index + 1) * ref.cols};
+  }
+
+  static void add(Vector& to, const Vector& from) {
+    for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  }
+
+  Vector multiply(const TensorRef& weight, const TensorRef& bias, const Vector& x) const {
+    const Vector matrix = all(weight);
+    Vector out = bias ? all(bias) : Vector(size_t(weight.rows), 0.0);
+    for (int64_t r = 0; r < weight.rows; ++r) {
+      for (int64_t c = 0; c < weight.cols; ++c) out[r] += matrix[r * weight.cols + c] * x[c];
+    }
+    return out;
+  }
+
+  Vector norm(const NormSpec& spec, Vector x) const {
+    const auto n = double(x.size());
+    double mean = 0, square = 0;
+    if (spec.kind == NormKind::kLayerNorm) {
+      for (const double v : x) mean += v / n;
+    }
+    for (const double v : x) square += (v - mean) * (v - mean) / n;
+    const Vector weight = all(spec.weight), bias = spec.bias ? all(spec.bias) : Vector(x.size(), 0.0);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double by = spec.kind == NormKind::kRmsOnePlus ? 1 + weight[i] : weight[i];
+      x[i] = (x[i] - mean) / std::sqrt(square + double(spec.eps)) * by + bias[i];
+    }
+    return x;
+  }
+
+  void rotate(const RopeSpec& rope, double* head) const {
+    const int half = rope.dims / 2;
+    for (int i = 0; rope.kind != RopeKind::kNone && i < half; ++i) {
+      double& a = rope.kind == RopeKind::kHalf ? head[i] : head[2 * i];
+      double& b = rope.kind == RopeKind::kHalf ? head[i + half] : head[2 * i + 1];
+      const double angle = position_ * double(rope.inv_freq[i]), f = rope.attention_factor;
+      const double c = std::cos(angle) * f, s = std::sin(angle) * f, first = a * c - b * s;
+      b = b * c + a * s;
+      a = first;
+    }
+  }
+
+  // Projection, norm of the whole vector or of each head, clip, rope; no norm and no rope for values.
+  Vector project(const AttentionSpec& spec, const TensorRef& weight, const TensorRef& bias, const NormSpec* norm_spec, const Vector& x) const {
+    Vector out = multiply(weight, bias, x);
+    if (norm_spec && spec.qk_norm == QkNorm::kFullVector) out = norm(*norm_spec, out);
+    for (size_t head = 0; norm_spec && spec.qk_norm == QkNorm::kPerHead && head < out.size(); head += spec.head_dim) {
+      const Vector normed = norm(*norm_spec, {out.begin() + head, out.begin() + head + spec.head_dim});
+      std::copy(normed.begin(), normed.end(), out.begin() + head);
+    }
+    if (spec.clip_qkv > 0) {
+      for (double& v : out) v = std::clamp(v, -double(spec.clip_qkv), double(spec.clip_qkv));
+    }
+    for (size_t head = 0; norm_spec && head < out.size(); head += spec.head_dim) rotate(spec.rope, &out[head]);
+    return out;
+  }
+
+  Vector attend(const AttentionSpec& spec, const Vector& x, History& history) const {
+    const Vector q = project(spec, spec.q, spec.q_bias, &spec.q_norm, x);
+    history.keys.push_back(project(spec, spec.k, spec.k_bias, &spec.k_norm, x));
+    history.values.push_back(project(spec, spec.v, spec.v_bias, nullptr, x));
+    const int d = spec.head_dim, first = spec.sliding_window > 0 ? std::max(0, position_ - spec.sliding_window + 1) : 0;
+    Vector mixed(q.size(), 0.0);
+    for (int head = 0; head < spec.heads; ++head) {
+      const int kv = head / (spec.heads / spec.kv_heads);
+      Vector score;
+      double largest = -INFINITY, sum = 0;
+      for (int j = first; j <= position_; ++j) {
+        double dot = 0;
+        for (int i = 0; i < d; ++i) dot += q[head * d + i] * history.keys[j][kv * d + i];
+        score.push_back(dot * double(spec.scale));
+        largest = std::max(largest, score.back());
+      }
+      for (double& s : score) sum += s = std::exp(s - largest);
+      for (int j = first; j <= position_; ++j) {
+        for (int i = 0; i < d; ++i) mixed[head * d + i] += score[j - first] / sum * history.values[j][kv * d + i];
+      }
+    }
+    return multiply(spec.o, spec.o_bias, mixed);
+  }
+
+  static double activate(Activation activation, double x) {
+    switch (activation) {
+      case Activation::kSilu: return x / (1 + std::exp(-x));
+      case Activation::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+      case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      case Activation::kRelu: return std::max(0.0, x);
+    }
+    return x;
+  }
+
+  Vector glu(Activation activation, const GluWeights& weights, const Vector& x) const {
+    Vector gate = multiply(weights.gate, {}, x);
+    const Vector up = multiply(weights.up, {}, x);
+    for (size_t i = 0; i < gate.size(); ++i) gate[i] = activate(activation, gate[i]) * up[i];
+    return multiply(weights.down, {}, gate);
+  }
+
+  std::vector<float> floats(const TensorRef& ref) const {
+    if (!ref) return {};
+    const Vector values = all(ref);
+    return {values.begin(), values.end()};
+  }
+
+  Vector moe(const MoeSpec& spec, const Vector& x) const {
+    const Vector exact = multiply(spec.router_weight, spec.router_bias, x);
+    const std::vector<float> logits(exact.begin(), exact.end());
+    const int slots = slots_needed(spec.router, nullptr);
+    std::vector<ExpertId> ids(slots);
+    std::vector<float> weights(slots), scratch(logits.size() * 4);
+    std::vector<SlotKind> kinds(slots);
+    const Decision decision = route(spec.router, nullptr, logits, floats(spec.router_bias), floats(spec.select_bias), scratch, {ids, weights, kinds});
+    Vector out(x.size(), 0.0);
+    for (int slot = 0; slot < decision.k_used; ++slot) {
+      const bool on_input = spec.router.apply == ApplyTo::kInput;
+      Vector in = x;
+      for (double& v : in) v *= on_input ? double(weights[slot]) : 1.0;
+      Vector y = glu(spec.activation, spec.experts[ids[slot]], in);
+      for (double& v : y) v *= on_input ? 1.0 : double(weights[slot]);
+      add(out, y);
+    }
+    return out;
+  }
+
+  const ModelPlan& plan_;
+  const WeightStore& weights_;
+  std::vector<History> history_;
+  int position_ = 0;
+};
+
+}  // namespace
+
+std::vector<double> naive_logits(const ModelPlan& plan, const WeightStore& weights, std::span<const TokenId> tokens) {
+  Naive model(plan, weights);
+  std::vector<double> out;
+  for (const TokenId token : tokens) {
+    const Vector row = model.next(token);
+    out.insert(out.end(), row.begin(), row.end());
+  }
+  return out;
+}
+
+}  // namespace switchyard::testing
