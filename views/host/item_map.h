@@ -30,12 +30,13 @@ struct Item {
 struct ItemGrid {
   int rows = 0, cols = 0;
   ItemRect rect;
-  std::function<Item(int row, int col)> cell;  // valid until the next begin()
+  std::function<Item(int row, int col)> cell;  // made from what was drawn
 };
 
 class ItemMap {
  public:
-  void begin();
+  // still_there: whether what the grids were drawn from can still be read; a grid of a closed model has no cells.
+  void begin(std::function<bool()> still_there = {});
   void add(Item item) { items_.push_back(std::move(item)); }
   void add_grid(ItemGrid grid) { grids_.push_back(std::move(grid)); }
 
@@ -51,7 +52,9 @@ class ItemMap {
 
  private:
   std::vector<Item> items_;
+  bool readable() const { return !still_there_ || still_there_(); }
   std::vector<ItemGrid> grids_;
+  std::function<bool()> still_there_;
   std::string hovered_;
 };
 

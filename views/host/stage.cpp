@@ -62,7 +62,8 @@ void ViewStage::build(const ViewSource& source, float width, float height, float
                ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
                    ImGuiWindowFlags_NoScrollWithMouse | ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoNav);
   ImGui::PopStyleVar(2);
-  items_.begin();
+  const RunData& data = *source.data;
+  items_.begin([&data, plan = data.plan, tokens = data.tokens()] { return data.plan == plan && data.tokens() >= tokens; });
   if (failure_.empty())
     draw_view({*source.data, *source.selection, *source.cursor, *source.theme, items_, *source.commands, seconds});
   else

@@ -20,7 +20,7 @@ void HeatGrid::set(int rows, int cols, std::span<const Rgb> colors) {
 
 float HeatGrid::gap_width() const {
   const float cell = std::min(rect_.width() / float(cols_), rect_.height() / float(rows_));
-  return cell >= 14 ? 2.0f : cell >= 5 ? 1.0f : 0.0f;
+  return cell >= 14 ? 2.0f : cell >= 7 ? 1.0f : 0.0f;
 }
 
 void HeatGrid::draw(const ItemRect& rect, Rgb gap) {

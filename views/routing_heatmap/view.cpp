@@ -131,9 +131,8 @@ void RoutingHeatmap::register_items(const ViewContext& context) const {
   static constexpr const char* kFormulas[] = {
       "count of the expert ÷ mean count of its layer, all tokens", "count of the expert ÷ mean count of its layer, last tokens",
       "weight as applied, routed scale included; 0: not chosen", "relative load after the last edit − before it"};
-  const RunData& data = context.data;
-  const ViewContext* c = &context;
-  context.items.add_grid({rows_, experts_, grid_.rect(), [this, c, &data](int row, int col) {
+  context.items.add_grid({rows_, experts_, grid_.rect(), [this, c = context](int row, int col) {
+    const RunData& data = c.data;
     const int expert = order_[col], layer = model_layer(data, row);
     Item item;
     item.id = fmt::format("layer {}/expert {}", layer, expert);
@@ -144,7 +143,7 @@ void RoutingHeatmap::register_items(const ViewContext& context) const {
     item.detail = kFormulas[quantity()];
     if (data.load_all && quantity() != kWeights)
       item.detail += fmt::format("\n{} of {} decisions", data.load_all->counts(row)[expert], load_stats(data.load_all->counts(row)).total);
-    if (const std::string edits = edit_lines(*c, row, expert); !edits.empty()) item.detail += "\n" + edits;
+    if (const std::string edits = edit_lines(c, row, expert); !edits.empty()) item.detail += "\n" + edits;
     return item;
   }});
 }

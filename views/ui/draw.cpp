@@ -121,6 +121,27 @@ float named_value(ImVec2 at, const Theme& theme, std::string_view name, std::str
   return words + draw_text({at.x + words, at.y}, Face::kMono, value_color ? value_color : ink(theme.text), value);
 }
 
+ValueFlow::ValueFlow(const ViewContext& context, float x0, float x1, float first_line)
+    : context_(context), x0_(x0), x1_(x1), x_(x0), y_(first_line) {}
+
+void ValueFlow::add(std::string_view name, double value, std::string_view text, std::string_view unit, std::string_view detail, ImU32 color) {
+  const float width = text_width(Face::kWords, name) + em(0.35f) + text_width(Face::kMono, text) + (unit.empty() ? 0 : em(0.35f) + text_width(Face::kWords, unit));
+  if (x_ > x0_ && x_ + width > x1_) x_ = x0_, y_ += em(1.65f);
+  float end = x_ + named_value({x_, y_}, context_.theme, name, text, color);
+  if (!unit.empty()) end += em(0.35f) + draw_text({end + em(0.35f), y_}, Face::kWords, ink(context_.theme.muted), unit);
+  Item item;
+  item.id = "stat/" + std::string(name);
+  item.label = std::string(name);
+  item.value = value;
+  item.unit = std::string(unit);
+  item.rect = {x_, y_ - em(0.8f), end, y_ + em(0.8f)};
+  item.detail = std::string(detail);
+  const ImVec2 mouse = ImGui::GetIO().MousePos;
+  if (ImGui::IsWindowHovered() && item.rect.contains(mouse.x, mouse.y)) context_.items.set_hovered(item.id);
+  context_.items.add(std::move(item));
+  x_ = end + em(1.4f);
+}
+
 void empty_state(const ViewContext& context, std::string_view title, std::string_view next_step,
                  std::string_view button, std::string_view action) {
   const ItemRect area = view_area();

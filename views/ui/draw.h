@@ -48,6 +48,19 @@ float legend_line(ImVec2 at, float bar_width, ColorMap map, const Theme& theme, 
 // Name and value in one line ("MaxVio 2.63"), the value in the mono face; returns the width.
 float named_value(ImVec2 at, const Theme& theme, std::string_view name, std::string_view value, ImU32 value_color = 0);
 
+// Named values side by side, wrapped to the width; each becomes an item of the view ("stat/MaxVio").
+class ValueFlow {
+ public:
+  ValueFlow(const ViewContext& context, float x0, float x1, float first_line);
+  // detail: the formula. color 0: the text colour.
+  void add(std::string_view name, double value, std::string_view text, std::string_view unit, std::string_view detail, ImU32 color = 0);
+  float bottom() const { return y_ + em(0.9f); }
+
+ private:
+  const ViewContext& context_;
+  float x0_, x1_, x_, y_;
+};
+
 // The picture of nothing: what is missing and the one step that helps. action empty: no button.
 void empty_state(const ViewContext& context, std::string_view title, std::string_view next_step,
                  std::string_view button = {}, std::string_view action = {});

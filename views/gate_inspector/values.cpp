@@ -1,0 +1,65 @@
+#include "views/gate_inspector/values.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace switchyard {
+
+GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer) {
+  GateTable out;
+  const RoutingFrame* frame = data.shown(cursor);
+  if (!frame || !data.plan) return out;
+  const RouterSpec& spec = data.plan->moe(moe_layer).router;
+  const LayerRecipe* recipe = recipe_shown(data, cursor, moe_layer);
+  const LayerHeader& header = frame->layer(moe_layer);
+  out.stats = header.stats;
+  out.k_used = header.k_used;
+  out.changed = header.changed;
+  out.edited = recipe != nullptr;
+
+  const auto raw = frame->logits(moe_layer);
+  if (raw.size() < size_t(spec.experts)) {
+    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+    const auto ids = frame->used_ids(moe_layer);
+    const auto weights = frame->weights(moe_layer);
+    for (size_t slot = 0; slot < ids.size(); ++slot) {
+      GateRow row{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot], kNone, true, false, {}};
+      row.edits = edits_of(recipe, row.expert);
+      out.rows.push_back(row);
+    }
+    std::sort(out.rows.begin(), out.rows.end(), [](const GateRow& a, const GateRow& b) { return a.expert < b.expert; });
+    return out;
+  }
+
+  out.has_logits = true;
+  std::span<const float> logit_bias, select_bias;
+  if (size_t(moe_layer) < data.router_tensors.size()) {
+    logit_bias = data.router_tensors[size_t(moe_layer)].logit_bias;
+    select_bias = data.router_tensors[size_t(moe_layer)].select_bias;
+  }
+  out.missing_bias = (spec.has_select_bias && select_bias.empty()) || (spec.has_logit_bias && logit_bias.empty());
+  const GateExplanation gate = explain(spec, recipe, raw.first(size_t(spec.experts)), logit_bias, select_bias);
+  out.stats = gate.decision.stats;
+  out.k_used = gate.decision.k_used;
+  out.changed = gate.decision.changed;
+  for (size_t e = 0; e < size_t(spec.experts); ++e)
+    out.rows.push_back({int(e), gate.logits[e], gate.edited_logits[e], gate.scores[e], gate.select_scores[e], gate.native_scores[e], gate.weights[e],
+                        gate.native_weights[e], gate.selected[e] != 0, gate.native_selected[e] != 0, edits_of(recipe, int(e))});
+  return out;
+}
+
+std::vector<int> by_score(const GateTable& table) {
+  std::vector<int> order(table.rows.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto key = [&table](int i) {
+    const GateRow& row = table.rows[size_t(i)];
+    if (!table.has_logits) return std::isfinite(row.weight) ? row.weight : 0.0f;
+    return std::isfinite(row.edited) ? row.edited : row.logit;
+  };
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key(a) > key(b); });
+  return order;
+}
+
+}  // namespace switchyard
