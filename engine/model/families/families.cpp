@@ -13,7 +13,7 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  ModelPlan (*plan)(PlanBuilder&);
+  MakePlan plan;
 };
 constexpr std::array kFamilies{
     Family{"mixtral", plan_mixtral},
@@ -37,17 +37,23 @@ std::string supported_families() {
   return list;
 }
 
-Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards) {
+Result<MakePlan> family_of(const JsonView& config) {
   SY_TRY(const std::string model_type, config.text("model_type"));
   const auto family = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& f) { return f.model_type == model_type; });
   if (family == kFamilies.end())
     return config.fail(fmt::format("has model_type {}, which is not supported.", quote(model_type)),
                        fmt::format("Supported families: {}.", supported_families()));
   SY_CHECK(refuse_quantised(config));
+  return family->plan;
+}
+
+Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards) {
+  SY_TRY(const MakePlan make_plan, family_of(config));
   PlanBuilder builder(config, tensors, shards);
-  ModelPlan plan = family->plan(builder);
+  ModelPlan plan = make_plan(builder);
+  if (!builder.failed() && plan.moe_layers.empty()) builder.refuse_config("describes a model without a layer of experts.");
   if (builder.failed()) return tl::unexpected<Error>(*builder.error());
-  plan.family = model_type;
+  SY_TRY(plan.family, config.text("model_type"));
   return plan;
 }
 
