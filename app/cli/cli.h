@@ -29,7 +29,13 @@ inline constexpr int kSchema = 1;  // of every JSON document
 // examples: whole lines, shown first in the help.
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description, const std::string& examples);
 
+void add_open(CLI::App& app, Cli& cli);
 void add_inspect(CLI::App& app, Cli& cli);
+void add_run(CLI::App& app, Cli& cli);
+void add_score(CLI::App& app, Cli& cli);
 void add_tokenize(CLI::App& app, Cli& cli);  // and detokenize
+void add_recipe(CLI::App& app, Cli& cli);
+void add_trace(CLI::App& app, Cli& cli);
+void add_bench(CLI::App& app, Cli& cli);
 
 }  // namespace switchyard

@@ -2,8 +2,11 @@
 #include "app/cli/help.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <fmt/format.h>
+
+#include "engine/base/text.h"
 
 namespace switchyard {
 namespace {
@@ -20,6 +23,9 @@ class ExamplesFirst final : public CLI::Formatter {
     return text;
   }
   std::string make_footer(const CLI::App*) const override { return {}; }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_positional() || option->get_type_size() == 0 ? "" : " " + option->get_type_name().substr(0, option->get_type_name().find(':'));
+  }
 };
 
 size_t edits_between(std::string_view a, std::string_view b) {
@@ -55,6 +61,15 @@ std::string with_suggestion(std::string text, const std::string& suggestion) {
 }
 
 }  // namespace
+
+CLI::Validator whole_number(uint64_t min, uint64_t max) {
+  return CLI::Validator([min, max](std::string& text) -> std::string {
+    uint64_t value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (problem == std::errc() && end == text.data() + text.size() && value >= min && value <= max) return {};
+    return fmt::format("{} is no whole number from {} to {}", quote(text, 40), min, max);
+  }, "");
+}
 
 std::shared_ptr<CLI::Formatter> make_help_formatter() {
   auto formatter = std::make_shared<ExamplesFirst>();

@@ -49,8 +49,8 @@ Document router_json(const RouterSpec& router) {
           {"group_score", router.group_score == GroupScore::kMax ? "max" : "top2sum"},
           {"group_fill", router.group_fill == GroupFill::kZero ? "0" : "-inf"},
           {"renorm", name(router.renorm)},
-          {"renorm_floor", router.renorm_floor},
-          {"scale", router.scale},
+          {"renorm_floor", shortest(router.renorm_floor)},
+          {"scale", shortest(router.scale)},
           {"apply", router.apply == ApplyTo::kOutput ? "output" : "input"}};
 }
 

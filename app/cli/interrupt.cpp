@@ -74,6 +74,12 @@ std::shared_ptr<void> Interrupts::on_interrupt(std::function<void()> stop) {
           }};
 }
 
+void Interrupts::restore_defaults() {
+  std::signal(SIGPIPE, SIG_DFL);
+  const sigset_t set = watched();
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
 int Interrupts::signal() const { return state_->signal; }
 
 }  // namespace switchyard

@@ -18,6 +18,8 @@ class Interrupts {
   [[nodiscard]] std::shared_ptr<void> on_interrupt(std::function<void()> stop);
   // 0, or the signal that came.
   int signal() const;
+  // Signals as a new program expects them; before exec.
+  static void restore_defaults();
 
  private:
   struct State;

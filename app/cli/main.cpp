@@ -34,8 +34,14 @@ void build(CLI::App& app, Cli& cli) {
   app.set_version_flag("--version", "switchyard " SWITCHYARD_VERSION);
   app.require_subcommand(1);
   add_common_options(app, cli);
+  add_open(app, cli);
   add_inspect(app, cli);
+  add_run(app, cli);
+  add_score(app, cli);
   add_tokenize(app, cli);
+  add_recipe(app, cli);
+  add_trace(app, cli);
+  add_bench(app, cli);
 }
 
 Error usage_error(const CLI::App& app, const CLI::ParseError& problem, int argc, char** argv) {
@@ -67,7 +73,8 @@ int run(int argc, char** argv, Interrupts& interrupts) {
     cli.output.error(usage_error(app, problem, argc, argv));
     return static_cast<int>(ErrorCode::kUsage);
   }
-  const Result<int> code = cli.action();
+  const auto writable = cli.output.check_file();
+  const Result<int> code = writable ? cli.action() : tl::unexpected<Error>(writable.error());
   if (!code) {
     cli.output.error(code.error());
     return exit_code_of(code.error(), interrupts);

@@ -3,10 +3,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/text.h"
@@ -47,6 +51,13 @@ std::string terminal_safe(std::string_view text) {
 }
 
 }  // namespace
+
+double shortest(float value) {
+  const std::string text = fmt::format("{}", value);
+  double out = value;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
 
 bool Output::data_to_terminal() const { return options.file.empty() && ::isatty(STDOUT_FILENO) == 1; }
 bool Output::messages_to_terminal() { return ::isatty(STDERR_FILENO) == 1; }
@@ -112,6 +123,13 @@ Result<void> Output::write_stdout(std::string_view bytes) {
   write_all(STDOUT_FILENO, bytes, error);
   if (error == EPIPE) reader_gone_ = true;
   else if (error != 0) return fail(ErrorCode::kOutput, std::string("could not be written: ") + std::strerror(error) + ".", "stdout");
+  return {};
+}
+
+Result<void> Output::check_file() const {
+  std::error_code ignored;
+  if (!options.force && !options.file.empty() && std::filesystem::exists(options.file, ignored))
+    return fail(ErrorCode::kOutput, "exists already.", options.file, "Choose another name, or overwrite it with --force.");
   return {};
 }
 

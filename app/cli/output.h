@@ -19,6 +19,8 @@ enum class MessageLevel { kDebug, kInfo, kWarning, kError };
 
 using Document = nlohmann::ordered_json;  // members stay in the order they are written
 
+double shortest(float value);  // the double that prints as the float's shortest decimal: 0.8, not 0.800000011920929
+
 // Options that every command takes.
 struct OutputOptions {
   bool json = false;
@@ -53,6 +55,8 @@ class Output {
   void error(const Error& error);
   void write_progress(std::string_view text);  // raw, to stderr
 
+  // Before any work: whether -o can be written as it stands.
+  Result<void> check_file() const;
   // Writes what was held back. A reader that has gone is no error.
   Result<void> finish();
 

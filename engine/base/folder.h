@@ -46,8 +46,6 @@ class OpenFile {
   Result<void> read(uint64_t offset, std::span<char> out) const;
   // The whole file, at most max_bytes.
   Result<std::string> read_all(uint64_t max_bytes) const;
-  // Frees the descriptor; read() fails afterwards, check_unchanged() still works.
-  void close() { descriptor_ = Descriptor(); }
   // An error if the name now leads to another file, or size or modification time differ.
   Result<void> check_unchanged() const;
 

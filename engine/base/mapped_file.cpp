@@ -96,7 +96,6 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::map(OpenFile file) {
     munmap(data, file.size());
     return fail(ErrorCode::kMemory, fmt::format("more than {} files are mapped.", kGuards), file.name(), "Close a model.");
   }
-  file.close();  // the mapping stays; a model of many shards would use up the descriptors
   return std::shared_ptr<const MappedFile>(new MappedFile(std::move(file), bytes, guard));
 }
 

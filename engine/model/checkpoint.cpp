@@ -1,6 +1,8 @@
 // Opening a checkpoint: folder, configs, tensor headers, plan.
 #include "engine/model/checkpoint.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "engine/base/folder.h"
@@ -32,10 +34,7 @@ Result<Place> find_model(std::string_view model) {
   std::error_code error;
   if (fs::is_directory(path, error)) {
     const fs::path real = fs::canonical(path, error);
-    const std::string repository = repository_of_cache_entry(real);
-    if (repository.empty()) return Place{real, printable(real.filename().string()), ""};
-    SY_TRY(const CachedModel cached, open_cache_entry(real, repository));
-    return Place{cached.folder, repository, cached.revision};
+    return Place{real, printable(real.filename().string()), ""};
   }
   if (fs::exists(path, error))
     return fail(ErrorCode::kMalformed, "is a file, needed is the folder that holds config.json.", printable(model, 400));
@@ -79,12 +78,10 @@ Result<Checkpoint> open_place(const Place& place) {
   Checkpoint checkpoint{.folder = folder.path(), .name = place.name, .revision = place.revision};
   SY_TRY(checkpoint.config_json, folder.read_text("config.json", kMaxConfigBytes));
   SY_TRY(const Json config, parse_json(checkpoint.config_json, "config.json", kConfigLimits));
-  const JsonView config_view(config, "config.json");
-  SY_CHECK(family_of(config_view));  // before a word about its weights
   SY_TRY(TensorTable table, read_tensor_table(folder));
   checkpoint.shards = std::move(table.shards);
   checkpoint.tensors = std::move(table.tensors);
-  SY_TRY(checkpoint.plan, plan_model(config_view, checkpoint.tensors, checkpoint.shards));
+  SY_TRY(checkpoint.plan, plan_model(JsonView(config, "config.json"), checkpoint.tensors, checkpoint.shards));
   if (folder.has("generation_config.json")) {
     SY_TRY(const std::string text, folder.read_text("generation_config.json", kMaxConfigBytes));
     SY_CHECK(read_generation_config(text, checkpoint.plan, checkpoint.sampling));
@@ -94,7 +91,11 @@ Result<Checkpoint> open_place(const Place& place) {
 
 }  // namespace
 
-const TensorInfo* Checkpoint::find(std::string_view tensor) const { return find_tensor(tensors, tensor); }
+const TensorInfo* Checkpoint::find(std::string_view tensor) const {
+  const auto at = std::lower_bound(tensors.begin(), tensors.end(), tensor,
+                                   [](const TensorInfo& info, std::string_view wanted) { return info.name < wanted; });
+  return at != tensors.end() && at->name == tensor ? &*at : nullptr;
+}
 
 uint64_t Checkpoint::weight_bytes() const {
   uint64_t total = 0;

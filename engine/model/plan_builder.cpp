@@ -1,6 +1,7 @@
 // Config values with limits, tensors with the shape they must have.
 #include "engine/model/plan_builder.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -59,10 +60,16 @@ Activation PlanBuilder::activation() {
   return Activation::kSilu;
 }
 
+const TensorInfo* PlanBuilder::find(std::string_view name) const {
+  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                   [](const TensorInfo& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  return at != tensors_.end() && at->name == name ? &*at : nullptr;
+}
+
 TensorRef PlanBuilder::checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why) {
   if (failed()) return {};
   const std::string needed = why.empty() ? "the config needs " : fmt::format("the config ({}) needs ", why);
-  const TensorInfo* tensor = find_tensor(tensors_, name);
+  const TensorInfo* tensor = find(name);
   if (!tensor) {
     refuse({ErrorCode::kMalformed, fmt::format("tensor {} is missing, {}it with shape {}.", quote(name), needed, shape_text(shape)),
             shards_.size() == 1 ? shards_[0] : "the checkpoint", "Is config.json from another model?"});

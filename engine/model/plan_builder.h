@@ -52,7 +52,7 @@ class PlanBuilder {
     return harmless;
   }
 
-  bool has(std::string_view tensor) const { return find_tensor(tensors_, tensor) != nullptr; }
+  bool has(std::string_view tensor) const { return find(tensor) != nullptr; }
   // A stored tensor of exactly this shape; why: the config keys behind it ("num_experts = 60").
   TensorRef matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why = {});
   TensorRef vector(const std::string& name, int64_t size, std::string_view why = {});
@@ -62,6 +62,7 @@ class PlanBuilder {
   static TensorRef part(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols);
 
  private:
+  const TensorInfo* find(std::string_view name) const;
   TensorRef checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why);
 
   const JsonView& config_;

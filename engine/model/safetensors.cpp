@@ -89,6 +89,8 @@ Result<void> check_layout(const std::vector<TensorInfo>& tensors, uint64_t data_
 
 }  // namespace
 
+std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
 Result<uint64_t> safetensors_header_bytes(std::string_view start, uint64_t file_bytes, std::string_view file) {
   if (file_bytes < 8 || start.size() < 8)
     return malformed(file, fmt::format("has {} bytes, a safetensors file starts with 8 that hold the length of its header.", file_bytes));

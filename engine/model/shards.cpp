@@ -2,6 +2,7 @@
 #include "engine/model/shards.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include <fmt/format.h>
@@ -34,64 +35,58 @@ tl::unexpected<Error> no_weights(const Folder& folder) {
               "Is the download complete?");
 }
 
-struct Shard {
-  std::string name;
-  std::vector<TensorInfo> tensors;
-};
-
-Result<bool> same_bytes(const Folder& folder, const Shard& a, const TensorInfo& in_a, const Shard& b, const TensorInfo& in_b) {
+bool same_bytes(const OpenFile& a, const TensorInfo& in_a, const OpenFile& b, const TensorInfo& in_b) {
   constexpr uint64_t kPiece = 1 << 20;
-  SY_TRY(const OpenFile file_a, folder.open_file(a.name));
-  SY_TRY(const OpenFile file_b, folder.open_file(b.name));
   std::string left, right;
-  for (uint64_t at = 0; at < in_a.end - in_a.begin; at += kPiece) {
-    const uint64_t bytes = std::min(kPiece, in_a.end - in_a.begin - at);
+  for (uint64_t at = in_a.begin; at < in_a.end; at += kPiece) {
+    const uint64_t bytes = std::min(kPiece, in_a.end - at);
     left.resize(bytes);
     right.resize(bytes);
-    SY_CHECK(file_a.read(in_a.begin + at, left));
-    SY_CHECK(file_b.read(in_b.begin + at, right));
-    if (left != right) return false;
+    if (!a.read(at, left) || !b.read(in_b.begin + (at - in_a.begin), right) || left != right) return false;
   }
   return true;
 }
 
-// Of a tensor in two shards the one that the index names.
+struct Shard {
+  OpenFile file;
+  std::vector<TensorInfo> tensors;
+};
+
 Result<void> add_tensors(const Shard& shard, int number, const ShardOf& shard_of, std::vector<TensorInfo>& all) {
   if (all.size() + shard.tensors.size() > kMaxTensors)
-    return fail(ErrorCode::kMalformed, fmt::format("brings the checkpoint above the limit of {} tensors.", kMaxTensors), shard.name);
+    return fail(ErrorCode::kMalformed, fmt::format("brings the checkpoint above the limit of {} tensors.", kMaxTensors), shard.file.name());
   for (TensorInfo tensor : shard.tensors) {
-    const auto mapped = shard_of.find(tensor.name);
-    if (mapped != shard_of.end() && mapped->second != shard.name) continue;
     tensor.shard = number;
-    all.push_back(std::move(tensor));
+    const auto mapped = shard_of.find(tensor.name);
+    const bool elsewhere = mapped != shard_of.end() && mapped->second != shard.file.name();
+    if (!elsewhere) all.push_back(std::move(tensor));
   }
   return {};
 }
 
-// A tensor may stand in two shards if it is the same tensor.
-Result<void> check_copies(const Folder& folder, const std::vector<Shard>& shards) {
+// A copy in another shard than the mapped one, or of an unmapped tensor, must be equal to the first.
+Result<void> check_copies(const std::vector<Shard>& shards) {
   std::map<std::string_view, std::pair<const Shard*, const TensorInfo*>> seen;
   for (const Shard& shard : shards)
     for (const TensorInfo& tensor : shard.tensors) {
       const auto [first, is_new] = seen.try_emplace(tensor.name, &shard, &tensor);
       if (is_new) continue;
       const auto& [other, copy] = first->second;
-      bool equal = copy->dtype == tensor.dtype && copy->shape == tensor.shape;
-      if (equal) {
-        SY_TRY(equal, same_bytes(folder, *other, *copy, shard, tensor));
-      }
-      if (!equal)
-        return fail(ErrorCode::kMalformed, fmt::format("tensor {} is also in {}, with other content.", quote(tensor.name), other->name),
-                    shard.name, "The shards belong to different checkpoints: download the model again.");
+      if (copy->dtype != tensor.dtype || copy->shape != tensor.shape || !same_bytes(other->file, *copy, shard.file, tensor))
+        return fail(ErrorCode::kMalformed, fmt::format("tensor {} is also in {}, with other content.", quote(tensor.name), other->file.name()),
+                    shard.file.name(), "The shards belong to different checkpoints: download the model again.");
     }
   return {};
 }
 
 Result<void> check_mapped(const ShardOf& shard_of, const std::vector<TensorInfo>& tensors) {
-  for (const auto& [tensor, shard] : shard_of)
-    if (!find_tensor(tensors, tensor))
+  for (const auto& [tensor, shard] : shard_of) {
+    const auto at = std::lower_bound(tensors.begin(), tensors.end(), tensor,
+                                     [](const TensorInfo& info, const std::string& wanted) { return info.name < wanted; });
+    if (at == tensors.end() || at->name != tensor)
       return fail(ErrorCode::kMalformed, fmt::format("does not hold tensor {}, which {} puts there.", quote(tensor), kIndex), shard,
                   "The shard belongs to another checkpoint, or its download is unfinished.");
+  }
   return {};
 }
 
@@ -99,12 +94,12 @@ Result<TensorTable> read_shards(const Folder& folder, const std::vector<std::str
   TensorTable table{.shards = names};
   std::vector<Shard> shards;
   for (size_t i = 0; i < names.size(); ++i) {
-    SY_TRY(const OpenFile file, folder.open_file(names[i]));
+    SY_TRY(OpenFile file, folder.open_file(names[i]));
     SY_TRY(auto tensors, read_safetensors(file));
-    shards.push_back({names[i], std::move(tensors)});
+    shards.push_back({std::move(file), std::move(tensors)});
     SY_CHECK(add_tensors(shards.back(), static_cast<int>(i), shard_of, table.tensors));
   }
-  SY_CHECK(check_copies(folder, shards));
+  SY_CHECK(check_copies(shards));
   std::stable_sort(table.tensors.begin(), table.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   const auto same_name = [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; };
   table.tensors.erase(std::unique(table.tensors.begin(), table.tensors.end(), same_name), table.tensors.end());

@@ -263,22 +263,6 @@ TEST(Families, ExtraTensorsAreTolerated) {
   EXPECT_TRUE(plan_of(fixture.config(), tensors));
 }
 
-TEST(Families, AModelWithoutExpertsIsRefused) {
-  const Fixture fixture("qwen3_moe");
-  Json config = fixture.config();
-  config["mlp_only_layers"] = {0, 1, 2, 3};
-  auto tensors = fixture.tensors();
-  for (const int n : {0, 2, 3})
-    for (const TensorInfo& dense : fixture.tensors())
-      if (const auto at = dense.name.find("layers.1.mlp."); at != std::string::npos) {
-        TensorInfo copy = dense;
-        copy.name.replace(at, 8, "layers." + std::to_string(n));
-        tensors.push_back(copy);
-      }
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  EXPECT_EQ(refusal(config, tensors), "config.json: describes a model without a layer of experts.");
-}
-
 TEST(Families, RefusesWhatItDoesNotKnow) {
   const Fixture fixture("olmoe");
   Json config = fixture.config();

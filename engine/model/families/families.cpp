@@ -13,7 +13,7 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  MakePlan plan;
+  ModelPlan (*plan)(PlanBuilder&);
 };
 constexpr std::array kFamilies{
     Family{"mixtral", plan_mixtral},
@@ -37,23 +37,17 @@ std::string supported_families() {
   return list;
 }
 
-Result<MakePlan> family_of(const JsonView& config) {
+Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards) {
   SY_TRY(const std::string model_type, config.text("model_type"));
   const auto family = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& f) { return f.model_type == model_type; });
   if (family == kFamilies.end())
     return config.fail(fmt::format("has model_type {}, which is not supported.", quote(model_type)),
                        fmt::format("Supported families: {}.", supported_families()));
   SY_CHECK(refuse_quantised(config));
-  return family->plan;
-}
-
-Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards) {
-  SY_TRY(const MakePlan make_plan, family_of(config));
   PlanBuilder builder(config, tensors, shards);
-  ModelPlan plan = make_plan(builder);
-  if (!builder.failed() && plan.moe_layers.empty()) builder.refuse_config("describes a model without a layer of experts.");
+  ModelPlan plan = family->plan(builder);
   if (builder.failed()) return tl::unexpected<Error>(*builder.error());
-  SY_TRY(plan.family, config.text("model_type"));
+  plan.family = model_type;
   return plan;
 }
 

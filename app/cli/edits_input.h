@@ -1,0 +1,29 @@
+// The edit script of a command line: --edits FILE, and --recipe, whose feature comes later. Main thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/base/result.h"
+#include "engine/model/plan.h"
+#include "engine/routing/edit.h"
+
+namespace switchyard {
+
+class EditsInput {
+ public:
+  void add_options(CLI::App& app);
+  bool given() const { return !file_.empty(); }
+  // The whole script, checked against the model; empty when none is given.
+  Result<std::vector<EditCommand>> read(const ModelPlan& plan) const;
+
+ private:
+  std::string file_, recipe_;
+};
+
+// An error for an option whose feature this version lacks (exit 2).
+tl::unexpected<Error> not_yet(const std::string& option, const std::string& what, const std::string& instead = {});
+
+}  // namespace switchyard

@@ -1,0 +1,40 @@
+// What run --dump-logits and score share, see forced.h.
+#include "app/cli/forced.h"
+
+#include <algorithm>
+
+#include "app/cli/edits_input.h"
+#include "app/cli/help.h"
+
+namespace switchyard {
+
+void BackendChoice::add_options(CLI::App& app) {
+  app.add_option("--backend", name, "auto, reference, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "reference", "cpu", "cuda"}))->type_name("NAME");
+  app.add_option("--threads", threads, "Worker threads; 0: one per core")->check(whole_number(0, 1024))->type_name("N");
+}
+
+Result<void> BackendChoice::check() const {
+  if (name == "cuda") return not_yet("--backend", "cuda backend", "Use cpu or reference.");
+  return {};
+}
+
+Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task) const {
+  SY_TRY(auto weights, WeightStore::open(checkpoint, &task));
+  return make_backend(name, checkpoint, std::move(weights), {.threads = threads}, &task);
+}
+
+Result<void> in_chunks(std::span<const TokenId> tokens, int vocab,
+                       const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take) {
+  constexpr size_t kFloats = size_t{16} << 20, kMostTokens = 256;
+  const auto width = static_cast<size_t>(vocab);
+  const size_t chunk = std::clamp(kFloats / width, size_t{1}, kMostTokens);
+  std::vector<float> logits(std::min(chunk, tokens.size()) * width);
+  for (size_t from = 0; from < tokens.size(); from += chunk) {
+    const size_t count = std::min(chunk, tokens.size() - from);
+    SY_CHECK(take(tokens.subspan(from, count), std::span(logits).first(count * width)));
+  }
+  return {};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,35 @@
+// What run --dump-logits and score share: choosing a backend, and walking a sequence in chunks of logits that
+// stay small beside the weights. Main thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/backend/backend.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/model/checkpoint.h"
+#include "engine/runtime/forced_pass.h"
+
+namespace switchyard {
+
+struct BackendChoice {
+  std::string name = "auto";
+  int threads = 0;
+
+  void add_options(CLI::App& app);
+  Result<void> check() const;
+  Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task) const;
+};
+
+// Calls `take` with consecutive parts of `tokens` and a buffer [part, vocab] for their logits (at most 64 MiB,
+// at least one token).
+Result<void> in_chunks(std::span<const TokenId> tokens, int vocab,
+                       const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take);
+
+}  // namespace switchyard

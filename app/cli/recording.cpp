@@ -1,0 +1,56 @@
+// Recording to a trace, see recording.h.
+#include "app/cli/recording.h"
+
+#include <filesystem>
+
+#include "app/cli/edits_input.h"
+
+namespace switchyard {
+
+void RecordingOptions::add_options(CLI::App& app) {
+  app.add_option("--trace", file_, "Record the routing of every token here (*.moetrace.h5)")->type_name("FILE");
+  app.add_option("--capture", capture_, "off, ids, weights or logits (weights with --trace)")
+      ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))->type_name("LEVEL");
+  app.add_option("--taps", taps_, "Further datasets for the trace")->type_name("NAMES");
+}
+
+Result<void> RecordingOptions::check(bool force) const {
+  if (!taps_.empty()) return not_yet("--taps", "taps");
+  if (!wanted()) return {};
+  if (level() == CaptureLevel::kOff)
+    return fail(ErrorCode::kUsage, "a trace cannot be recorded with --capture off.", "--trace", "Use ids, weights or logits.");
+  if (!file_.ends_with(".moetrace.h5")) return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "--trace " + file_);
+  std::error_code ignored;
+  if (!force && std::filesystem::exists(file_, ignored))
+    return fail(ErrorCode::kOutput, "exists already.", file_, "Choose another name, or overwrite it with --force.");
+  return {};
+}
+
+CaptureLevel RecordingOptions::level() const {
+  if (capture_ == "ids") return CaptureLevel::kIds;
+  if (capture_ == "logits") return CaptureLevel::kLogits;
+  if (capture_ == "weights" || (capture_.empty() && wanted())) return CaptureLevel::kWeights;
+  return CaptureLevel::kOff;
+}
+
+Result<std::shared_ptr<TraceRecorder>> RecordingOptions::create(const Checkpoint& checkpoint,
+                                                                const std::vector<EditCommand>& start, Document run,
+                                                                bool force, int chunk_rows, Task& task) const {
+  SY_TRY(TraceHeader header, make_trace_header(checkpoint, level(), &task));
+  run["tool_version"] = SWITCHYARD_VERSION;
+  header.edits_json = to_json_script(start);
+  header.run_json = run.dump(-1, ' ', false, Document::error_handler_t::replace);
+  RecorderOptions options;
+  options.overwrite = force;
+  options.chunk_rows = chunk_rows;
+  return TraceRecorder::create(file_, header, options);
+}
+
+std::vector<EditCommand> edits_at_start(const std::vector<EditCommand>& script) {
+  std::vector<EditCommand> start;
+  for (const EditCommand& command : script)
+    if (command.at_token.value_or(0) == 0) start.push_back({command.edit, std::nullopt});
+  return start;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,40 @@
+// Recording a run or a scoring to a trace: the options --capture, --taps and --trace, and the header. Main thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "app/cli/output.h"
+#include "engine/base/result.h"
+#include "engine/base/task.h"
+#include "engine/model/checkpoint.h"
+#include "engine/routing/edit.h"
+#include "engine/trace/trace.h"
+
+namespace switchyard {
+
+class RecordingOptions {
+ public:
+  void add_options(CLI::App& app);
+  // Refuses what cannot be: an unknown level, a trace of nothing, an existing file, taps.
+  Result<void> check(bool force) const;
+
+  bool wanted() const { return !file_.empty(); }
+  const std::string& file() const { return file_; }
+  CaptureLevel level() const;  // weights for a trace unless told otherwise, else off
+
+  // start: the edits in force at the first token. run: what /meta/run says besides the tool's version.
+  Result<std::shared_ptr<TraceRecorder>> create(const Checkpoint& checkpoint, const std::vector<EditCommand>& start,
+                                                Document run, bool force, int chunk_rows, Task& task) const;
+
+ private:
+  std::string capture_, taps_, file_;
+};
+
+// The entries of a script that hold from token 0 on, without at_token.
+std::vector<EditCommand> edits_at_start(const std::vector<EditCommand>& script);
+
+}  // namespace switchyard

@@ -1,0 +1,284 @@
+// switchyard run: generates, streams the text, records the routing, reports the ids.
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "app/cli/cli.h"
+#include "app/cli/edits_input.h"
+#include "app/cli/forced.h"
+#include "app/cli/help.h"
+#include "app/cli/npy.h"
+#include "app/cli/recording.h"
+#include "app/cli/text_input.h"
+#include "engine/runtime/session.h"
+
+namespace switchyard {
+namespace {
+
+struct RunOptions {
+  std::string model;
+  SequenceInput prompt;
+  uint64_t max_new_tokens = 64;
+  bool greedy = false, ignore_eos = false, chat = false;
+  double temperature = 1, top_p = 1;
+  int top_k = 0;
+  uint64_t seed = 0;
+  CLI::Option *temperature_given = nullptr, *top_p_given = nullptr, *top_k_given = nullptr;
+  BackendChoice backend;
+  EditsInput edits;
+  RecordingOptions recording;
+  std::string dump_logits;
+};
+
+// The command line over generation_config.json; greedy where neither says more.
+Result<Sampling> resolve_sampling(const RunOptions& options, const SamplingDefaults& defaults) {
+  const bool given = options.temperature_given->count() + options.top_p_given->count() + options.top_k_given->count() > 0;
+  if (options.greedy && given)
+    return fail(ErrorCode::kUsage, "--greedy leaves no room for --temperature, --top-p or --top-k.");
+  Sampling sampling;
+  sampling.seed = options.seed;
+  sampling.greedy = options.greedy || (!given && !defaults.do_sample);
+  if (sampling.greedy) return sampling;
+  sampling.temperature = options.temperature_given->count() ? static_cast<float>(options.temperature) : defaults.temperature;
+  sampling.top_p = options.top_p_given->count() ? static_cast<float>(options.top_p) : defaults.top_p;
+  sampling.top_k = options.top_k_given->count() ? options.top_k : defaults.top_k;
+  if (!(sampling.temperature > 0 && sampling.temperature <= 1e6f))
+    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0.", sampling.temperature), "--temperature", "For the most likely token use --greedy.");
+  if (!(sampling.top_p > 0 && sampling.top_p <= 1))
+    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0 and at most 1.", sampling.top_p), "--top-p");
+  return sampling;
+}
+
+Document sampling_json(const Sampling& sampling) {
+  if (sampling.greedy) return {{"greedy", true}};
+  return {{"greedy", false}, {"temperature", shortest(sampling.temperature)}, {"top_p", shortest(sampling.top_p)}, {"top_k", sampling.top_k}, {"seed", sampling.seed}};
+}
+
+// The prompt's ids, and that they and the new tokens fit into the model's context.
+Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Checkpoint& checkpoint) {
+  if (!options.prompt.given())
+    return fail(ErrorCode::kUsage, "no prompt given.", {}, "Give --prompt TEXT, --prompt-file FILE (- is stdin) or --token-ids 1,2,3.");
+  const auto tokenizer = Tokenizer::load(checkpoint.folder);
+  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
+  SY_TRY(std::vector<TokenId> ids, options.prompt.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab));
+  if (ids.empty()) return fail(ErrorCode::kUsage, "the prompt is empty.", {}, "Give at least one token.");
+  const auto context = static_cast<uint64_t>(checkpoint.plan.context);
+  if (ids.size() > context || options.max_new_tokens > context - ids.size())
+    return fail(ErrorCode::kUsage, fmt::format("{} prompt tokens and {} new ones do not fit into the model's context of {}.",
+                                               ids.size(), options.max_new_tokens, context),
+                {}, "Lower --max-new-tokens or shorten the prompt.");
+  return ids;
+}
+
+// Wakes the main thread when the session publishes.
+class Bell {
+ public:
+  void ring() {
+    const std::scoped_lock lock(mutex_);
+    rung_ = true;
+    wake_.notify_one();
+  }
+  void wait() {  // at most 100 ms
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, std::chrono::milliseconds(100), [this] { return rung_; });
+    rung_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool rung_ = false;
+};
+
+ProgressState progress_of(const SessionSnapshot& snapshot, uint64_t max_new_tokens) {
+  ProgressState state;
+  const bool prefilling = snapshot.state == RunState::kPrefilling;
+  state.step = prefilling ? "prefill" : "generate";
+  state.tokens = snapshot.generated_ids.size();
+  state.tokens_per_s = prefilling ? snapshot.prefill_tokens_per_s : snapshot.decode_tokens_per_s;
+  if (max_new_tokens > 0) state.fraction = double(snapshot.generated_ids.size()) / double(max_new_tokens);
+  state.dropped = snapshot.dropped_frames;
+  return state;
+}
+
+bool running(const SessionSnapshot& snapshot) {
+  return snapshot.state != RunState::kFinished && snapshot.state != RunState::kFailed && snapshot.state != RunState::kIdle;
+}
+
+// Starts the run and streams its text until it ends, the reader goes or a signal comes.
+std::shared_ptr<const SessionSnapshot> generate(Cli& cli, Session& session, const RunOptions& options, std::vector<TokenId> prompt) {
+  Bell bell;
+  session.set_listener([&bell] { bell.ring(); });
+  const auto stop_on_signal = cli.interrupts.on_interrupt([&session] { session.send(Stop{}); });
+  const Progress progress(cli.output, cli.progress(), [&] { return progress_of(*session.snapshot(), options.max_new_tokens); },
+                          !cli.output.json() && cli.output.data_to_terminal());
+  std::optional<StreamDecoder> decoder;
+  if (session.tokenizer()) decoder.emplace(session.tokenizer(), true);
+  size_t shown = 0;
+  const auto show = [&](const SessionSnapshot& snapshot) {
+    std::string text;
+    for (; decoder && shown < snapshot.generated_ids.size(); ++shown) text += decoder->push(snapshot.generated_ids[shown]);
+    return cli.output.json() || text.empty() || cli.output.stream(text);
+  };
+
+  session.send(Start{std::move(prompt), options.max_new_tokens, false});
+  bool started = false;
+  while (true) {
+    bell.wait();
+    const auto snapshot = session.snapshot();
+    started = started || running(*snapshot) || snapshot->state == RunState::kFinished || snapshot->state == RunState::kFailed;
+    if (!show(*snapshot)) session.send(Stop{});
+    if (started && !running(*snapshot)) break;
+  }
+  const auto last = session.wait();
+  show(*last);
+  if (decoder && !cli.output.json()) cli.output.stream(decoder->finish() + (cli.output.data_to_terminal() ? "\n" : ""));
+  session.set_listener(nullptr);
+  return last;
+}
+
+std::string_view finish_name(Finish finish) {
+  switch (finish) {
+    case Finish::kEos: return "eos";
+    case Finish::kStopped: return "stopped";
+    default: return "length";
+  }
+}
+
+Document epochs_json(const SessionSnapshot& snapshot) {
+  Document epochs = Document::array();
+  for (const Epoch& epoch : snapshot.epochs) {
+    Document edits = Document::array();
+    for (const EditCommand& command : epoch.edits) edits.push_back(Document::parse(to_json(command)));
+    epochs.push_back({{"from_token", epoch.first_token}, {"recipe_epoch", epoch.epoch}, {"edits", edits}});
+  }
+  return epochs;
+}
+
+Document result_json(const Session& session, const SessionSnapshot& snapshot, const RunOptions& options, double load_seconds) {
+  const ModelPlan& plan = session.checkpoint().plan;
+  const auto tokenizer = session.tokenizer();
+  return {{"schema", kSchema},
+          {"model", {{"family", plan.family}, {"layers", plan.layers.size()}, {"moe_layers", plan.moe_layers},
+                     {"experts", plan.max_experts()}, {"experts_per_token", plan.max_experts_per_token()}}},
+          {"backend", snapshot.backend.name},
+          {"backend_detail", snapshot.backend.detail},
+          {"sampling", sampling_json(snapshot.sampling)},
+          {"prompt_ids", snapshot.prompt_ids},
+          {"generated_ids", snapshot.generated_ids},
+          {"text", tokenizer ? Document(tokenizer->decode(snapshot.generated_ids, true)) : Document()},
+          {"finish", finish_name(snapshot.finish)},
+          {"epochs", epochs_json(snapshot)},
+          {"timing", {{"load_s", load_seconds}, {"prefill_tokens_per_s", snapshot.prefill_tokens_per_s},
+                      {"decode_tokens_per_s", snapshot.mean_decode_tokens_per_s}}},
+          {"trace", options.recording.wanted() ? Document(options.recording.file()) : Document()},
+          {"dropped_frames", snapshot.dropped_frames}};
+}
+
+void warn_of_edits_ahead(Output& output, const SessionSnapshot& snapshot) {
+  for (const EditCommand& command : snapshot.scheduled)
+    output.warn(fmt::format("\"{}\" at token {} lies beyond the run and never took effect.", describe(command.edit), command.at_token.value_or(0)));
+}
+
+// The logits of every prompt position, under the edits, in a pass of their own.
+Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunOptions& options,
+                              const std::vector<EditCommand>& edits, const std::vector<TokenId>& prompt, Task& task) {
+  SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, prompt.size(), static_cast<uint64_t>(checkpoint.plan.vocab),
+                                           cli.output.options.force));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  ForcedPass pass(*backend, checkpoint.plan, recipe_spans(edits, checkpoint.plan), static_cast<int>(prompt.size()));
+  pass.begin(0);
+  SY_CHECK(in_chunks(prompt, checkpoint.plan.vocab, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+    std::vector<RoutingFrame> frames;
+    SY_CHECK(pass.forward(tokens, logits, CaptureLevel::kOff, frames, &task));
+    return file.append(logits);
+  }));
+  return file;
+}
+
+Result<int> run(Cli& cli, const RunOptions& options) {
+  if (options.chat) return not_yet("--chat", "chat templates", "Write the template into the prompt.");
+  SY_CHECK(options.backend.check());
+  SY_CHECK(options.recording.check(cli.output.options.force));
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  SY_TRY(const Sampling sampling, resolve_sampling(options, checkpoint.sampling));
+  SY_TRY(const std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
+  SY_TRY(std::vector<TokenId> prompt, prompt_ids(options, checkpoint));
+
+  Task task;
+  const auto cancel_on_signal = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  std::optional<NpyWriter> logits;
+  if (!options.dump_logits.empty()) {
+    SY_TRY(NpyWriter file, dump_logits(cli, checkpoint, options, edits, prompt, task));
+    logits.emplace(std::move(file));
+  }
+
+  SessionOptions session_options;
+  session_options.backend = options.backend.name;
+  session_options.threads = options.backend.threads;
+  session_options.context = static_cast<int>(prompt.size() + options.max_new_tokens);
+  session_options.capture = options.recording.level();
+  session_options.sampling = sampling;
+  session_options.ignore_eos = options.ignore_eos;
+  session_options.keep_frames = false;
+  const auto start = std::chrono::steady_clock::now();
+  std::unique_ptr<Session> session;
+  {
+    const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
+    SY_TRY(session, Session::open(checkpoint, session_options, &task));
+  }
+  const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const BackendInfo backend = session->snapshot()->backend;
+  if (!backend.note.empty()) cli.output.info(backend.note);
+  if (!edits.empty()) SY_CHECK(session->send(edits));
+
+  std::shared_ptr<TraceRecorder> recorder;
+  if (options.recording.wanted()) {
+    Document about = {{"command", "run"}, {"backend", backend.name}, {"backend_detail", backend.detail},
+                      {"threads", options.backend.threads}, {"sampling", sampling_json(sampling)}, {"max_new_tokens", options.max_new_tokens}};
+    constexpr int kChunkRows = 1024;  // generation (formats.md, section 6)
+    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force, kChunkRows, task));
+    session->record_to(recorder);
+  }
+
+  const auto snapshot = generate(cli, *session, options, std::move(prompt));
+  const Document result = result_json(*session, *snapshot, options, load_seconds);
+  session.reset();  // joins the engine thread
+  if (recorder) SY_CHECK(recorder->close());
+  if (snapshot->state == RunState::kFailed)
+    return tl::unexpected<Error>(snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
+  if (logits) SY_CHECK(logits->commit());
+  warn_of_edits_ahead(cli.output, *snapshot);
+  if (cli.output.json()) cli.output.json(result);
+  cli.output.message(MessageLevel::kDebug, fmt::format("{} tokens, {:.1f} tokens/s", snapshot->generated_ids.size(), snapshot->mean_decode_tokens_per_s));
+  return cli.interrupts.signal() != 0 ? 128 + cli.interrupts.signal() : 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Cli& cli) {
+  auto* command = add_command(app, "run", "Generates a continuation; every token can be edited and recorded.",
+                              "  switchyard run demo --prompt \"The router\" --greedy\n"
+                              "  switchyard run demo --prompt-file assets/prompts/python.txt --max-new-tokens 32 --greedy --json\n"
+                              "  switchyard run demo --prompt-file - --edits mute.json --trace run.moetrace.h5 < prompt.txt");
+  const auto options = std::make_shared<RunOptions>();
+  command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
+  options->prompt.add_options(*command, "--prompt", "--prompt-file");
+  command->add_option("--max-new-tokens", options->max_new_tokens, "Tokens to generate (64)")->check(whole_number(0, 1 << 24))->type_name("N");
+  command->add_flag("--greedy", options->greedy, "Always the most likely token");
+  options->temperature_given = command->add_option("--temperature", options->temperature, "Logits divided by it (generation_config.json)")->type_name("T");
+  options->top_p_given = command->add_option("--top-p", options->top_p, "Nucleus: smallest set of this probability (generation_config.json)")->type_name("P");
+  options->top_k_given = command->add_option("--top-k", options->top_k, "Among the K most likely; 0: off (generation_config.json)")->check(whole_number(0, 1 << 24))->type_name("K");
+  command->add_option("--seed", options->seed, "Of the sampler (0)")->check(whole_number(0, UINT64_MAX))->type_name("N");
+  command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
+  options->backend.add_options(*command);
+  options->edits.add_options(*command);
+  options->recording.add_options(*command);
+  command->add_option("--dump-logits", options->dump_logits, "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]")->type_name("FILE");
+  command->add_flag("--chat", options->chat, "Wrap the prompt in the model's chat template");
+  command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,256 @@
+// switchyard score: teacher-forced loss of a text or of many, with edits, and against the unedited model.
+#include <algorithm>
+#include <atomic>
+
+#include <fmt/format.h>
+
+#include "app/cli/cli.h"
+#include "app/cli/edits_input.h"
+#include "app/cli/forced.h"
+#include "app/cli/recording.h"
+#include "app/cli/text_input.h"
+#include "app/cli/texts_file.h"
+#include "engine/analysis/compare.h"
+#include "engine/base/text.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace switchyard {
+namespace {
+
+struct ScoreOptions {
+  std::string model, texts;
+  SequenceInput input;
+  bool baseline = false;
+  BackendChoice backend;
+  EditsInput edits;
+  RecordingOptions recording;
+};
+
+struct Loss {
+  uint64_t tokens = 0;
+  double sum = 0;  // nats
+  double nll() const { return tokens ? sum / static_cast<double>(tokens) : 0; }
+};
+
+struct Scores {
+  Loss loss;
+  std::vector<std::pair<std::string, Loss>> domains;  // in order of appearance; texts without one are left out
+  EditEffect effect;                                  // with --baseline
+  RoutingShift shift{0};
+
+  Loss* domain(const std::string& name) {
+    if (name.empty()) return nullptr;
+    const auto found = std::find_if(domains.begin(), domains.end(), [&](const auto& one) { return one.first == name; });
+    if (found != domains.end()) return &found->second;
+    return &domains.emplace_back(name, Loss{}).second;
+  }
+};
+
+Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const Checkpoint& checkpoint) {
+  const auto tokenizer = Tokenizer::load(checkpoint.folder);
+  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
+  const Tokenizer* encoder = tokenizer ? tokenizer->get() : nullptr;
+  std::vector<TextSequence> texts;
+  if (!options.texts.empty()) {
+    if (options.input.given()) return fail(ErrorCode::kUsage, "--texts leaves no room for another text.");
+    SY_TRY(texts, read_texts(options.texts, encoder, checkpoint.plan.vocab));
+  } else if (options.input.given()) {
+    SY_TRY(std::vector<TokenId> ids, options.input.ids(encoder, checkpoint.plan.vocab));
+    texts.push_back({std::move(ids), {}, {}});
+  } else {
+    return fail(ErrorCode::kUsage, "no text given.", {}, "Give --text-file FILE (- is stdin), --token-ids 1,2,3 or --texts FILE.jsonl.");
+  }
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (texts[i].ids.size() > static_cast<size_t>(checkpoint.plan.context))
+      return fail(ErrorCode::kUsage, fmt::format("sequence {} has {} tokens, the model's context is {}.", i, texts[i].ids.size(), checkpoint.plan.context));
+  if (std::none_of(texts.begin(), texts.end(), [](const auto& one) { return one.ids.size() > 1; }))
+    return fail(ErrorCode::kUsage, "nothing to score: a text needs at least two tokens.");
+  return texts;
+}
+
+// One or two passes over the sequences in lock step: the edited model and, as baseline, the unedited one.
+class Scorer {
+ public:
+  Scorer(const Checkpoint& checkpoint, Backend& backend, std::vector<RecipeSpan> spans, int capacity, bool baseline,
+         CaptureLevel capture, TraceRecorder* recorder, const Task& task)
+      : plan_(checkpoint.plan), edited_(backend, checkpoint.plan, std::move(spans), capacity), capture_(capture),
+        recorder_(recorder), task_(task) {
+    if (baseline) {
+      base_.emplace(backend, checkpoint.plan, recipe_spans({}, checkpoint.plan), capacity);
+      capture_ = std::max(capture_, CaptureLevel::kIds);
+    }
+    scores_.shift = RoutingShift(static_cast<int>(plan_.moe_layers.size()));
+  }
+
+  Result<void> add(const TextSequence& text, uint32_t sequence) {
+    edited_.begin(sequence);
+    if (base_) base_->begin(sequence);
+    if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size())));
+    size_t at = 0;
+    return in_chunks(text.ids, plan_.vocab, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+      SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
+      SY_CHECK(score(text, at, tokens.size(), logits));
+      if (recorder_) SY_CHECK(record(sequence));
+      at += tokens.size();
+      tokens_done += tokens.size();
+      return {};
+    });
+  }
+
+  const Scores& scores() const { return scores_; }
+  std::atomic<uint64_t> tokens_done{0};
+
+ private:
+  // Position t predicts the token at t + 1; the last position of a sequence predicts nothing known.
+  Result<void> score(const TextSequence& text, size_t from, size_t count, std::span<float> logits) {
+    const auto vocab = static_cast<size_t>(plan_.vocab);
+    if (base_) {
+      base_logits_.resize(logits.size());
+      SY_CHECK(base_->forward(std::span(text.ids).subspan(from, count), base_logits_, CaptureLevel::kIds, base_frames_, &task_));
+      SY_CHECK(compare_routing());
+    }
+    Loss* domain = scores_.domain(text.domain);
+    for (size_t i = 0; i < count && from + i + 1 < text.ids.size(); ++i) {
+      const TokenId target = text.ids[from + i + 1];
+      const auto row = logits.subspan(i * vocab, vocab);
+      const double nll = negative_log_likelihood(row, target);
+      for (Loss* loss : {&scores_.loss, domain})
+        if (loss) *loss = {loss->tokens + 1, loss->sum + nll};
+      if (base_) scores_.effect.add(effect_at(std::span<const float>(base_logits_).subspan(i * vocab, vocab), row, target));
+    }
+    return {};
+  }
+
+  Result<void> compare_routing() {
+    for (size_t t = 0; t < frames_.size(); ++t)
+      for (int row = 0; row < scores_.shift.rows(); ++row)
+        SY_CHECK(scores_.shift.feed(row, base_frames_[t].used_ids(row), frames_[t].used_ids(row)));
+    return {};
+  }
+
+  // Epochs only grow in a trace: each sequence starts the script anew.
+  Result<void> record(uint32_t sequence) {
+    const auto spans = static_cast<uint32_t>(edited_.spans().size());
+    for (RoutingFrame& frame : frames_) {
+      const uint32_t span = frame.header().recipe_epoch;
+      const uint32_t epoch = spans == 1 ? 0 : sequence * spans + span;
+      frame.header().recipe_epoch = epoch;
+      if (epoch != last_epoch_) {
+        SY_CHECK(recorder_->begin_epoch(epoch, rows_, to_json_script(edited_.spans()[span].edits)));
+        last_epoch_ = epoch;
+      }
+      SY_CHECK(recorder_->append(frame));
+      ++rows_;
+    }
+    return {};
+  }
+
+  const ModelPlan& plan_;
+  ForcedPass edited_;
+  std::optional<ForcedPass> base_;
+  CaptureLevel capture_;
+  TraceRecorder* recorder_;
+  const Task& task_;
+  Scores scores_;
+  std::vector<RoutingFrame> frames_, base_frames_;
+  std::vector<float> base_logits_;
+  uint64_t rows_ = 0;
+  std::optional<uint32_t> last_epoch_;
+};
+
+std::vector<double> overlaps(const RoutingShift& shift) {
+  std::vector<double> out;
+  for (int row = 0; row < shift.rows(); ++row) out.push_back(shift.overlap(row));
+  return out;
+}
+
+Document scores_json(const Scores& scores, const std::vector<int>& moe_layers, const ScoreOptions& options) {
+  Document document = {{"schema", kSchema}, {"tokens", scores.loss.tokens}, {"nll", scores.loss.nll()}, {"ppl", perplexity(scores.loss.nll())}};
+  if (options.baseline) {
+    const double base = scores.effect.mean(&PositionEffect::nll_base);
+    document["baseline"] = {{"nll", base}, {"ppl", perplexity(base)}, {"kl", scores.effect.mean(&PositionEffect::kl)},
+                            {"dnll", scores.effect.dnll()}, {"top1_flips", scores.effect.top1_flip_rate()},
+                            {"routing_shift", overlaps(scores.shift)}, {"moe_layers", moe_layers}};
+  }
+  if (!scores.domains.empty()) {
+    document["domains"] = Document::object();
+    for (const auto& [name, loss] : scores.domains)
+      document["domains"][name] = {{"tokens", loss.tokens}, {"nll", loss.nll()}, {"ppl", perplexity(loss.nll())}};
+  }
+  if (options.recording.wanted()) document["trace"] = options.recording.file();
+  return document;
+}
+
+void show(Output& out, const Scores& scores, const std::vector<int>& moe_layers, bool baseline) {
+  std::vector<std::vector<std::string>> rows = {{"tokens", fmt::format("{}", scores.loss.tokens)},
+                                                {"nll", fmt::format("{:.6f} nats per token", scores.loss.nll())},
+                                                {"perplexity", fmt::format("{:.4f}", perplexity(scores.loss.nll()))}};
+  for (const auto& [name, loss] : scores.domains)
+    rows.push_back({"  " + printable(name), fmt::format("{:.6f} nats per token over {}", loss.nll(), loss.tokens)});
+  if (baseline) {
+    rows.push_back({"unedited nll", fmt::format("{:.6f}, so {:+.6f} by the edits", scores.effect.mean(&PositionEffect::nll_base), scores.effect.dnll())});
+    rows.push_back({"KL(base || edited)", fmt::format("{:.6f} nats, 95 % below {:.6f}", scores.effect.mean(&PositionEffect::kl), scores.effect.kl_percentile(95))});
+    rows.push_back({"top-1 flips", fmt::format("{:.2f} %", 100 * scores.effect.top1_flip_rate())});
+    for (int row = 0; row < scores.shift.rows(); ++row)
+      rows.push_back({fmt::format("same experts, layer {}", moe_layers[row]), fmt::format("{:.2f} %", 100 * scores.shift.overlap(row))});
+  }
+  out.table(rows);
+}
+
+Result<int> score(Cli& cli, const ScoreOptions& options) {
+  SY_CHECK(options.backend.check());
+  SY_CHECK(options.recording.check(cli.output.options.force));
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  SY_TRY(const std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
+  SY_TRY(const std::vector<TextSequence> texts, sequences(options, checkpoint));
+  size_t longest = 0, total = 0;
+  for (const TextSequence& text : texts) {
+    longest = std::max(longest, text.ids.size());
+    total += text.ids.size();
+  }
+
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  if (!backend->info().note.empty()) cli.output.info(backend->info().note);
+  std::shared_ptr<TraceRecorder> recorder;
+  if (options.recording.wanted()) {
+    constexpr int kChunkRows = 32768;  // evaluation (formats.md, section 6)
+    const Document about = {{"command", "score"}, {"backend", backend->info().name}, {"sequences", texts.size()}, {"source", options.texts}};
+    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force, kChunkRows, task));
+  }
+  Scorer scorer(checkpoint, *backend, recipe_spans(edits, checkpoint.plan), static_cast<int>(longest), options.baseline,
+                options.recording.level(), recorder.get(), task);
+  {
+    const Progress progress(cli.output, cli.progress(), [&] {
+      const uint64_t done = scorer.tokens_done;
+      return ProgressState{.step = "score", .fraction = double(done) / double(total), .tokens = done};
+    });
+    for (size_t i = 0; i < texts.size(); ++i) SY_CHECK(scorer.add(texts[i], static_cast<uint32_t>(i)));
+  }
+  if (recorder) SY_CHECK(recorder->close());
+  const Scores& scores = scorer.scores();
+  if (cli.output.json()) cli.output.json(scores_json(scores, checkpoint.plan.moe_layers, options));
+  else show(cli.output, scores, checkpoint.plan.moe_layers, options.baseline);
+  return 0;
+}
+
+}  // namespace
+
+void add_score(CLI::App& app, Cli& cli) {
+  auto* command = add_command(app, "score", "Loss of a text under the model, edited and unedited.",
+                              "  switchyard score demo --text-file assets/prompts/python.txt\n"
+                              "  switchyard score demo --text-file notes.txt --edits mute.json --baseline --json\n"
+                              "  switchyard score demo --texts eval.jsonl --trace eval.moetrace.h5");
+  const auto options = std::make_shared<ScoreOptions>();
+  command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
+  options->input.add_options(*command, "--text", "--text-file");
+  command->add_option("--texts", options->texts, "A sequence per line: {\"text\": ...} or {\"token_ids\": [...]}, with optional domain")->type_name("JSONL");
+  command->add_flag("--baseline", options->baseline, "Score the unedited model too and compare");
+  options->backend.add_options(*command);
+  options->edits.add_options(*command);
+  options->recording.add_options(*command);
+  command->callback([&cli, options] { cli.action = [&cli, options] { return score(cli, *options); }; });
+}
+
+}  // namespace switchyard

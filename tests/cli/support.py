@@ -1,0 +1,73 @@
+"""What the command line tests share: running the built program, its JSON schemas, the shipped prompts."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import jsonschema
+
+SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE"])
+PROGRAM = os.environ["SWITCHYARD_PROGRAM"]
+SCHEMAS = SOURCE / "tests/cli/schemas"
+PROMPTS = SOURCE / "assets/prompts"
+EXPECTED = json.loads((SOURCE / "assets/models/demo/expected.json").read_text())["prompts"]
+
+
+def run(*arguments, stdin=b"", env=None, timeout=120):
+    """The finished process; stdout and stderr as bytes."""
+    return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout,
+                          env=None if env is None else os.environ | env)
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="switchyard-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def json_of(self, schema, *arguments, code=0, stdin=b"", env=None):
+        """Runs with --json and gives the one document on stdout, checked against its schema."""
+        done = run(*arguments, "--json", stdin=stdin, env=env)
+        self.assertEqual(done.returncode, code, done.stderr.decode())
+        self.assertTrue(done.stdout.endswith(b"\n") and done.stdout.count(b"\n") == 1, "one line, one newline at its end")
+        document = json.loads(done.stdout, parse_constant=self.refuse_constant)
+        jsonschema.validate(document, json.loads((SCHEMAS / f"{schema}.schema.json").read_text()))
+        return document
+
+    def refuse_constant(self, name):
+        self.fail(f"{name} in JSON")
+
+    def assert_refused(self, code, message, *arguments, stdin=b""):
+        """Exit code, a message that holds `message`, nothing on stdout, no new file in the folder."""
+        before = sorted(self.folder.iterdir())
+        done = run(*arguments, stdin=stdin)
+        self.assertEqual(done.returncode, code, (arguments, done.stderr))
+        self.assertIn(message, done.stderr.decode())
+        self.assertEqual(done.stdout, b"")
+        self.assertEqual(sorted(self.folder.iterdir()), before, "an output file is left")
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def edits(self, *entries, name="edits.json"):
+        return self.write(name, json.dumps({"schema": 1, "edits": list(entries)}))
+
+
+@contextlib.contextmanager
+def started(*arguments, **options):
+    """A running process, killed at the end if it still runs."""
+    process = subprocess.Popen([PROGRAM, *map(str, arguments)], **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr, process.stdin):
+            if stream:
+                stream.close()

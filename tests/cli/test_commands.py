@@ -1,0 +1,199 @@
+"""inspect, tokenize, detokenize, recipe, help, and how every command writes and refuses."""
+import json
+import unittest
+
+from support import EXPECTED, PROMPTS, SOURCE, CliTest, run
+
+DEMO = SOURCE / "assets/models/demo"
+
+
+class Inspect(CliTest):
+    def test_describes_the_demo_from_its_headers(self):
+        document = self.json_of("inspect", "inspect", "demo")
+        config = json.loads((DEMO / "config.json").read_text())
+        self.assertEqual(document["family"], config["model_type"])
+        self.assertEqual(document["layers"], config["num_hidden_layers"])
+        self.assertEqual(document["moe_layers"], list(range(8)))
+        self.assertEqual(document["experts"], config["num_experts"])
+        self.assertEqual(document["experts_per_token"], config["num_experts_per_tok"])
+        self.assertEqual(document["router"]["score"], "softmax_all")
+        self.assertEqual(document["router"]["renorm"], "sum")
+        self.assertEqual(document["tokenizer"], "byte_level_bpe")
+        # The model card: 15.0 M parameters as bfloat16.
+        self.assertEqual(document["weight_bytes"], 2 * document["parameters"])
+        for backend in ("cpu", "reference"):
+            memory = document["memory"][backend]
+            self.assertEqual(memory["total"], memory["weights"] + memory["kv"] + memory["workspace"])
+
+    def test_lists_every_tensor_of_the_file(self):
+        document = self.json_of("inspect", "inspect", DEMO, "--tensors")
+        with open(DEMO / "model.safetensors", "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        self.assertEqual({t["name"]: (t["dtype"], t["shape"]) for t in document["tensors"]},
+                         {name: (t["dtype"], t["shape"]) for name, t in header.items()})
+
+    def test_text_says_the_same(self):
+        text = run("inspect", "demo", "--plain").stdout.decode()
+        self.assertIn("experts\t32 per layer, 4 per token\n", text)
+
+
+class Tokenize(CliTest):
+    def test_ids_of_every_prompt_equal_transformers(self):
+        for name, prompt in EXPECTED.items():
+            document = self.json_of("tokenize", "tokenize", "demo", "--text-file", PROMPTS / f"{name}.txt")
+            self.assertEqual(document["ids"], prompt["ids"], name)
+            self.assertEqual(len(document["pieces"]), len(document["ids"]))
+
+    def test_stdin_is_taken_byte_for_byte(self):
+        text = "a\r\nb \u00e9\n\n".encode()
+        ids = run("tokenize", "demo", "--text-file", "-", stdin=text).stdout.decode().strip()
+        self.assertEqual(run("detokenize", "demo", "--ids", ids).stdout, text)
+
+    def test_detokenize_gives_the_greedy_texts(self):
+        for name, prompt in EXPECTED.items():
+            ids = ",".join(map(str, prompt["greedy_ids"]))
+            self.assertEqual(self.json_of("detokenize", "detokenize", "demo", "--ids", ids)["text"], prompt["greedy_text"], name)
+
+    def test_special_tokens_can_be_skipped(self):
+        self.assertEqual(run("detokenize", "demo", "--ids", "0,581").stdout, b"<|endoftext|>The")
+        self.assertEqual(run("detokenize", "demo", "--ids", "0,581", "--skip-special").stdout, b"The")
+
+
+class Recipe(CliTest):
+    def test_every_listed_kind_has_an_example_that_fits_the_demo(self):
+        kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
+        self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
+                                                      "top_k", "temperature", "router_row"})
+        for kind in kinds:
+            script = self.edits(kind["example"])
+            self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})
+            self.assertEqual(self.json_of("recipe_show", "recipe", "show", kind["kind"])["kind"], kind["kind"])
+            for field in kind["fields"]:
+                self.assertTrue(field["name"] in kind["example"] or field["name"] == "at_token", field)
+
+    def test_check_names_every_problem_by_its_entry(self):
+        script = self.edits({"kind": "mute", "layer": 1, "expert": 1}, {"kind": "mute", "layer": 99, "expert": 1},
+                            {"kind": "bias", "layer": 1, "expert": 32, "value": 1}, {"kind": "dance", "layer": 1})
+        document = self.json_of("recipe_check", "recipe", "check", script, "demo", code=9)
+        self.assertFalse(document["ok"])
+        self.assertEqual([p["entry"] for p in document["problems"]], [1, 2, 3])
+
+    def test_text_form_says_what_the_script_does(self):
+        script = self.edits({"kind": "mute", "layer": 3, "expert": 5, "at_token": 10})
+        self.assertEqual(run("recipe", "check", script, "demo").stdout, b"Mute expert 5 in layer 3 from token 10 on\n")
+
+
+class Bench(CliTest):
+    def test_reports_speed_and_the_share_of_the_ceiling(self):
+        document = self.json_of("bench", "bench", "demo", "--prompt-tokens", "16", "--new-tokens", "8", "--repeat", "2")
+        decode = document["decode"]
+        self.assertLessEqual(decode["tokens_per_s"]["min"], decode["tokens_per_s"]["median"])
+        share = decode["bytes_per_token"] * decode["tokens_per_s"]["median"] / (document["ceiling"]["read_gb_per_s"] * 1e9)
+        self.assertAlmostEqual(decode["share_of_ceiling"], share, places=6)
+
+
+class Refusals(CliTest):
+    """Exit codes of interface.md section 12; nothing on stdout, no file left."""
+
+    def test_usage(self):
+        for arguments, message in [
+                ((), "subcommand is required"),
+                (("detokenise", "demo"), "Did you mean detokenize?"),
+                (("run", "demo", "--promt", "x"), "Did you mean --prompt?"),
+                (("trace", "verfy", "x"), "Did you mean verify?"),
+                (("inspect", "demo", "more"), '"more" was not expected'),
+                (("inspect",), "MODEL is required"),
+                (("tokenize", "demo"), "no text given"),
+                (("detokenize", "demo", "--ids", "1,two"), 'holds "two" at place 1'),
+                (("run", "demo"), "no prompt given"),
+                (("run", "demo", "--prompt", ""), "the prompt is empty"),
+                (("run", "demo", "--prompt", "a", "--prompt-file", "b"), "excludes"),
+                (("run", "demo", "--prompt", "a", "--greedy", "--top-p", "0.5"), "--greedy leaves no room"),
+                (("run", "demo", "--prompt", "a", "--temperature", "0"), "needs to be above 0"),
+                (("run", "demo", "--prompt", "a", "--temperature", "nan"), "needs to be above 0"),
+                (("run", "demo", "--prompt", "a", "--top-p", "1.5"), "above 0 and at most 1"),
+                (("run", "demo", "--prompt", "a", "--max-new-tokens", "-1"), "no whole number"),
+                (("run", "demo", "--prompt", "a", "--max-new-tokens", "2048"), "do not fit into the model's context of 2048"),
+                (("run", "demo", "--token-ids", "4096"), "outside the vocabulary"),
+                (("run", "demo", "--prompt", "a", "--chat"), "no chat templates"),
+                (("run", "demo", "--prompt", "a", "--recipe", "r.json"), "no gating schemes"),
+                (("run", "demo", "--prompt", "a", "--taps", "out_norm", "--trace", self.folder / "t.moetrace.h5"), "no taps"),
+                (("run", "demo", "--prompt", "a", "--backend", "cuda"), "no cuda backend"),
+                (("run", "demo", "--prompt", "a", "--backend", "gpu"), "not in"),
+                (("run", "demo", "--prompt", "a", "--trace", self.folder / "t.h5"), "end in .moetrace.h5"),
+                (("run", "demo", "--prompt", "a", "--trace", self.folder / "t.moetrace.h5", "--capture", "off"), "--capture off"),
+                (("score", "demo", "--text", "a"), "at least two tokens"),
+                (("score", "demo"), "no text given"),
+                (("recipe", "show", "muet"), "Did you mean mute?"),
+                (("open", "demo", "--after-tokens", "4"), "requires --screenshot")]:
+            with self.subTest(arguments=arguments):
+                self.assert_refused(2, message, *arguments)
+
+    def test_sound_edits_that_do_not_fit_the_model(self):
+        script = self.edits({"kind": "mute", "layer": 7, "expert": list(range(32))})
+        self.assert_refused(2, "edits[0]: ", "run", "demo", "--prompt", "a", "--edits", script)
+        script = self.edits({"kind": "scheme", "layer": 1, "name": "top_p"})
+        self.assert_refused(2, "edits[0]: ", "score", "demo", "--text", "a b", "--edits", script)
+
+    def test_input_not_found(self):
+        for arguments in [("inspect", "/nowhere"), ("run", "demo", "--prompt-file", "/nowhere/prompt.txt"), ("trace", "info", "/nowhere.moetrace.h5"),
+                          ("run", "demo", "--prompt", "a", "--edits", "/nowhere.json"), ("score", "demo", "--texts", "/nowhere.jsonl"),
+                          ("recipe", "check", "/nowhere.json", "demo")]:
+            with self.subTest(arguments=arguments):
+                self.assert_refused(3, "nowhere", *arguments)
+
+    def test_input_malformed(self):
+        broken = self.write("broken.json", "{\"schema\":1,\"edits\":[")
+        unknown = self.edits({"kind": "mute", "layer": 1, "expert": 1}, {"kind": "dance"}, name="unknown.json")
+        lines = self.write("texts.jsonl", '{"text":"a b"}\n{"token_ids":[1,-2]}\n')
+        hdf5 = self.write("not.moetrace.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
+        model = self.folder / "model"
+        model.mkdir()
+        (model / "config.json").write_text("{}")
+        (model / "model.safetensors").write_bytes(b"")
+        elsewhere = self.edits({"kind": "mute", "layer": 8, "expert": 0}, name="elsewhere.json")
+        for message, *arguments in [("broken.json", "run", "demo", "--prompt", "a", "--edits", broken), ("edits[1]", "run", "demo", "--prompt", "a", "--edits", unknown),
+                                    ("texts.jsonl:2", "score", "demo", "--texts", lines), ("not.moetrace.h5", "trace", "info", hdf5),
+                                    ("edits[0]: there is no layer 8", "run", "demo", "--prompt", "a", "--edits", elsewhere), ("model", "inspect", model)]:
+            with self.subTest(arguments=arguments):
+                self.assert_refused(4, message, *arguments)
+
+    def test_output_that_exists_or_cannot_be_written(self):
+        taken = self.write("taken.moetrace.h5", "mine")
+        self.assert_refused(5, "exists already", "run", "demo", "--prompt", "a", "--trace", taken)
+        self.assert_refused(5, "exists already", "inspect", "demo", "-o", taken)
+        self.assert_refused(5, "nowhere", "inspect", "demo", "-o", "/nowhere/out.txt")
+        self.assertEqual(taken.read_text(), "mine")
+        with open("/dev/full", "wb") as full:
+            import subprocess
+            from support import PROGRAM
+            self.assertEqual(subprocess.run([PROGRAM, "inspect", "demo"], stdout=full, stderr=subprocess.DEVNULL).returncode, 5)
+
+
+class Output(CliTest):
+    def test_o_writes_the_same_bytes_as_stdout(self):
+        target = self.folder / "out.json"
+        self.assertEqual(run("inspect", "demo", "--json", "-o", target).stdout, b"")
+        self.assertEqual(target.read_bytes(), run("inspect", "demo", "--json").stdout)
+        self.assertEqual(run("tokenize", "demo", "--text", "a", "-o", target, "--force").returncode, 0)
+        self.assertEqual(target.read_bytes(), run("tokenize", "demo", "--text", "a").stdout)
+
+    def test_messages_are_plain_when_not_on_a_terminal(self):
+        done = run("inspect", "/nowhere\x1b[31m")
+        self.assertNotIn(b"\x1b", done.stderr)
+        self.assertTrue(done.stderr.startswith(b"error: "))
+
+    def test_help_leads_with_examples_and_goes_to_stdout(self):
+        for command in ["inspect", "run", "score", "tokenize", "detokenize", "open", "bench", "recipe", "trace"]:
+            done = run(command, "--help")
+            self.assertEqual(done.returncode, 0)
+            text = done.stdout.decode()
+            self.assertLess(text.index(f"  switchyard {command} "), text.index("Usage:"), command)
+
+    def test_version(self):
+        self.assertRegex(run("--version").stdout.decode(), r"^switchyard \d+\.\d+\.\d+\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()

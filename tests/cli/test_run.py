@@ -1,0 +1,200 @@
+"""run and score: ids of transformers, edits at their token, traces read with h5py, logits, samplers."""
+import json
+import unittest
+
+import h5py
+import numpy
+
+from support import EXPECTED, PROMPTS, CliTest, run
+
+PYTHON = ("--prompt-file", PROMPTS / "python.txt", "--max-new-tokens", "32", "--greedy")
+
+
+def rows(path):
+    """The routing of a trace: expert ids [moe rows, tokens, k] and applied weights."""
+    with h5py.File(path) as file:
+        tokens = int(file.attrs["n_tokens"])
+        return {"ids": file["/routing/expert_id"][:, :tokens], "weights": file["/routing/weight"][:, :tokens],
+                "token_id": file["/tokens/token_id"][:tokens], "epoch": file["/tokens/recipe_epoch"][:tokens],
+                "phase": file["/tokens/phase"][:tokens], "position": file["/tokens/position"][:tokens], "complete": int(file.attrs["complete"])}
+
+
+class Run(CliTest):
+    def check_ids(self, backend):
+        for name, prompt in EXPECTED.items():
+            with self.subTest(prompt=name):
+                done = self.json_of("run", "run", "demo", "--prompt-file", PROMPTS / f"{name}.txt", "--max-new-tokens", "32", "--greedy",
+                                    "--ignore-eos", "--backend", backend)
+                self.assertEqual(done["prompt_ids"], prompt["ids"])
+                self.assertEqual(done["generated_ids"], prompt["greedy_ids"][:32])
+                self.assertTrue(prompt["greedy_text"].startswith(done["text"].rstrip("\ufffd")))
+                self.assertEqual(done["backend"], backend)
+                self.assertEqual(done["finish"], "length")
+
+    def test_cpu_gives_the_ids_of_transformers_on_every_prompt(self):
+        self.check_ids("cpu")
+
+    def test_reference_gives_the_ids_of_transformers_on_every_prompt(self):
+        self.check_ids("reference")
+
+    def test_text_on_stdout_equals_the_document(self):
+        document = self.json_of("run", "run", "demo", *PYTHON)
+        self.assertEqual(run("run", "demo", *PYTHON).stdout.decode(), document["text"])
+        target = self.folder / "text.txt"
+        self.assertEqual(run("run", "demo", *PYTHON, "-o", target).stdout, b"")
+        self.assertEqual(target.read_text(), document["text"])
+
+    def test_prompt_may_come_as_text_file_stdin_or_ids(self):
+        text = (PROMPTS / "json.txt").read_bytes()
+        ways = [("--prompt", text.decode()), ("--prompt-file", PROMPTS / "json.txt"), ("--prompt-file", "-"),
+                ("--token-ids", ",".join(map(str, EXPECTED["json"]["ids"])))]
+        outputs = {run("run", "demo", *way, "--max-new-tokens", "8", "--greedy", stdin=text).stdout for way in ways}
+        self.assertEqual(len(outputs), 1)
+
+    def test_sampling_follows_the_seed_and_the_models_defaults(self):
+        prompt = ("--prompt-file", PROMPTS / "bible.txt", "--max-new-tokens", "24")
+        first = self.json_of("run", "run", "demo", *prompt, "--seed", "7")
+        # generation_config.json of the demo: do_sample, temperature 0.8, top_p 0.95.
+        self.assertEqual(first["sampling"], {"greedy": False, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "seed": 7})
+        self.assertEqual(self.json_of("run", "run", "demo", *prompt, "--seed", "7")["generated_ids"], first["generated_ids"])
+        self.assertNotEqual(self.json_of("run", "run", "demo", *prompt, "--seed", "8")["generated_ids"], first["generated_ids"])
+        greedy = self.json_of("run", "run", "demo", *prompt, "--top-k", "1")  # top-1 sampling is greedy
+        self.assertEqual(greedy["generated_ids"], EXPECTED["bible"]["greedy_ids"][:24])
+
+    def test_dumped_logits_are_those_of_transformers(self):
+        for backend, tolerance in (("reference", 2e-4), ("cpu", 2.2e-3)):
+            target = self.folder / f"{backend}.npy"
+            self.json_of("run", "run", "demo", *PYTHON, "--backend", backend, "--dump-logits", target)
+            logits = numpy.load(target)
+            self.assertEqual((logits.dtype, logits.shape), (numpy.float32, (len(EXPECTED["python"]["ids"]), 4096)))
+            self.assertLess(numpy.abs(logits[-1] - numpy.array(EXPECTED["python"]["last_logits"])).max(), tolerance)
+
+
+class Traces(CliTest):
+    def record(self, name, *more):
+        path = self.folder / name
+        return self.json_of("run", "run", "demo", *PYTHON, "--trace", path, *more), rows(path)
+
+    def test_trace_holds_prompt_and_generated_tokens_with_the_routing_of_transformers(self):
+        document, trace = self.record("plain.moetrace.h5")
+        ids = document["prompt_ids"] + document["generated_ids"]
+        self.assertEqual(trace["token_id"].tolist(), ids[:-1])  # the last token was never routed
+        self.assertEqual(trace["complete"], 1)
+        prompt = len(document["prompt_ids"])
+        self.assertEqual(trace["phase"].tolist(), [0] * prompt + [1] * (len(ids) - 1 - prompt))
+        self.assertEqual(trace["position"].tolist(), list(range(len(ids) - 1)))
+        for layer in EXPECTED["python"]["routing"]:
+            numpy.testing.assert_array_equal(trace["ids"][layer["layer"], :prompt], layer["experts"])
+            numpy.testing.assert_allclose(trace["weights"][layer["layer"], :prompt], layer["weights"], atol=2e-3)
+        self.assertEqual(document["trace"], str(self.folder / "plain.moetrace.h5"))
+
+    def test_a_muted_expert_is_in_no_later_row_and_earlier_rows_are_the_same(self):
+        plain_document, plain = self.record("plain.moetrace.h5")
+        layer = 3
+        expert = int(numpy.bincount(plain["ids"][layer, 10:].ravel()).argmax())
+        self.assertGreater((plain["ids"][layer, 10:] == expert).sum(), 5, "the muted expert must matter")
+        script = self.edits({"kind": "mute", "layer": layer, "expert": expert, "at_token": 10})
+        document, muted = self.record("muted.moetrace.h5", "--edits", script)
+        self.assertEqual((muted["ids"][layer, 10:] == expert).sum(), 0)
+        numpy.testing.assert_array_equal(muted["ids"][:, :10], plain["ids"][:, :10])
+        numpy.testing.assert_array_equal(muted["weights"][:, :10], plain["weights"][:, :10])
+        self.assertEqual(muted["epoch"].tolist(), [0] * 10 + [1] * (len(muted["epoch"]) - 10))
+        self.assertEqual([(e["from_token"], e["recipe_epoch"]) for e in document["epochs"]], [(0, 0), (10, 1)])
+        self.assertEqual(document["epochs"][1]["edits"], [{"kind": "mute", "layer": layer, "expert": expert}])
+        self.assertEqual(len(plain_document["epochs"]), 1)
+
+    def test_an_edit_that_is_taken_back_at_its_token_changes_nothing(self):
+        plain_document, plain = self.record("plain.moetrace.h5")
+        script = self.edits({"kind": "mute", "layer": 3, "expert": 5, "at_token": 60}, {"kind": "unmute", "layer": 3, "expert": 5, "at_token": 60})
+        document, back = self.record("back.moetrace.h5", "--edits", script)
+        self.assertEqual(document["generated_ids"], plain_document["generated_ids"])
+        numpy.testing.assert_array_equal(back["ids"], plain["ids"])
+        numpy.testing.assert_array_equal(back["weights"], plain["weights"])
+
+    def test_edits_from_the_start_belong_to_epoch_0(self):
+        script = self.edits({"kind": "mute", "layer": "all", "expert": 0}, {"kind": "top_k", "layer": "all", "k": 2, "at_token": 0})
+        document, trace = self.record("start.moetrace.h5", "--edits", script)
+        self.assertEqual(set(trace["epoch"].tolist()), {0})
+        self.assertEqual((trace["ids"] == 0).sum(), 0)
+        self.assertEqual(len(document["epochs"][0]["edits"]), 2)
+
+    def test_trace_info_and_verify_agree_with_the_run(self):
+        document, _ = self.record("run.moetrace.h5", "--capture", "logits")
+        path = self.folder / "run.moetrace.h5"
+        for command in ("info", "verify"):
+            found = self.json_of("trace", "trace", command, path)
+            self.assertEqual(found["trace"]["tokens"], len(document["prompt_ids"]) + len(document["generated_ids"]) - 1)
+            self.assertEqual((found["complete"], found["problems"], found["capture"]), (True, [], "logits"))
+            self.assertEqual(found["trace"]["moe_layers"], list(range(8)))
+            self.assertEqual(found["run"]["command"], "run")
+
+    def test_recover_copies_a_trace_and_exits_10(self):
+        self.record("run.moetrace.h5")
+        source, target = self.folder / "run.moetrace.h5", self.folder / "rescued.moetrace.h5"
+        before = source.read_bytes()
+        found = self.json_of("trace", "trace", "recover", source, "-o", target, code=10)
+        self.assertEqual(found["problems"], [])
+        self.assertEqual(source.read_bytes(), before)
+        numpy.testing.assert_array_equal(rows(target)["ids"], rows(source)["ids"])
+        self.assert_refused(5, "rescued.moetrace.h5", "trace", "recover", source, "-o", target)
+
+    def test_verify_finds_a_changed_number(self):
+        self.record("run.moetrace.h5")
+        path = self.folder / "run.moetrace.h5"
+        with h5py.File(path, "r+") as file:
+            weights = file["/routing/weight"]
+            weights[0, 0, 0] = weights[0, 0, 0] + 1
+        found = self.json_of("trace", "trace", "verify", path, code=9)
+        self.assertTrue(found["problems"])
+
+
+class Score(CliTest):
+    def test_loss_of_every_prompt_equals_transformers(self):
+        for name, prompt in EXPECTED.items():
+            for backend, tolerance in (("cpu", 1e-3), ("reference", 1e-5)):
+                done = self.json_of("score", "score", "demo", "--text-file", PROMPTS / f"{name}.txt", "--backend", backend)
+                self.assertEqual(done["tokens"], len(prompt["ids"]) - 1)
+                self.assertAlmostEqual(done["nll"], prompt["mean_nll"], delta=tolerance)
+
+    def test_no_edits_is_no_effect(self):
+        done = self.json_of("score", "score", "demo", "--text-file", PROMPTS / "cpp.txt", "--baseline")
+        self.assertEqual((done["baseline"]["kl"], done["baseline"]["dnll"], done["baseline"]["top1_flips"]), (0, 0, 0))
+        self.assertEqual(done["baseline"]["routing_shift"], [1] * 8)
+        self.assertEqual(done["baseline"]["nll"], done["nll"])
+
+    def test_edit_effects_equal_those_computed_from_dumped_logits(self):
+        script = self.edits({"kind": "mute", "layer": 2, "expert": [4, 9]}, {"kind": "top_k", "layer": "5-6", "k": 2, "at_token": 12})
+        prompt = ("--prompt-file", PROMPTS / "cpp.txt", "--max-new-tokens", "1", "--greedy")
+        logits = []
+        for name, more in (("base", ()), ("edited", ("--edits", script))):
+            self.assertEqual(run("run", "demo", *prompt, "--dump-logits", self.folder / f"{name}.npy", *more).returncode, 0)
+            rows = numpy.load(self.folder / f"{name}.npy").astype(numpy.float64)[:-1]
+            logits.append(rows - rows.max(axis=1, keepdims=True))
+        log_p, log_q = (rows - numpy.log(numpy.exp(rows).sum(axis=1, keepdims=True)) for rows in logits)
+        targets = EXPECTED["cpp"]["ids"][1:]
+        nll = [-rows[numpy.arange(len(targets)), targets].mean() for rows in (log_p, log_q)]
+        done = self.json_of("score", "score", "demo", "--text-file", PROMPTS / "cpp.txt", "--edits", script, "--baseline")
+        self.assertAlmostEqual(done["nll"], nll[1], places=9)
+        self.assertAlmostEqual(done["baseline"]["nll"], nll[0], places=9)
+        self.assertAlmostEqual(done["baseline"]["dnll"], nll[1] - nll[0], places=9)
+        self.assertAlmostEqual(done["baseline"]["kl"], (numpy.exp(log_p) * (log_p - log_q)).sum(axis=1).mean(), places=9)
+        self.assertAlmostEqual(done["baseline"]["top1_flips"], (log_p.argmax(axis=1) != log_q.argmax(axis=1)).mean(), places=12)
+        self.assertEqual(done["baseline"]["routing_shift"][:2], [1, 1])  # layers before the first edit
+        self.assertLess(done["baseline"]["routing_shift"][2], 1)
+
+    def test_many_texts_are_one_mean_over_tokens_and_one_trace(self):
+        texts = [{"text": (PROMPTS / "german.txt").read_text(), "domain": "german"}, {"token_ids": EXPECTED["json"]["ids"], "domain": "json"}]
+        file = self.write("texts.jsonl", "".join(json.dumps(t) + "\n" for t in texts))
+        trace = self.folder / "texts.moetrace.h5"
+        done = self.json_of("score", "score", "demo", "--texts", file, "--trace", trace)
+        counts = [len(EXPECTED[n]["ids"]) - 1 for n in ("german", "json")]
+        self.assertEqual(done["tokens"], sum(counts))
+        self.assertAlmostEqual(done["nll"], sum(c * EXPECTED[n]["mean_nll"] for c, n in zip(counts, ("german", "json"))) / sum(counts), delta=1e-3)
+        self.assertEqual(done["domains"]["json"]["tokens"], counts[1])
+        found = self.json_of("trace", "trace", "verify", trace)
+        self.assertEqual((found["trace"]["tokens"], found["trace"]["sequences"]), (sum(counts) + 2, 2))
+        numpy.testing.assert_array_equal(rows(trace)["token_id"], EXPECTED["german"]["ids"] + EXPECTED["json"]["ids"])
+
+
+if __name__ == "__main__":
+    unittest.main()
