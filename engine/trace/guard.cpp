@@ -21,8 +21,16 @@ std::string megabytes(uint64_t bytes) { return std::to_string(bytes >> 20) + " M
 
 class Guard {
  public:
-  Guard(hid_t file, std::string shown) : file_(file), shown_(std::move(shown)) {}
+  explicit Guard(std::string shown) : shown_(std::move(shown)) {}
 
+  Result<void> file(hid_t root) {
+    H5O_info_t info;
+    if (H5Oget_info2(root, &info, H5O_INFO_BASIC) < 0) return damaged("");
+    seen_.insert(info.addr);
+    return group(root, "", 1);
+  }
+
+ private:
   Result<void> group(hid_t parent, const std::string& path, int depth) {
     if (depth > TraceCaps::kDepth) return refuse(path, "groups are nested deeper than " + std::to_string(TraceCaps::kDepth));
     H5G_info_t info;
@@ -32,7 +40,6 @@ class Guard {
     return {};
   }
 
- private:
   tl::unexpected<Error> refuse(const std::string& path, const std::string& why) const {
     return fail(ErrorCode::kMalformed, quote(path.empty() ? "/" : path) + " is refused: " + why + ".", shown_);
   }
@@ -110,7 +117,6 @@ class Guard {
     return total;
   }
 
-  hid_t file_;
   std::string shown_;
   uint64_t objects_ = 0, declared_ = 0;
   std::set<haddr_t> seen_;
@@ -155,7 +161,7 @@ Result<Id> open_guarded(const std::filesystem::path& path, bool& swmr) {
   }
   const Id root(H5Gopen2(file, "/", H5P_DEFAULT));
   if (!root) return fail(ErrorCode::kMalformed, "is damaged: it has no root group.", shown);
-  SY_CHECK(Guard(file, shown).group(root, "", 1));
+  SY_CHECK(Guard(shown).file(root));
   return file;
 }
 
