@@ -45,6 +45,9 @@ Id file_access(ChunkCache cache) {
   Id access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   H5Pset_file_locking(access, true, true);
+  // While another process writes, a reader may meet a half-written piece and tries again; the wait doubles
+  // from 1 ns, so 24 tries take 17 ms. HDF5's own 100 would never end on a damaged file.
+  H5Pset_metadata_read_attempts(access, 24);
   if (cache == ChunkCache::kNone) H5Pset_cache(access, 0, 1, 0, 0);
   return access;
 }

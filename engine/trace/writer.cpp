@@ -60,9 +60,33 @@ TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, Overwrite ove
       fields_(schema::fields_of(header.capture)),
       crc_(fields_.size()) {}
 
-TraceWriter::~TraceWriter() {
+TraceWriter::~TraceWriter() { abandon(); }
+
+int TraceWriter::descriptor() const {
+  void* handle = nullptr;
+  return file_ && H5Fget_vfd_handle(file_, H5P_DEFAULT, &handle) >= 0 ? *static_cast<int*>(handle) : -1;
+}
+
+void TraceWriter::abandon() {
+  if (!file_) return;
+  const int nowhere = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (nowhere >= 0) {
+    dup3(nowhere, descriptor(), O_CLOEXEC);
+    ::close(nowhere);
+  }
   datasets_.clear();
-  if (file_) H5Fclose(file_.release());
+  H5Fclose(file_.release());
+}
+
+Result<void> TraceWriter::close_file() {
+  datasets_.clear();
+  hsize_t size = 0;
+  if (H5Fflush(file_, H5F_SCOPE_GLOBAL) < 0 || H5Fget_filesize(file_, &size) < 0) return failed("the end of the file");
+  // The close extends the file to its full size; find out here whether that is possible.
+  if (ftruncate(descriptor(), off_t(size)) != 0)
+    return fail(ErrorCode::kOutput, "could not be closed: " + std::system_category().message(errno) + ".", printable(part_.string(), 400));
+  if (H5Fclose(file_.release()) < 0) return failed("the end of the file");
+  return {};
 }
 
 tl::unexpected<Error> TraceWriter::failed(const char* what) const {
@@ -93,7 +117,10 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
     fs::remove(writer->part_, ignored);
   }
   const Id creation(H5Pcreate(H5P_FILE_CREATE));
-  H5Pset_attr_phase_change(creation, 64, 0);  // all root attributes in the object header: one write each
+  // Attributes and links of the root stay in its object header: an attribute is then one write, and damage
+  // to it is found by one checksum.
+  H5Pset_attr_phase_change(creation, 64, 0);
+  H5Pset_link_phase_change(creation, 64, 0);
   const Id access = h5::file_access(h5::ChunkCache::kNone);
   writer->file_ = Id(H5Fcreate(writer->part_.c_str(), H5F_ACC_EXCL, creation, access));
   if (!writer->file_) return fail(ErrorCode::kOutput, "could not be created: " + h5::last_error() + ".", shown);
@@ -104,9 +131,7 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
   if (started) started = writer->open_datasets();
   if (!started) {
     if (started.error().where.empty()) started.error().where = shown;
-    const fs::path part = writer->part_;
-    writer.reset();
-    fs::remove(part, ignored);
+    fs::remove(writer->part_, ignored);
     return tl::unexpected(std::move(started).error());
   }
   return writer;
@@ -239,18 +264,14 @@ Result<void> TraceWriter::commit() {
 }
 
 Result<void> TraceWriter::sync() {
-  void* handle = nullptr;
-  if (H5Fget_vfd_handle(file_, H5P_DEFAULT, &handle) < 0) return failed("the file");
-  if (fsync(*static_cast<int*>(handle)) != 0)
+  if (fsync(descriptor()) != 0)
     return fail(ErrorCode::kOutput, "could not be written to disk: " + std::system_category().message(errno) + ".", printable(part_.string(), 400));
   return {};
 }
 
 Result<void> TraceWriter::finish(uint64_t dropped, Task* task) {
   SY_CHECK(commit());
-  datasets_.clear();
-  const hid_t file = file_.release();
-  if (H5Fclose(file) < 0) return failed("the end of the file");
+  SY_CHECK(close_file());
   SY_CHECK(complete(dropped, task));
   return move_into_place(part_, path_, overwrite_);
 }
@@ -289,8 +310,7 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
   SY_CHECK(attribute("dropped_tokens", dropped));
   if (H5Fflush(file_, H5F_SCOPE_GLOBAL) < 0) return failed("the end of the file");
   SY_CHECK(attribute("complete", 1));
-  if (H5Fclose(file_.release()) < 0) return failed("the end of the file");
-  return {};
+  return close_file();
 }
 
 }  // namespace switchyard

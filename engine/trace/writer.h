@@ -30,7 +30,7 @@ class TraceWriter {
   // path must end in .moetrace.h5. Creates path + ".part" in SWMR mode with nothing in it yet.
   static Result<std::unique_ptr<TraceWriter>> create(const std::filesystem::path& path, const TraceHeader& header,
                                                      int chunk_rows, Overwrite overwrite);
-  ~TraceWriter();  // what was committed stays in the .part
+  ~TraceWriter();  // unfinished: the .part is left as a kill would leave it, all that was committed in it
 
   const schema::Shape& shape() const { return shape_; }  // slots: the width of the next columns
   const std::vector<const schema::Field*>& fields() const { return fields_; }
@@ -62,6 +62,11 @@ class TraceWriter {
   Result<void> extend(const char* path, uint64_t at, uint64_t count, hid_t type, const void* values);
   Result<void> resize_scale(const char* path, uint64_t size);
   Result<void> complete(uint64_t dropped, Task* task);
+  Result<void> close_file();
+  // Lets go of the file without another byte written to it: a close after a failed write would mark it as
+  // sound. HDF5 must close its handle, so its descriptor is pointed at /dev/null first.
+  void abandon();
+  int descriptor() const;
   h5::Id& dataset(const char* path);
   tl::unexpected<Error> failed(const char* what) const;
 
