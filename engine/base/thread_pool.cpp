@@ -83,7 +83,8 @@ void ThreadPool::share(const Job& job) {
 void ThreadPool::take_parts(int worker) {
   uint64_t seen = unclaimed_.load(std::memory_order_acquire);
   while (uint32_t(seen) != 0) {
-    if (!unclaimed_.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    if (!unclaimed_.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      continue;
     job_.call(job_.callee, job_.parts - static_cast<int>(uint32_t(seen)), worker);
     if (unfinished_.fetch_sub(1) == 1) unfinished_.notify_one();
     seen = unclaimed_.load(std::memory_order_acquire);

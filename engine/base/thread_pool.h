@@ -17,7 +17,9 @@ int available_cores();
 
 // Rows [begin, end) of part `part` when `rows` are split evenly into `parts`; boundaries are multiples
 // of `multiple` (the last end is `rows`). Depends on nothing else, so a split can be repeated.
-struct RowRange { int64_t begin = 0, end = 0; };
+struct RowRange {
+  int64_t begin = 0, end = 0;
+};
 RowRange split_rows(int64_t rows, int parts, int part, int64_t multiple = 1);
 
 // What a part computes must not depend on who computes it: then results are the same bit for bit for

@@ -96,7 +96,8 @@ class Bench {
   Bench(const Checkpoint& checkpoint, Backend& backend, const BenchOptions& options, Task* task)
       : plan_(checkpoint.plan), backend_(backend), options_(options), task_(task), logits_(plan_.vocab) {
     // Ids spread over the vocabulary; the model goes on from there by itself.
-    for (int i = 0; i < options.prompt_tokens; ++i) prompt_.push_back(TokenId((uint64_t(i) * 7919 + 17) % uint64_t(plan_.vocab)));
+    for (int i = 0; i < options.prompt_tokens; ++i)
+      prompt_.push_back(TokenId((uint64_t(i) * 7919 + 17) % uint64_t(plan_.vocab)));
     settings_ = {{"off", false, false}, {"logits", true, false}};
     if (options.sink) settings_.push_back({"recorded", true, true});
     decode_.resize(settings_.size());
@@ -114,13 +115,15 @@ class Bench {
   void fill(BenchResult& out) const {
     out.prefill_tokens_per_s = spread_of(prefill_);
     for (size_t i = 0; i < settings_.size(); ++i) out.capture.push_back({settings_[i].level, spread_of(decode_[i]), 0});
-    for (CaptureCost& cost : out.capture) cost.cost = 1 - cost.tokens_per_s.median / out.capture.front().tokens_per_s.median;
+    for (CaptureCost& cost : out.capture)
+      cost.cost = 1 - cost.tokens_per_s.median / out.capture.front().tokens_per_s.median;
     out.decode_tokens_per_s = out.capture[1].tokens_per_s;
   }
 
  private:
   RoutingFrame new_frame(uint64_t index, TokenId id, Phase phase) const {
-    RoutingFrame frame(int(plan_.moe_layers.size()), plan_.max_experts(), plan_.max_experts_per_token(), CaptureLevel::kLogits);
+    RoutingFrame frame(int(plan_.moe_layers.size()), plan_.max_experts(), plan_.max_experts_per_token(),
+                       CaptureLevel::kLogits);
     frame.header().token_index = index;
     frame.header().position = uint32_t(index);
     frame.header().sequence = sequence_;
@@ -130,8 +133,13 @@ class Bench {
   }
 
   Result<void> forward(KvCache& cache, std::span<const TokenId> tokens, std::span<RoutingFrame> frames) {
-    return backend_.forward({.tokens = tokens, .cache = &cache, .recipe = &native_, .rows = LogitRows::kLast, .logits = logits_,
-                             .frames = frames, .task = task_});
+    return backend_.forward({.tokens = tokens,
+                             .cache = &cache,
+                             .recipe = &native_,
+                             .rows = LogitRows::kLast,
+                             .logits = logits_,
+                             .frames = frames,
+                             .task = task_});
   }
 
   Result<void> round(bool counted) {
@@ -254,7 +262,8 @@ Result<BenchResult> bench(const Checkpoint& checkpoint, Backend& backend, const 
   if (options.sink) SY_CHECK(options.sink->close());
   rounds.fill(result);
   result.bytes_per_token = weight_bytes_per_token(plan);
-  result.share_of_ceiling = double(result.bytes_per_token) * result.decode_tokens_per_s.median / (result.ceiling.gb_per_s * kGiga);
+  result.share_of_ceiling =
+      double(result.bytes_per_token) * result.decode_tokens_per_s.median / (result.ceiling.gb_per_s * kGiga);
   result.other_load = other.share();
   result.noisy = result.other_load > kNoise;
   return result;

@@ -16,7 +16,9 @@
 namespace switchyard {
 namespace {
 
-std::string with_sign(const Error& error) { return error.message(); }
+std::string with_sign(const Error& error) {
+  return error.message();
+}
 
 struct Demo {
   Checkpoint checkpoint;
@@ -59,17 +61,24 @@ struct Pass {
   std::vector<float> logits;
   std::vector<RoutingFrame> frames;
 };
-Pass forward(Backend& backend, KvCache& cache, std::span<const TokenId> tokens, const Recipe& recipe = {}, int slots = 4) {
+Pass forward(Backend& backend, KvCache& cache, std::span<const TokenId> tokens, const Recipe& recipe = {},
+             int slots = 4) {
   const ModelPlan& plan = Demo::get().checkpoint.plan;
   Pass pass;
   pass.logits.resize(tokens.size() * plan.vocab);
-  pass.frames.assign(tokens.size(), RoutingFrame(int(plan.moe_layers.size()), plan.max_experts(), slots, CaptureLevel::kLogits));
-  const auto done = backend.forward({.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kAll,
-                                     .logits = pass.logits, .frames = pass.frames});
+  pass.frames.assign(tokens.size(),
+                     RoutingFrame(int(plan.moe_layers.size()), plan.max_experts(), slots, CaptureLevel::kLogits));
+  const auto done = backend.forward({.tokens = tokens,
+                                     .cache = &cache,
+                                     .recipe = &recipe,
+                                     .rows = LogitRows::kAll,
+                                     .logits = pass.logits,
+                                     .frames = pass.frames});
   if (!done) throw std::runtime_error(with_sign(done.error()));
   return pass;
 }
-Pass forward_in_pieces(Backend& backend, KvCache& cache, std::span<const TokenId> tokens, const std::function<size_t(size_t)>& piece) {
+Pass forward_in_pieces(Backend& backend, KvCache& cache, std::span<const TokenId> tokens,
+                       const std::function<size_t(size_t)>& piece) {
   Pass all;
   for (size_t first = 0; first < tokens.size();) {
     const size_t count = std::min(piece(first), tokens.size() - first);
@@ -91,7 +100,9 @@ void expect_same_bits(const Pass& a, const Pass& b) {
     ASSERT_TRUE(std::ranges::equal(a.frames[t].arena(), b.frames[t].arena())) << "frame " << t;
 }
 
-TokenId first_largest(const float* logits, int vocab) { return TokenId(std::max_element(logits, logits + vocab) - logits); }
+TokenId first_largest(const float* logits, int vocab) {
+  return TokenId(std::max_element(logits, logits + vocab) - logits);
+}
 
 // SWITCHYARD_ISA for one scope.
 class ForcedIsa {
@@ -101,8 +112,10 @@ class ForcedIsa {
     setenv("SWITCHYARD_ISA", std::string(cpu::token(isa)).c_str(), 1);
   }
   ~ForcedIsa() {
-    if (before_.empty()) unsetenv("SWITCHYARD_ISA");
-    else setenv("SWITCHYARD_ISA", before_.c_str(), 1);
+    if (before_.empty())
+      unsetenv("SWITCHYARD_ISA");
+    else
+      setenv("SWITCHYARD_ISA", before_.c_str(), 1);
   }
 
  private:
@@ -131,14 +144,16 @@ TEST_P(CpuDemoIsa, GivesTheIdsLogitsAndRoutesOfTransformers) {
     const auto cache = backend->new_cache(256);
     const Pass pass = forward(*backend, *cache, ids);
     const float* last = pass.logits.data() + (ids.size() - 1) * plan.vocab;
-    for (int i = 0; i < plan.vocab; ++i) worst = std::max(worst, std::abs(last[i] - expected["last_logits"][i].get<float>()));
+    for (int i = 0; i < plan.vocab; ++i)
+      worst = std::max(worst, std::abs(last[i] - expected["last_logits"][i].get<float>()));
 
     for (size_t row = 0; row < plan.moe_layers.size(); ++row) {
       const auto& routing = expected["routing"][row];
       ASSERT_EQ(routing["layer"], plan.moe_layers[row]);
       for (size_t t = 0; t < ids.size(); ++t) {
         const auto used = pass.frames[t].used_ids(int(row));
-        ASSERT_EQ(std::vector<int>(used.begin(), used.end()), routing["experts"][t].get<std::vector<int>>()) << prompt << " layer " << row << " token " << t;
+        ASSERT_EQ(std::vector<int>(used.begin(), used.end()), routing["experts"][t].get<std::vector<int>>())
+            << prompt << " layer " << row << " token " << t;
         for (size_t slot = 0; slot < used.size(); ++slot)
           ASSERT_NEAR(pass.frames[t].weights(int(row))[slot], routing["weights"][t][slot].get<float>(), 1e-4);
       }
@@ -149,7 +164,8 @@ TEST_P(CpuDemoIsa, GivesTheIdsLogitsAndRoutesOfTransformers) {
     const Recipe native;
     while (generated.size() < expected["greedy_ids"].size()) {
       generated.push_back(first_largest(logits.data(), plan.vocab));
-      ASSERT_TRUE(backend->forward({.tokens = {&generated.back(), 1}, .cache = cache.get(), .recipe = &native, .logits = logits}));
+      ASSERT_TRUE(backend->forward(
+          {.tokens = {&generated.back(), 1}, .cache = cache.get(), .recipe = &native, .logits = logits}));
     }
     EXPECT_EQ(generated, expected["greedy_ids"].get<std::vector<TokenId>>()) << prompt;
   }
@@ -181,8 +197,8 @@ TEST_P(CpuDemoIsa, BitsDoNotDependOnTheChunksOfAPrompt) {
   const auto backend = demo.backend(2);
   const auto whole_cache = backend->new_cache(600);
   const Pass whole = forward(*backend, *whole_cache, tokens);
-  for (const auto& piece : std::vector<std::function<size_t(size_t)>>{[](size_t) { return 1; }, [](size_t) { return 7; },
-                                                                      [](size_t first) { return first % 97 + 3; }}) {
+  for (const auto& piece : std::vector<std::function<size_t(size_t)>>{
+           [](size_t) { return 1; }, [](size_t) { return 7; }, [](size_t first) { return first % 97 + 3; }}) {
     const auto cache = backend->new_cache(600);
     expect_same_bits(whole, forward_in_pieces(*backend, *cache, tokens, piece));
   }
@@ -196,8 +212,10 @@ TEST(CpuDemo, LastAndNoLogitsAreThoseOfAll) {
   const Pass all = forward(*backend, *a, tokens);
   const Recipe native;
   std::vector<float> last(demo.checkpoint.plan.vocab);
-  ASSERT_TRUE(backend->forward({.tokens = std::span(tokens).first(20), .cache = b.get(), .recipe = &native, .rows = LogitRows::kNone}));
-  ASSERT_TRUE(backend->forward({.tokens = std::span(tokens).subspan(20), .cache = b.get(), .recipe = &native, .logits = last}));
+  ASSERT_TRUE(backend->forward(
+      {.tokens = std::span(tokens).first(20), .cache = b.get(), .recipe = &native, .rows = LogitRows::kNone}));
+  ASSERT_TRUE(
+      backend->forward({.tokens = std::span(tokens).subspan(20), .cache = b.get(), .recipe = &native, .logits = last}));
   EXPECT_EQ(b->length(), 530);
   EXPECT_TRUE(same_bits(last, {all.logits.end() - demo.checkpoint.plan.vocab, all.logits.end()}));
 }
@@ -209,11 +227,18 @@ TEST(CpuDemo, CaptureLevelsChangeNothingElse) {
   const auto backend = demo.backend(2);
   const Recipe native;
   std::vector<float> reference;
-  for (const CaptureLevel level : {CaptureLevel::kOff, CaptureLevel::kIds, CaptureLevel::kWeights, CaptureLevel::kLogits}) {
+  for (const CaptureLevel level :
+       {CaptureLevel::kOff, CaptureLevel::kIds, CaptureLevel::kWeights, CaptureLevel::kLogits}) {
     const auto cache = backend->new_cache(64);
-    std::vector<RoutingFrame> frames(tokens.size(), RoutingFrame(int(plan.moe_layers.size()), plan.max_experts(), 4, level));
+    std::vector<RoutingFrame> frames(tokens.size(),
+                                     RoutingFrame(int(plan.moe_layers.size()), plan.max_experts(), 4, level));
     std::vector<float> logits(tokens.size() * plan.vocab);
-    ASSERT_TRUE(backend->forward({.tokens = tokens, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kAll, .logits = logits, .frames = frames}));
+    ASSERT_TRUE(backend->forward({.tokens = tokens,
+                                  .cache = cache.get(),
+                                  .recipe = &native,
+                                  .rows = LogitRows::kAll,
+                                  .logits = logits,
+                                  .frames = frames}));
     if (reference.empty()) reference = logits;
     EXPECT_TRUE(same_bits(reference, logits));
     EXPECT_EQ(frames[3].layer(2).k_used, level == CaptureLevel::kOff ? 0 : 4);
@@ -238,7 +263,8 @@ TEST(CpuDemo, ClonesGoTheirOwnWayWithoutCopyingThePast) {
   const Demo& demo = Demo::get();
   const std::vector<TokenId> past = demo.text(100), left = demo.ids("json"), right = demo.ids("cpp");
   const auto backend = demo.backend(2);
-  const auto cache = backend->new_cache(300), straight_left = backend->new_cache(300), straight_right = backend->new_cache(300);
+  const auto cache = backend->new_cache(300), straight_left = backend->new_cache(300),
+             straight_right = backend->new_cache(300);
   forward(*backend, *cache, past);
   const auto clone = cache->clone();
   EXPECT_EQ(clone->length(), 100);
@@ -274,7 +300,8 @@ TEST(CpuDemo, ACancelledCallLeavesTheCacheAsItWas) {
   Task task;
   task.cancel();
   const Recipe native;
-  const auto stopped = backend->forward({.tokens = more, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone, .task = &task});
+  const auto stopped = backend->forward(
+      {.tokens = more, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone, .task = &task});
   ASSERT_FALSE(stopped);
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(cache->length(), 70);
@@ -287,7 +314,8 @@ TEST(CpuDemo, AFullContextIsRefusedAndNothingChanges) {
   const auto cache = backend->new_cache(10);
   const std::vector<TokenId> tokens = demo.text(11);
   const Recipe native;
-  const auto refused = backend->forward({.tokens = tokens, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone});
+  const auto refused =
+      backend->forward({.tokens = tokens, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
   EXPECT_EQ(cache->length(), 0);
@@ -298,7 +326,8 @@ TEST(CpuDemo, ACacheOfAnotherBackendIsRefused) {
   const auto one = demo.backend(1), two = demo.backend(1);
   const auto cache = one->new_cache(10);
   const Recipe native;
-  const auto refused = two->forward({.tokens = demo.text(2), .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone});
+  const auto refused =
+      two->forward({.tokens = demo.text(2), .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kInternal);
 }

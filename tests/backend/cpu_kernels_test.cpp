@@ -35,11 +35,14 @@ double half_value(uint16_t h) {
   if (exponent == 31) return fraction ? std::nan("") : sign * INFINITY;
   return sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
 }
-double bf16_value(uint16_t b) { return as_float(uint32_t(b) << 16); }
+double bf16_value(uint16_t b) {
+  return as_float(uint32_t(b) << 16);
+}
 
 // A random matrix in storage that is aligned to nothing, and the same numbers as doubles.
 struct TestMatrix {
-  TestMatrix(Stored type, int64_t rows, int64_t cols, std::mt19937& random) : storage(1 + rows * cols * stored_bytes(type)) {
+  TestMatrix(Stored type, int64_t rows, int64_t cols, std::mt19937& random)
+      : storage(1 + rows * cols * stored_bytes(type)) {
     view = {storage.data() + 1, type, rows, cols};
     std::normal_distribution<float> normal;
     for (int64_t i = 0; i < rows * cols; ++i) {
@@ -65,7 +68,8 @@ struct TestMatrix {
 };
 
 struct TestTokens {
-  TestTokens(int count, int64_t cols, int64_t rows, std::mt19937& random) : in(count, std::vector<float>(cols)), out(count, std::vector<float>(rows, kUntouched)) {
+  TestTokens(int count, int64_t cols, int64_t rows, std::mt19937& random)
+      : in(count, std::vector<float>(cols)), out(count, std::vector<float>(rows, kUntouched)) {
     std::normal_distribution<float> normal;
     for (int t = 0; t < count; ++t) {
       for (float& x : in[t]) x = normal(random);
@@ -105,8 +109,10 @@ TEST_P(CpuKernels, LoadsEveryStoredValueExactly) {
     k->load(reinterpret_cast<const unsigned char*>(all.data()), type, out.data(), 65536);
     for (int i = 0; i < 65536; ++i) {
       const double expected = type == Stored::kBF16 ? bf16_value(all[i]) : half_value(all[i]);
-      if (std::isnan(expected)) EXPECT_TRUE(std::isnan(out[i])) << i;
-      else ASSERT_EQ(bits_of(out[i]), bits_of(float(expected))) << i;
+      if (std::isnan(expected))
+        EXPECT_TRUE(std::isnan(out[i])) << i;
+      else
+        ASSERT_EQ(bits_of(out[i]), bits_of(float(expected))) << i;
     }
   }
 }
@@ -134,7 +140,8 @@ TEST_P(CpuKernels, DotRowsEqualsDoubleSums) {
                   const double expected = TestTokens::kUntouched + double(tokens.weight[t]) * dot;
                   ASSERT_NEAR(tokens.out[t][r], expected, 2e-6 * (std::abs(tokens.weight[t]) * size + 80));
                 } else {
-                  ASSERT_NEAR(tokens.out[t][r], dot, 2e-6 * size) << rows << "x" << cols << " token " << t << " of " << count;
+                  ASSERT_NEAR(tokens.out[t][r], dot, 2e-6 * size)
+                      << rows << "x" << cols << " token " << t << " of " << count;
                 }
               }
           }
@@ -178,8 +185,10 @@ TEST_P(CpuKernels, GluEqualsItsFormula) {
         }
       }
   };
-  check(Unit::kSilu, [](double g) { return g / (1 + std::exp(-g)); }, 1e-6);
-  check(Unit::kRelu, [](double g) { return std::max(g, 0.0); }, 1e-6);
+  check(
+      Unit::kSilu, [](double g) { return g / (1 + std::exp(-g)); }, 1e-6);
+  check(
+      Unit::kRelu, [](double g) { return std::max(g, 0.0); }, 1e-6);
   // 1 + erf and 1 + tanh cancel for negative arguments: an absolute bound there.
   const auto near = [&](Unit unit, auto formula) {
     k->glu(unit, gate.data(), up.data(), 1, out.data(), int64_t(gate.size()));
@@ -187,7 +196,8 @@ TEST_P(CpuKernels, GluEqualsItsFormula) {
       ASSERT_NEAR(out[i], formula(double(gate[i])) * up[i], 1e-6 * (1 + std::abs(gate[i] * up[i]))) << gate[i];
   };
   near(Unit::kGelu, [](double g) { return g * 0.5 * (1 + std::erf(g / std::sqrt(2.0))); });
-  near(Unit::kGeluTanh, [](double g) { return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))); });
+  near(Unit::kGeluTanh,
+       [](double g) { return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))); });
 }
 
 TEST_P(CpuKernels, RmsNormEqualsItsFormula) {
@@ -209,8 +219,11 @@ TEST_P(CpuKernels, RmsNormEqualsItsFormula) {
 // Keys and values of `length` positions in attention blocks, what is never visible filled with NaN.
 struct TestKeys {
   TestKeys(int length, int head_dim, std::mt19937& random)
-      : head_dim(head_dim), value_dim((head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup), blocks((length + kKeyBlock - 1) / kKeyBlock),
-        keys(size_t(blocks) * kKeyBlock * head_dim, NAN), values(size_t(blocks) * kKeyBlock * value_dim, NAN) {
+      : head_dim(head_dim),
+        value_dim((head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup),
+        blocks((length + kKeyBlock - 1) / kKeyBlock),
+        keys(size_t(blocks) * kKeyBlock * head_dim, NAN),
+        values(size_t(blocks) * kKeyBlock * value_dim, NAN) {
     std::normal_distribution<float> normal;
     for (int j = 0; j < length; ++j)
       for (int d = 0; d < value_dim; ++d) {
@@ -228,7 +241,8 @@ struct TestKeys {
 std::vector<std::vector<float>> attend_all(const Kernels& k, TestKeys& keys, const std::vector<const float*>& q,
                                            const std::vector<int>& first, const std::vector<int>& last, float scale) {
   const int n = int(q.size());
-  std::vector<float> largest(n, -INFINITY), sum(n, 0), values(size_t(n) * keys.value_dim, 0), scores(kMaxQueries * kKeyBlock);
+  std::vector<float> largest(n, -INFINITY), sum(n, 0), values(size_t(n) * keys.value_dim, 0),
+      scores(kMaxQueries * kKeyBlock);
   std::vector<int> from(n), to(n);
   for (int b = 0; b < keys.blocks; ++b) {
     for (int i = 0; i < n; ++i) {
@@ -236,8 +250,8 @@ std::vector<std::vector<float>> attend_all(const Kernels& k, TestKeys& keys, con
       to[i] = std::clamp(last[i] - b * kKeyBlock, 0, kKeyBlock);
     }
     k.attend({n, q.data(), from.data(), to.data(), scale}, keys.keys.data() + size_t(b) * kKeyBlock * keys.head_dim,
-             keys.values.data() + size_t(b) * kKeyBlock * keys.value_dim, keys.head_dim, {largest.data(), sum.data(), values.data()},
-             scores.data());
+             keys.values.data() + size_t(b) * kKeyBlock * keys.value_dim, keys.head_dim,
+             {largest.data(), sum.data(), values.data()}, scores.data());
   }
   std::vector<std::vector<float>> out(n);
   for (int i = 0; i < n; ++i)
@@ -257,8 +271,8 @@ TEST_P(CpuKernels, AttentionEqualsDoubleSoftmaxAndSeesNothingElse) {
         for (int i = 0; i < count; ++i) {
           for (float& x : queries[i]) x = 2 * normal(random);
           q.push_back(queries[i].data());
-          last.push_back(std::max(1, length - count + 1 + i));          // causal
-          first.push_back(i % 2 ? std::max(0, last.back() - 37) : 0);   // every other through a window
+          last.push_back(std::max(1, length - count + 1 + i));         // causal
+          first.push_back(i % 2 ? std::max(0, last.back() - 37) : 0);  // every other through a window
         }
         const float scale = 1 / std::sqrt(float(head_dim));
         const auto out = attend_all(*k, keys, q, first, last, scale);
@@ -273,7 +287,8 @@ TEST_P(CpuKernels, AttentionEqualsDoubleSoftmaxAndSeesNothingElse) {
             total += std::exp(score[j] - most);
             for (int d = 0; d < head_dim; ++d) expected[d] += std::exp(score[j] - most) * keys.value(j, d);
           }
-          for (int d = 0; d < head_dim; ++d) ASSERT_NEAR(out[i][d], expected[d] / total, 1e-5) << head_dim << " " << length << " " << i;
+          for (int d = 0; d < head_dim; ++d)
+            ASSERT_NEAR(out[i][d], expected[d] / total, 1e-5) << head_dim << " " << length << " " << i;
 
           const auto alone = attend_all(*k, keys, {q[i]}, {first[i]}, {last[i]}, scale);
           ASSERT_EQ(0, std::memcmp(alone[0].data(), out[i].data(), head_dim * 4)) << "query " << i << " of " << count;
@@ -293,8 +308,10 @@ TEST(CpuIsa, TheForcedLevelIsTakenAndAnUnknownOneIsRefused) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
   EXPECT_NE(refused.error().message().find("portable"), std::string::npos);
-  if (before) setenv("SWITCHYARD_ISA", saved.c_str(), 1);
-  else unsetenv("SWITCHYARD_ISA");
+  if (before)
+    setenv("SWITCHYARD_ISA", saved.c_str(), 1);
+  else
+    unsetenv("SWITCHYARD_ISA");
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ class MemoryWeights final : public WeightStore {
  public:
   explicit MemoryWeights(unsigned seed) : random_(seed) {}
 
-  TensorRef add(const std::string& name, int64_t rows, int64_t cols, DType dtype, float mean = 0, float deviation = -1) {
+  TensorRef add(const std::string& name, int64_t rows, int64_t cols, DType dtype, float mean = 0,
+                float deviation = -1) {
     std::normal_distribution<float> normal(mean, deviation < 0 ? 1.0f / std::sqrt(float(cols)) : deviation);
     Stored& stored = tensors_[name];
     stored.dtype = dtype;
@@ -104,7 +105,9 @@ struct Variant {
   RouterSpec router = {.experts = 5, .experts_per_token = 2, .renorm = Renorm::kSum};
   bool edited = false;  // a recipe with muted, biased and scaled experts
 };
-std::ostream& operator<<(std::ostream& out, const Variant& variant) { return out << variant.name; }
+std::ostream& operator<<(std::ostream& out, const Variant& variant) {
+  return out << variant.name;
+}
 
 constexpr int kHidden = 40, kVocab = 50, kWidth = 24, kLayers = 3;
 
@@ -121,10 +124,14 @@ struct TestModel {
   }
 
   NormSpec norm(const std::string& name, int size) {
-    return {.kind = variant.norm, .weight = weights->add(name, 1, size, variant.dtype, variant.norm == NormKind::kRmsOnePlus ? 0.0f : 0.6f, 0.1f), .eps = 1e-5f};
+    return {
+        .kind = variant.norm,
+        .weight = weights->add(name, 1, size, variant.dtype, variant.norm == NormKind::kRmsOnePlus ? 0.0f : 0.6f, 0.1f),
+        .eps = 1e-5f};
   }
   GluWeights glu(const std::string& name) {
-    return {weights->add(name + ".gate", kWidth, kHidden, variant.dtype), weights->add(name + ".up", kWidth, kHidden, variant.dtype),
+    return {weights->add(name + ".gate", kWidth, kHidden, variant.dtype),
+            weights->add(name + ".up", kWidth, kHidden, variant.dtype),
             weights->add(name + ".down", kHidden, kWidth, variant.dtype)};
   }
   void add_layer(int i) {
@@ -156,15 +163,18 @@ struct TestModel {
     }
     a.clip_qkv = v.clip;
     a.rope = {.kind = v.rope, .dims = v.rope_dims, .attention_factor = v.attention_factor};
-    for (int d = 0; d < v.rope_dims / 2; ++d) a.rope.inv_freq.push_back(std::pow(100.0f, -2.0f * float(d) / float(v.rope_dims)) * float(i + 1));
+    for (int d = 0; d < v.rope_dims / 2; ++d)
+      a.rope.inv_freq.push_back(std::pow(100.0f, -2.0f * float(d) / float(v.rope_dims)) * float(i + 1));
     a.sliding_window = i == 1 ? 0 : v.window;  // one full layer between the windowed ones
     if (i == 0 && v.dense_first) {
       layer.ffn = GluSpec{v.activation, kWidth, glu(at + "mlp")};
     } else {
       MoeSpec moe{.router = v.router, .activation = v.activation, .width = kWidth};
       moe.router_weight = weights->add(at + "router", v.router.experts, kHidden, v.dtype, 0, 0.4f);
-      if (v.router.has_logit_bias) moe.router_bias = weights->add(at + "router_bias", 1, v.router.experts, v.dtype, 0, 0.5f);
-      if (v.router.has_select_bias) moe.select_bias = weights->add(at + "select_bias", 1, v.router.experts, DType::kF32, 0, 0.2f);
+      if (v.router.has_logit_bias)
+        moe.router_bias = weights->add(at + "router_bias", 1, v.router.experts, v.dtype, 0, 0.5f);
+      if (v.router.has_select_bias)
+        moe.select_bias = weights->add(at + "select_bias", 1, v.router.experts, DType::kF32, 0, 0.2f);
       for (int e = 0; e < v.router.experts; ++e) moe.experts.push_back(glu(at + "expert" + std::to_string(e)));
       layer.ffn = std::move(moe);
       plan.moe_layers.push_back(i);
@@ -208,7 +218,8 @@ class Naive {
       const MoeSpec* moe = layer.moe();
       for (Vec& h : hidden) {
         const Vec x = norm(layer.ffn_norm, h);
-        const Vec out = moe ? mixture(*moe, moe_row, x) : feed(std::get<GluSpec>(layer.ffn).weights, model_.variant.activation, x, 1);
+        const Vec out = moe ? mixture(*moe, moe_row, x)
+                            : feed(std::get<GluSpec>(layer.ffn).weights, model_.variant.activation, x, 1);
         for (size_t i = 0; i < h.size(); ++i) h[i] += out[i];
       }
       if (moe) ++moe_row;
@@ -241,7 +252,8 @@ class Naive {
     const double factor = 1 / std::sqrt(squares / double(x.size()) + spec.eps);
     Vec out;
     for (size_t i = 0; i < x.size(); ++i)
-      out.push_back(x[i] * factor * (model_.weights->values(spec.weight)[i] + (spec.kind == NormKind::kRmsOnePlus ? 1 : 0)));
+      out.push_back(x[i] * factor *
+                    (model_.weights->values(spec.weight)[i] + (spec.kind == NormKind::kRmsOnePlus ? 1 : 0)));
     return out;
   }
   void norm_projection(const AttentionSpec& a, const NormSpec& spec, Vec& x) const {
@@ -263,7 +275,8 @@ class Naive {
         const bool half = a.rope.kind == RopeKind::kHalf;
         double& first = x[at + size_t(half ? i : 2 * i)];
         double& second = x[at + size_t(half ? i + a.rope.dims / 2 : 2 * i + 1)];
-        const double angle = double(position) * a.rope.inv_freq[i], c = std::cos(angle) * a.rope.attention_factor, s = std::sin(angle) * a.rope.attention_factor;
+        const double angle = double(position) * a.rope.inv_freq[i], c = std::cos(angle) * a.rope.attention_factor,
+                     s = std::sin(angle) * a.rope.attention_factor;
         const double f = first * c - second * s;
         second = second * c + first * s;
         first = f;
@@ -309,10 +322,14 @@ class Naive {
   }
   static double activate(Activation activation, double g) {
     switch (activation) {
-      case Activation::kSilu: return g / (1 + std::exp(-g));
-      case Activation::kRelu: return std::max(g, 0.0);
-      case Activation::kGelu: return g * 0.5 * (1 + std::erf(g / std::sqrt(2.0)));
-      case Activation::kGeluTanh: return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+      case Activation::kSilu:
+        return g / (1 + std::exp(-g));
+      case Activation::kRelu:
+        return std::max(g, 0.0);
+      case Activation::kGelu:
+        return g * 0.5 * (1 + std::erf(g / std::sqrt(2.0)));
+      case Activation::kGeluTanh:
+        return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
     }
     return 0;
   }
@@ -338,7 +355,8 @@ class Naive {
     std::vector<ExpertId> chosen(experts);
     std::vector<SlotKind> kinds(experts);
     const LayerRecipe* recipe = recipe_.layer(moe_row);
-    const Decision decision = route(moe.router, recipe, logits, floats(moe.router_bias), floats(moe.select_bias), scratch, {chosen, weights, kinds});
+    const Decision decision = route(moe.router, recipe, logits, floats(moe.router_bias), floats(moe.select_bias),
+                                    scratch, {chosen, weights, kinds});
     Vec out(x.size());
     for (int slot = 0; slot < decision.k_used; ++slot) {
       const bool to_input = moe.router.apply == ApplyTo::kInput;
@@ -357,8 +375,14 @@ class Naive {
 };
 
 std::vector<Variant> variants() {
-  RouterSpec biased{.experts = 6, .experts_per_token = 3, .score = ScoreFn::kSigmoid, .has_select_bias = true, .renorm = Renorm::kSum, .scale = 2.5f};
-  RouterSpec top_k_softmax{.experts = 5, .experts_per_token = 2, .score = ScoreFn::kSoftmaxTopK, .has_logit_bias = true};
+  RouterSpec biased{.experts = 6,
+                    .experts_per_token = 3,
+                    .score = ScoreFn::kSigmoid,
+                    .has_select_bias = true,
+                    .renorm = Renorm::kSum,
+                    .scale = 2.5f};
+  RouterSpec top_k_softmax{
+      .experts = 5, .experts_per_token = 2, .score = ScoreFn::kSoftmaxTopK, .has_logit_bias = true};
   RouterSpec to_input{.experts = 5, .experts_per_token = 1, .score = ScoreFn::kSigmoidTopK, .apply = ApplyTo::kInput};
   return {
       {.name = "bf16"},
@@ -389,7 +413,8 @@ std::vector<Variant> variants() {
 }
 
 class CpuModel : public testing::TestWithParam<Variant> {};
-INSTANTIATE_TEST_SUITE_P(Kinds, CpuModel, testing::ValuesIn(variants()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Kinds, CpuModel, testing::ValuesIn(variants()),
+                         [](const auto& info) { return info.param.name; });
 
 struct Output {
   std::vector<float> logits;
@@ -402,10 +427,14 @@ Output run(const TestModel& model, int threads, std::span<const TokenId> tokens,
   const Recipe recipe = model.recipe();
   const int experts = model.plan.max_experts();
   Output out{std::vector<float>(tokens.size() * kVocab),
-             std::vector<RoutingFrame>(tokens.size(), RoutingFrame(int(model.plan.moe_layers.size()), experts, experts, CaptureLevel::kLogits))};
+             std::vector<RoutingFrame>(tokens.size(), RoutingFrame(int(model.plan.moe_layers.size()), experts, experts,
+                                                                   CaptureLevel::kLogits))};
   for (size_t first = 0; first < tokens.size(); first += piece) {
     const size_t count = std::min(piece, tokens.size() - first);
-    const auto done = (*backend)->forward({.tokens = tokens.subspan(first, count), .cache = cache.get(), .recipe = &recipe, .rows = LogitRows::kAll,
+    const auto done = (*backend)->forward({.tokens = tokens.subspan(first, count),
+                                           .cache = cache.get(),
+                                           .recipe = &recipe,
+                                           .rows = LogitRows::kAll,
                                            .logits = std::span(out.logits).subspan(first * kVocab, count * kVocab),
                                            .frames = std::span(out.frames).subspan(first, count)});
     if (!done) throw std::runtime_error(done.error().message());
@@ -438,11 +467,14 @@ TEST_P(CpuModel, EqualsTheDefinitionsInDoublePrecision) {
     EXPECT_LT(worst, 5e-5) << name(isa);
     for (const size_t piece : {size_t(1), size_t(13)}) {
       const Output pieces = run(model, 3, tokens, piece);
-      EXPECT_EQ(0, std::memcmp(whole.logits.data(), pieces.logits.data(), whole.logits.size() * sizeof(float))) << name(isa) << " in pieces of " << piece;
+      EXPECT_EQ(0, std::memcmp(whole.logits.data(), pieces.logits.data(), whole.logits.size() * sizeof(float)))
+          << name(isa) << " in pieces of " << piece;
     }
   }
-  if (before) setenv("SWITCHYARD_ISA", saved.c_str(), 1);
-  else unsetenv("SWITCHYARD_ISA");
+  if (before)
+    setenv("SWITCHYARD_ISA", saved.c_str(), 1);
+  else
+    unsetenv("SWITCHYARD_ISA");
 }
 
 }  // namespace

@@ -39,12 +39,14 @@ void dot_rows(benchmark::State& state, const Kernels& k, int64_t rows, int64_t c
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(int64_t(state.iterations()) * rows * cols * 2);
-  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * double(rows) * double(cols) * count * double(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      2e-9 * double(rows) * double(cols) * count * double(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 // One query group of 4 heads over `blocks` blocks of keys.
 void attend(benchmark::State& state, const Kernels& k, int head_dim, int blocks) {
-  const std::vector<float> q = random_floats(size_t(4) * head_dim), keys = random_floats(size_t(blocks) * kKeyBlock * head_dim),
+  const std::vector<float> q = random_floats(size_t(4) * head_dim),
+                           keys = random_floats(size_t(blocks) * kKeyBlock * head_dim),
                            values = random_floats(size_t(blocks) * kKeyBlock * head_dim);
   std::vector<float> sums(4 * head_dim), scores(kMaxQueries * kKeyBlock);
   const float* heads[4] = {q.data(), q.data() + head_dim, q.data() + 2 * head_dim, q.data() + 3 * head_dim};
@@ -52,8 +54,8 @@ void attend(benchmark::State& state, const Kernels& k, int head_dim, int blocks)
   for (auto _ : state) {
     float largest[4] = {-1e30f, -1e30f, -1e30f, -1e30f}, sum[4] = {0, 0, 0, 0};
     for (int b = 0; b < blocks; ++b)
-      k.attend({4, heads, first, last, 0.1f}, keys.data() + size_t(b) * kKeyBlock * head_dim, values.data() + size_t(b) * kKeyBlock * head_dim,
-               head_dim, {largest, sum, sums.data()}, scores.data());
+      k.attend({4, heads, first, last, 0.1f}, keys.data() + size_t(b) * kKeyBlock * head_dim,
+               values.data() + size_t(b) * kKeyBlock * head_dim, head_dim, {largest, sum, sums.data()}, scores.data());
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(int64_t(state.iterations()) * blocks * kKeyBlock);
@@ -84,8 +86,10 @@ void register_all() {
     };
     add("dot_rows/cached_384x256/tokens_1", dot_rows, 384, 256, 1);
     add("dot_rows/memory_32768x2048/tokens_1", dot_rows, 32768, 2048, 1);
-    for (const int count : {2, 3, 4, 6, 8, 16, 64, 256}) add("dot_rows/1024x2048/tokens_" + std::to_string(count), dot_rows, 1024, 2048, count);
-    for (const int count : {16, 64, 256}) add("dot_rows/64x256/tokens_" + std::to_string(count), dot_rows, 64, 256, count);
+    for (const int count : {2, 3, 4, 6, 8, 16, 64, 256})
+      add("dot_rows/1024x2048/tokens_" + std::to_string(count), dot_rows, 1024, 2048, count);
+    for (const int count : {16, 64, 256})
+      add("dot_rows/64x256/tokens_" + std::to_string(count), dot_rows, 64, 256, count);
     add("attend/head_32/keys_256", attend, 32, 4);
     add("attend/head_128/keys_2048", attend, 128, 32);
     add("glu", glu);

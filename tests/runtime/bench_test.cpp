@@ -31,14 +31,17 @@ TEST(Bench, SpreadIsMedianAndEnds) {
 
 TEST(Bench, CountsTheBytesThatOneTokenOfTheDemoReads) {
   // From config.json: hidden 256, 8 heads and 2 kv heads of 32, 4 of 32 experts of width 64, vocabulary 4096.
-  const uint64_t attention = 256 * 256 * 2 + 2 * 64 * 256 + 2 * 32, experts = 32 * 256 + 4 * 3 * 64 * 256, norms = 2 * 256;
-  EXPECT_EQ(weight_bytes_per_token(Opened().checkpoint.plan), 2 * (8 * (attention + experts + norms) + 256 + 4096 * 256));
+  const uint64_t attention = 256 * 256 * 2 + 2 * 64 * 256 + 2 * 32, experts = 32 * 256 + 4 * 3 * 64 * 256,
+                 norms = 2 * 256;
+  EXPECT_EQ(weight_bytes_per_token(Opened().checkpoint.plan),
+            2 * (8 * (attention + experts + norms) + 256 + 4096 * 256));
 }
 
 TEST(Bench, MeasuresEverySettingOnceARound) {
   Opened demo;
   const auto sink = std::make_shared<CountingSink>();
-  const auto result = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 20, .new_tokens = 6, .repeat = 2, .threads = 1, .sink = sink});
+  const auto result = bench(demo.checkpoint, *demo.backend,
+                            {.prompt_tokens = 20, .new_tokens = 6, .repeat = 2, .threads = 1, .sink = sink});
   ASSERT_TRUE(result) << result.error().message();
   ASSERT_EQ(result->capture.size(), 3u);
   EXPECT_EQ(result->capture[0].level, "off");
@@ -55,8 +58,8 @@ TEST(Bench, MeasuresEverySettingOnceARound) {
   }
   EXPECT_GT(result->ceiling.gb_per_s, 0);
   EXPECT_EQ(result->ceiling.bytes, demo.checkpoint.weight_bytes());
-  EXPECT_DOUBLE_EQ(result->share_of_ceiling,
-                   double(result->bytes_per_token) * result->decode_tokens_per_s.median / (result->ceiling.gb_per_s * 1e9));
+  EXPECT_DOUBLE_EQ(result->share_of_ceiling, double(result->bytes_per_token) * result->decode_tokens_per_s.median /
+                                                 (result->ceiling.gb_per_s * 1e9));
   EXPECT_EQ(result->noisy, result->other_load > 0.03);
   EXPECT_FALSE(result->machine.processor.empty());
   EXPECT_GT(result->machine.memory_bytes, 0u);

@@ -13,7 +13,7 @@ class AlignedFloats {
   static constexpr size_t kLine = 64;
 
   AlignedFloats() = default;
-  explicit AlignedFloats(size_t size) : data_(new(std::align_val_t(kLine)) float[size]()), size_(size) {}  // zeros
+  explicit AlignedFloats(size_t size) : data_(new (std::align_val_t(kLine)) float[size]()), size_(size) {}  // zeros
 
   float* data() { return data_.get(); }
   const float* data() const { return data_.get(); }

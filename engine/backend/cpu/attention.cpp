@@ -55,10 +55,12 @@ void Executor::attention(int layer) {
     k_out_[token] = q_out_[token] + spec.query_cols();
     v_out_[token] = k_out_[token] + spec.key_cols();
   }
-  const std::array projections{Product{&spec.q, rows_of(normed_in_, q_out_, false)}, Product{&spec.k, rows_of(normed_in_, k_out_, false)},
+  const std::array projections{Product{&spec.q, rows_of(normed_in_, q_out_, false)},
+                               Product{&spec.k, rows_of(normed_in_, k_out_, false)},
                                Product{&spec.v, rows_of(normed_in_, v_out_, false)}};
   multiply(projections);
-  for_tokens((spec.query_cols() + 2 * spec.key_cols()) * int64_t(sizeof(float)), [&](int token, int) { finish_qkv(layer, token); });
+  for_tokens((spec.query_cols() + 2 * spec.key_cols()) * int64_t(sizeof(float)),
+             [&](int token, int) { finish_qkv(layer, token); });
   attend(layer);
   if (!spec.o_bias.empty())
     for (int token = 0; token < count_; ++token)
@@ -70,7 +72,8 @@ void Executor::attention(int layer) {
 // Bias, norm, clip, rope of one token, in this order (families.md 1.2, 1.4), then into the cache.
 void Executor::finish_qkv(int layer, int token) {
   const Attention& spec = model_.layers[layer].attention;
-  const auto finish = [&](float* x, int64_t n, const std::vector<float>& bias, const Norm* norm, int heads, bool with_rope) {
+  const auto finish = [&](float* x, int64_t n, const std::vector<float>& bias, const Norm* norm, int heads,
+                          bool with_rope) {
     for (size_t i = 0; i < bias.size(); ++i) x[i] += bias[i];
     const int64_t normed = spec.qk_norm == QkNorm::kFullVector ? n : spec.head_dim;
     for (int64_t at = 0; norm && at < n; at += normed) apply_norm(*norm, x + at, x + at, normed);
@@ -134,7 +137,8 @@ void Executor::attend_one_token(int layer) {
   pool_.run(parts, [&](int part, int worker) {
     const RowRange own = split_rows(items, parts, part);
     for (int item = int(own.begin); item < int(own.end); ++item)
-      attend_span(layer, head_groups_[item / spans], 0, 1, first_span + item % spans, workers_[worker].scores.data(), state(item));
+      attend_span(layer, head_groups_[item / spans], 0, 1, first_span + item % spans, workers_[worker].scores.data(),
+                  state(item));
   });
   for (size_t group = 0; group < head_groups_.size(); ++group) {
     const int heads = head_groups_[group].heads;
@@ -160,7 +164,8 @@ void Executor::attend_tokens(int layer, const HeadGroup& group, int first, int c
 }
 
 // Queries are token-major: query i is head i % heads of token first + i / heads.
-void Executor::attend_span(int layer, const HeadGroup& group, int first, int count, int span, float* scores, const AttentionState& state) {
+void Executor::attend_span(int layer, const HeadGroup& group, int first, int count, int span, float* scores,
+                           const AttentionState& state) {
   const Attention& spec = model_.layers[layer].attention;
   const int value_dim = chunk_->cache->layout()->layers[layer].value_dim, queries = group.heads * count;
   std::array<const float*, kMaxQueries> q;
@@ -177,7 +182,8 @@ void Executor::attend_span(int layer, const HeadGroup& group, int first, int cou
       from[i] = std::clamp(visible_from[i] - block * kKeyBlock, 0, kKeyBlock);
       to[i] = std::clamp(position_ + first + i / group.heads + 1 - block * kKeyBlock, 0, kKeyBlock);
     }
-    kernels_.attend({queries, q.data(), from.data(), to.data(), spec.scale}, chunk_->cache->keys(layer, block, group.kv_head),
+    kernels_.attend({queries, q.data(), from.data(), to.data(), spec.scale},
+                    chunk_->cache->keys(layer, block, group.kv_head),
                     chunk_->cache->values(layer, block, group.kv_head), spec.head_dim, state, scores);
   }
 }

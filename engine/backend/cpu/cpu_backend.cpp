@@ -15,22 +15,32 @@ namespace {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const ModelPlan& plan, Model model, std::shared_ptr<const WeightStore> weights, Isa isa, int threads)
-      : plan_(plan), weights_(std::move(weights)), model_(std::move(model)), isa_(isa), threads_(threads), pool_(threads),
-        layout_(std::make_shared<KvLayout>(model_)), executor_(model_, kernels(isa), pool_) {}
+      : plan_(plan),
+        weights_(std::move(weights)),
+        model_(std::move(model)),
+        isa_(isa),
+        threads_(threads),
+        pool_(threads),
+        layout_(std::make_shared<KvLayout>(model_)),
+        executor_(model_, kernels(isa), pool_) {}
 
   BackendInfo info() const override {
     const int threads = threads_ > 0 ? threads_ : available_cores();
-    return {"cpu", std::string(name(isa_)) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"), ""};
+    return {"cpu", std::string(name(isa_)) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
+            ""};
   }
 
-  std::unique_ptr<KvCache> new_cache(int capacity) const override { return std::make_unique<BlockCache>(layout_, capacity); }
+  std::unique_ptr<KvCache> new_cache(int capacity) const override {
+    return std::make_unique<BlockCache>(layout_, capacity);
+  }
 
   void set_threads(int threads) override { threads_ = threads; }
 
   Result<void> forward(const ForwardRequest& request) override {
     SY_CHECK(check_request(plan_, request));
     auto* cache = dynamic_cast<BlockCache*>(request.cache);
-    if (!cache || cache->layout() != layout_.get()) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
+    if (!cache || cache->layout() != layout_.get())
+      return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
     const int length = cache->length();
     Result<void> done;
     try {
@@ -38,7 +48,8 @@ class CpuBackend final : public Backend {
       done = run_chunks(request, *cache);
       if (done) done = weights_->check_unchanged();  // pages that could not be read came back as zeros
     } catch (const std::bad_alloc&) {
-      done = fail(ErrorCode::kMemory, "there is not enough memory for " + std::to_string(request.tokens.size()) + " more tokens.", {},
+      done = fail(ErrorCode::kMemory,
+                  "there is not enough memory for " + std::to_string(request.tokens.size()) + " more tokens.", {},
                   "Use a shorter prompt or a smaller model.");
     }
     if (!done) cache->truncate(length);
@@ -50,7 +61,10 @@ class CpuBackend final : public Backend {
     const size_t total = request.tokens.size();
     for (size_t first = 0; first < total; first += kChunkTokens) {
       const size_t count = std::min<size_t>(kChunkTokens, total - first);
-      Chunk chunk{.tokens = request.tokens.subspan(first, count), .cache = &cache, .recipe = request.recipe, .task = request.task};
+      Chunk chunk{.tokens = request.tokens.subspan(first, count),
+                  .cache = &cache,
+                  .recipe = request.recipe,
+                  .task = request.task};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {
         chunk.rows = LogitRows::kAll;

@@ -11,10 +11,12 @@ namespace {
 // Below this a barrier costs more than the second thread gains (measured: 0.2 us a barrier, about
 // 50 bytes of cached weights per ns and thread).
 constexpr int64_t kAloneBytes = 24 * 1024;
-constexpr int kPartsPerThread = 4;  // so that a thread held up by other programs delays little
-constexpr int64_t kRowMultiple = 8; // rows of the one-token tile
+constexpr int kPartsPerThread = 4;   // so that a thread held up by other programs delays little
+constexpr int64_t kRowMultiple = 8;  // rows of the one-token tile
 
-int64_t stored_size(const Matrix& matrix) { return matrix.rows * matrix.cols * stored_bytes(matrix.type); }
+int64_t stored_size(const Matrix& matrix) {
+  return matrix.rows * matrix.cols * stored_bytes(matrix.type);
+}
 
 }  // namespace
 
@@ -26,7 +28,8 @@ Result<void> Executor::run(const Chunk& chunk) {
   prepare_ropes();
   embed();
   for (int layer = 0; layer < static_cast<int>(model_.layers.size()); ++layer) {
-    if (chunk.task && chunk.task->cancelled()) return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(layer) + ".");
+    if (chunk.task && chunk.task->cancelled())
+      return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(layer) + ".");
     attention(layer);
     feed_forward(layer);
   }
@@ -105,7 +108,8 @@ void Executor::normalise(const Norm& norm, const Rows& in, Rows& out, int first)
   });
 }
 
-TokenRows Executor::rows_of(const std::vector<const float*>& in, const std::vector<float*>& out, bool accumulate) const {
+TokenRows Executor::rows_of(const std::vector<const float*>& in, const std::vector<float*>& out,
+                            bool accumulate) const {
   return {count_, in.data(), out.data(), accumulate ? ones_.data() : nullptr};
 }
 

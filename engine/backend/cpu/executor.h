@@ -18,11 +18,11 @@ namespace switchyard::cpu {
 // Tokens that follow those in the cache.
 struct Chunk {
   std::span<const TokenId> tokens;
-  BlockCache* cache = nullptr;          // extended by this many tokens
+  BlockCache* cache = nullptr;  // extended by this many tokens
   const Recipe* recipe = nullptr;
-  std::span<RoutingFrame> frames;       // empty, or one per token
-  LogitRows rows = LogitRows::kNone;    // kLast: of the chunk's last token
-  float* logits = nullptr;              // [1 or tokens, vocab]
+  std::span<RoutingFrame> frames;     // empty, or one per token
+  LogitRows rows = LogitRows::kNone;  // kLast: of the chunk's last token
+  float* logits = nullptr;            // [1 or tokens, vocab]
   const Task* task = nullptr;
 };
 
@@ -30,7 +30,8 @@ inline constexpr int kChunkTokens = 512;  // of a prompt; bounds the workspace
 
 class Executor {
  public:
-  Executor(const Model& model, const Kernels& kernels, ThreadPool& pool) : model_(model), kernels_(kernels), pool_(pool) {}
+  Executor(const Model& model, const Kernels& kernels, ThreadPool& pool)
+      : model_(model), kernels_(kernels), pool_(pool) {}
 
   // kCancelled between layers when the task asks for it; the cache is the caller's to restore.
   Result<void> run(const Chunk& chunk);
@@ -80,7 +81,8 @@ class Executor {
   void attend(int layer);
   void attend_one_token(int layer);
   void attend_tokens(int layer, const HeadGroup& group, int first, int count, WorkerSpace& space);
-  void attend_span(int layer, const HeadGroup& group, int first, int count, int span, float* scores, const AttentionState& state);
+  void attend_span(int layer, const HeadGroup& group, int first, int count, int span, float* scores,
+                   const AttentionState& state);
   void finish_attention(int layer, const HeadGroup& group, int first, int count, const AttentionState& state);
 
   // experts.cpp
@@ -119,8 +121,8 @@ class Executor {
   std::vector<float> weights_;
   std::vector<SlotKind> kinds_;
   std::vector<Group> groups_;
-  std::vector<int> next_;                         // per expert, for the counting sort
-  std::vector<float> slot_weight_, slot_input_;   // multiplies the output; the input
+  std::vector<int> next_;                        // per expert, for the counting sort
+  std::vector<float> slot_weight_, slot_input_;  // multiplies the output; the input
   std::vector<const float*> slot_in_, slot_act_;
   std::vector<float*> slot_gate_, slot_up_, slot_hidden_;
   Rows gate_, up_;

@@ -14,7 +14,9 @@ namespace {
 
 constexpr int64_t kRowMultiple = 8;
 
-bool executed(SlotKind kind) { return kind == SlotKind::kRouted || kind == SlotKind::kForced; }
+bool executed(SlotKind kind) {
+  return kind == SlotKind::kRouted || kind == SlotKind::kForced;
+}
 
 }  // namespace
 
@@ -42,7 +44,8 @@ void Executor::route_tokens(const FeedForward& ffn) {
   weights_.resize(slots);
   kinds_.resize(slots);
   // A decision takes about as long as reading some bytes per expert.
-  for_tokens(int64_t(ffn.router.experts) * 512, [&](int token, int worker) { route_token(ffn, recipe, token, workers_[worker]); });
+  for_tokens(int64_t(ffn.router.experts) * 512,
+             [&](int token, int worker) { route_token(ffn, recipe, token, workers_[worker]); });
 }
 
 void Executor::route_token(const FeedForward& ffn, const LayerRecipe* recipe, int token, WorkerSpace& space) {
@@ -51,8 +54,10 @@ void Executor::route_token(const FeedForward& ffn, const LayerRecipe* recipe, in
   for (size_t e = 0; e < ffn.router_bias.size(); ++e) logits[e] += ffn.router_bias[e];
   const DecisionSpans out{std::span(ids_).subspan(first, slots_), std::span(weights_).subspan(first, slots_),
                           std::span(kinds_).subspan(first, slots_)};
-  decisions_[token] = route(ffn.router, recipe, logits, ffn.router_bias, ffn.select_bias, {space.routing.data(), 4 * experts}, out);
-  if (!chunk_->frames.empty()) chunk_->frames[token].record(ffn.row, decisions_[token], out.ids, out.weights, out.kinds, logits);
+  decisions_[token] =
+      route(ffn.router, recipe, logits, ffn.router_bias, ffn.select_bias, {space.routing.data(), 4 * experts}, out);
+  if (!chunk_->frames.empty())
+    chunk_->frames[token].record(ffn.row, decisions_[token], out.ids, out.weights, out.kinds, logits);
 }
 
 // Counting sort of the executed slots by expert; within one expert by token.
@@ -119,7 +124,8 @@ void Executor::gate_up(const FeedForward& ffn) {
     kernels_.dot_rows(expert.gate, begin, end, {group.count, in, slot_gate_.data() + group.first, nullptr});
     kernels_.dot_rows(expert.up, begin, end, {group.count, in, slot_up_.data() + group.first, nullptr});
     for (int slot = group.first; slot < group.first + group.count; ++slot)
-      kernels_.glu(ffn.unit, gate_[slot] + begin, up_[slot] + begin, slot_input_[slot], gate_[slot] + begin, end - begin);
+      kernels_.glu(ffn.unit, gate_[slot] + begin, up_[slot] + begin, slot_input_[slot], gate_[slot] + begin,
+                   end - begin);
   };
   // Rows of the groups end to end; experts have unequal numbers of tokens, so the parts are finer there.
   const int64_t rows = int64_t(groups_.size()) * ffn.width;
@@ -139,7 +145,8 @@ void Executor::down(const FeedForward& ffn) {
   pool_.run(parts, [&](int part, int) {
     const RowRange own = split_rows(model_.hidden, parts, part, kRowMultiple);
     for (const Group& group : groups_) {
-      const TokenRows tokens{group.count, slot_act_.data() + group.first, slot_hidden_.data() + group.first, slot_weight_.data() + group.first};
+      const TokenRows tokens{group.count, slot_act_.data() + group.first, slot_hidden_.data() + group.first,
+                             slot_weight_.data() + group.first};
       kernels_.dot_rows(ffn.experts[group.expert].down, own.begin, own.end, tokens);
     }
   });

@@ -12,7 +12,8 @@ std::vector<Isa> detect() {
   std::vector<Isa> found{Isa::kPortable};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return found;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+    return found;
   found.push_back(Isa::kAvx2);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
@@ -25,18 +26,24 @@ std::vector<Isa> detect() {
 
 std::string_view name(Isa isa) {
   switch (isa) {
-    case Isa::kPortable: return "portable";
-    case Isa::kAvx2: return "AVX2";
-    case Isa::kAvx512: return "AVX-512";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kAvx2:
+      return "AVX2";
+    case Isa::kAvx512:
+      return "AVX-512";
   }
   return "";
 }
 
 std::string_view token(Isa isa) {
   switch (isa) {
-    case Isa::kPortable: return "portable";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
   }
   return "";
 }
@@ -54,8 +61,8 @@ Result<Isa> choose_isa() {
     if (token(isa) == wanted) return isa;
     offered += (offered.empty() ? "" : ", ") + std::string(token(isa));
   }
-  return fail(ErrorCode::kUsage, "\"" + std::string(wanted) + "\" is not an instruction set of this machine.", "SWITCHYARD_ISA",
-              "Use one of: " + offered + ", or leave it unset.");
+  return fail(ErrorCode::kUsage, "\"" + std::string(wanted) + "\" is not an instruction set of this machine.",
+              "SWITCHYARD_ISA", "Use one of: " + offered + ", or leave it unset.");
 }
 
 }  // namespace switchyard::cpu

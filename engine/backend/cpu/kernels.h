@@ -16,7 +16,9 @@ enum class Isa;
 
 enum class Stored : uint8_t { kF32, kBF16, kF16 };
 inline constexpr int kStoredKinds = 3;
-constexpr int64_t stored_bytes(Stored type) { return type == Stored::kF32 ? 4 : 2; }
+constexpr int64_t stored_bytes(Stored type) {
+  return type == Stored::kF32 ? 4 : 2;
+}
 
 // A row-major matrix as the file holds it; `data` need not be aligned.
 struct Matrix {
@@ -35,17 +37,17 @@ struct TokenRows {
 
 enum class Unit : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 
-inline constexpr int kKeyBlock = 64;   // keys of one attention block
-inline constexpr int kKeyGroup = 16;   // keys interleaved in the key store: [group][head_dim][kKeyGroup]
-inline constexpr int kMaxQueries = 64; // queries of one attend() call
+inline constexpr int kKeyBlock = 64;    // keys of one attention block
+inline constexpr int kKeyGroup = 16;    // keys interleaved in the key store: [group][head_dim][kKeyGroup]
+inline constexpr int kMaxQueries = 64;  // queries of one attend() call
 
 // Queries that share keys and values of one kv head (grouped heads, neighbouring tokens).
 struct Queries {
-  int count = 0;                  // <= kMaxQueries
-  const float* const* q = nullptr;// [count] of head_dim
-  const int* first = nullptr;     // [count] first visible key of the block
-  const int* last = nullptr;      // [count] one past the last visible key of the block
-  float scale = 1;                // multiplies q.k
+  int count = 0;                    // <= kMaxQueries
+  const float* const* q = nullptr;  // [count] of head_dim
+  const int* first = nullptr;       // [count] first visible key of the block
+  const int* last = nullptr;        // [count] one past the last visible key of the block
+  float scale = 1;                  // multiplies q.k
 };
 
 // Online softmax of `count` queries: largest score, sum of exponentials, weighted values [count, head_dim].

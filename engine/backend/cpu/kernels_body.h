@@ -33,7 +33,9 @@ F load_some(const unsigned char* p, int64_t n) {
   return E::load(padded);
 }
 
-inline F load_some(const float* p, int64_t n) { return load_some<Float32>(reinterpret_cast<const unsigned char*>(p), n); }
+inline F load_some(const float* p, int64_t n) {
+  return load_some<Float32>(reinterpret_cast<const unsigned char*>(p), n);
+}
 
 inline void store_some(float* p, F value, int64_t n) {
   alignas(64) float padded[kLanes];
@@ -41,7 +43,9 @@ inline void store_some(float* p, F value, int64_t n) {
   __builtin_memcpy(p, padded, size_t(n) * sizeof(float));
 }
 
-inline float sum(F v) { return V::sum4(v, v, v, v)[0]; }
+inline float sum(F v) {
+  return V::sum4(v, v, v, v)[0];
+}
 
 // ---- matrix times tokens -------------------------------------------------------------------------
 
@@ -67,7 +71,8 @@ inline void put(const TokenRows& tokens, int token, int64_t row, int valid, Quad
 // R weight rows times C tokens, one running sum per lane of each product, all in registers. Row r
 // begins at w + r * row_bytes; there are `valid` of them.
 template <class E, int R, int C>
-void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRows& tokens, int token, int64_t row, int valid) {
+void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRows& tokens, int token, int64_t row,
+          int valid) {
   const unsigned char* rows[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) rows[r] = w + (r < valid ? r : valid - 1) * row_bytes;
@@ -94,7 +99,8 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
   };
   int64_t i = 0;
   const auto whole_step = [&] {
-    step([&](const unsigned char* p) { return E::load(p + i * E::kBytes); }, [&](const float* p) { return V::load(p + i); });
+    step([&](const unsigned char* p) { return E::load(p + i * E::kBytes); },
+         [&](const float* p) { return V::load(p + i); });
     i += kLanes;
   };
   if constexpr (C == 1) {
@@ -136,7 +142,8 @@ void rows_times(const unsigned char* w, int64_t cols, int64_t rows, const TokenR
 
 // As above for a number of tokens known at run time, at most kTileTokens.
 template <class E, int C = V::kTileTokens>
-void rows_times_some(int count, const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token, int64_t row) {
+void rows_times_some(int count, const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token,
+                     int64_t row) {
   if constexpr (C > 1) {
     if (count < C) return rows_times_some<E, C - 1>(count, w, cols, rows, tokens, token, row);
   }
@@ -171,17 +178,23 @@ void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& toke
 
 void dot_rows_of_any(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
   switch (w.type) {
-    case Stored::kF32: return dot_rows<Float32>(w, begin, end, tokens);
-    case Stored::kBF16: return dot_rows<BFloat16>(w, begin, end, tokens);
-    case Stored::kF16: return dot_rows<Float16>(w, begin, end, tokens);
+    case Stored::kF32:
+      return dot_rows<Float32>(w, begin, end, tokens);
+    case Stored::kBF16:
+      return dot_rows<BFloat16>(w, begin, end, tokens);
+    case Stored::kF16:
+      return dot_rows<Float16>(w, begin, end, tokens);
   }
 }
 
 void load_of_any(const unsigned char* data, Stored type, float* out, int64_t n) {
   switch (type) {
-    case Stored::kF32: return expand<Float32>(data, out, n);
-    case Stored::kBF16: return expand<BFloat16>(data, out, n);
-    case Stored::kF16: return expand<Float16>(data, out, n);
+    case Stored::kF32:
+      return expand<Float32>(data, out, n);
+    case Stored::kBF16:
+      return expand<BFloat16>(data, out, n);
+    case Stored::kF16:
+      return expand<Float16>(data, out, n);
   }
 }
 
@@ -229,10 +242,14 @@ void glu(const float* gate, const float* up, float scale, float* out, int64_t n)
 
 void glu_of_any(Unit unit, const float* gate, const float* up, float scale, float* out, int64_t n) {
   switch (unit) {
-    case Unit::kSilu: return glu<Unit::kSilu>(gate, up, scale, out, n);
-    case Unit::kGelu: return glu<Unit::kGelu>(gate, up, scale, out, n);
-    case Unit::kGeluTanh: return glu<Unit::kGeluTanh>(gate, up, scale, out, n);
-    case Unit::kRelu: return glu<Unit::kRelu>(gate, up, scale, out, n);
+    case Unit::kSilu:
+      return glu<Unit::kSilu>(gate, up, scale, out, n);
+    case Unit::kGelu:
+      return glu<Unit::kGelu>(gate, up, scale, out, n);
+    case Unit::kGeluTanh:
+      return glu<Unit::kGeluTanh>(gate, up, scale, out, n);
+    case Unit::kRelu:
+      return glu<Unit::kRelu>(gate, up, scale, out, n);
   }
 }
 
@@ -245,7 +262,8 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, int64_
     squares = V::fma(rest, rest, squares);
   }
   const F factor = V::set(1.0f / __builtin_sqrtf(sum(squares) / float(n) + eps));
-  for (i = 0; i + kLanes <= n; i += kLanes) V::store(out + i, V::mul(V::mul(V::load(x + i), factor), V::load(weight + i)));
+  for (i = 0; i + kLanes <= n; i += kLanes)
+    V::store(out + i, V::mul(V::mul(V::load(x + i), factor), V::load(weight + i)));
   if (i < n) store_some(out + i, V::mul(V::mul(load_some(x + i, n - i), factor), load_some(weight + i, n - i)), n - i);
 }
 
@@ -352,8 +370,8 @@ void soften(const Queries& queries, int n, int value_dim, const AttentionState& 
 // Queries [n, n + N): scores, exponentials, values. Keys that only some of the queries see are taken
 // query by query, so that a value a query may not see never enters its sum, not even times zero.
 template <int N>
-void attend_some(const Queries& queries, int n, const float* keys, const float* block, int head_dim, const AttentionState& state,
-                 float* scores) {
+void attend_some(const Queries& queries, int n, const float* keys, const float* block, int head_dim,
+                 const AttentionState& state, float* scores) {
   const int value_dim = (head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
   score_block<N, N == 1 ? 4 : kLanes == 16 ? 2 : 1>(queries.q + n, keys, head_dim, scores);
   int common_first = 0, common_last = kKeyBlock;
@@ -371,7 +389,8 @@ void attend_some(const Queries& queries, int n, const float* keys, const float* 
     for (int i = 0; i < N; ++i) {
       const int from = first > queries.first[n + i] ? first : queries.first[n + i];
       const int to = last < queries.last[n + i] ? last : queries.last[n + i];
-      if (from < to) weigh_values<1>(scores + i * kKeyBlock, block, value_dim, from, to, state.values + int64_t(n + i) * value_dim);
+      if (from < to)
+        weigh_values<1>(scores + i * kKeyBlock, block, value_dim, from, to, state.values + int64_t(n + i) * value_dim);
     }
   };
   alone(0, common_first);
@@ -380,11 +399,14 @@ void attend_some(const Queries& queries, int n, const float* keys, const float* 
   alone(common_last, kKeyBlock);
 }
 
-void attend(const Queries& queries, const float* keys, const float* values, int head_dim, AttentionState state, float* scores) {
+void attend(const Queries& queries, const float* keys, const float* values, int head_dim, AttentionState state,
+            float* scores) {
   int n = 0;
   for (; n + 4 <= queries.count; n += 4) attend_some<4>(queries, n, keys, values, head_dim, state, scores);
   for (; n + 2 <= queries.count; n += 2) attend_some<2>(queries, n, keys, values, head_dim, state, scores);
   for (; n < queries.count; ++n) attend_some<1>(queries, n, keys, values, head_dim, state, scores);
 }
 
-constexpr Kernels table(Isa isa) { return {isa, dot_rows_of_any, glu_of_any, rms_norm, attend, load_of_any}; }
+constexpr Kernels table(Isa isa) {
+  return {isa, dot_rows_of_any, glu_of_any, rms_norm, attend, load_of_any};
+}

@@ -6,7 +6,7 @@
 namespace switchyard::cpu {
 
 extern const Kernels kPortableKernels;
-extern const Kernels kAvx2Kernels;    // x86-64 builds only
+extern const Kernels kAvx2Kernels;  // x86-64 builds only
 extern const Kernels kAvx512Kernels;
 
 }  // namespace switchyard::cpu

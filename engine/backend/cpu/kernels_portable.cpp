@@ -49,7 +49,9 @@ struct V {
     __builtin_memcpy(&x, p, sizeof(x));
     return x;
   }
-  static F load_bf16(const unsigned char* p) { return reinterpret<F>(__builtin_convertvector(load_halves(p), Words4) << 16); }
+  static F load_bf16(const unsigned char* p) {
+    return reinterpret<F>(__builtin_convertvector(load_halves(p), Words4) << 16);
+  }
   static F load_f16(const unsigned char* p) {
     const Halves4 x = load_halves(p);
     return F{widen(x[0]), widen(x[1]), widen(x[2]), widen(x[3])};
@@ -61,7 +63,9 @@ struct V {
   static F div(F a, F b) { return a / b; }
   static F max(F a, F b) { return a > b ? a : b; }
   static F min(F a, F b) { return a < b ? a : b; }
-  static F round(F x) { return F{std::nearbyint(x[0]), std::nearbyint(x[1]), std::nearbyint(x[2]), std::nearbyint(x[3])}; }
+  static F round(F x) {
+    return F{std::nearbyint(x[0]), std::nearbyint(x[1]), std::nearbyint(x[2]), std::nearbyint(x[3])};
+  }
   static F pow2(F n) { return reinterpret<F>((__builtin_convertvector(n, Ints4) + 127) << 23); }
   static F zero_below(F value, F x, float limit) { return x < set(limit) ? zero() : value; }
 

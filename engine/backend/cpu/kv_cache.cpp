@@ -39,7 +39,8 @@ void BlockCache::write(int layer, int position, const float* key, const float* v
   const int slot = position % kKeyBlock, group = slot / kKeyGroup, lane = slot % kKeyGroup;
   float* block = blocks_[position / kKeyBlock]->data();
   for (int head = 0; head < part.kv_heads; ++head) {
-    float* keys = block + part.keys + (size_t(head) * (kKeyBlock / kKeyGroup) + group) * part.head_dim * kKeyGroup + lane;
+    float* keys =
+        block + part.keys + (size_t(head) * (kKeyBlock / kKeyGroup) + group) * part.head_dim * kKeyGroup + lane;
     for (int d = 0; d < part.head_dim; ++d) keys[d * kKeyGroup] = key[head * part.head_dim + d];
     float* values = block + part.values + (size_t(head) * kKeyBlock + slot) * part.value_dim;
     std::copy_n(value + head * part.head_dim, part.head_dim, values);

@@ -12,19 +12,27 @@ namespace {
 
 std::optional<Stored> stored(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return Stored::kF32;
-    case DType::kBF16: return Stored::kBF16;
-    case DType::kF16: return Stored::kF16;
-    default: return std::nullopt;
+    case DType::kF32:
+      return Stored::kF32;
+    case DType::kBF16:
+      return Stored::kBF16;
+    case DType::kF16:
+      return Stored::kF16;
+    default:
+      return std::nullopt;
   }
 }
 
 Unit unit(Activation activation) {
   switch (activation) {
-    case Activation::kSilu: return Unit::kSilu;
-    case Activation::kGelu: return Unit::kGelu;
-    case Activation::kGeluTanh: return Unit::kGeluTanh;
-    case Activation::kRelu: return Unit::kRelu;
+    case Activation::kSilu:
+      return Unit::kSilu;
+    case Activation::kGelu:
+      return Unit::kGelu;
+    case Activation::kGeluTanh:
+      return Unit::kGeluTanh;
+    case Activation::kRelu:
+      return Unit::kRelu;
   }
   return Unit::kSilu;
 }
@@ -36,7 +44,9 @@ class Loader {
   Result<void> matrix(const TensorRef& ref, Matrix& out) const {
     SY_TRY(const TensorView view, weights_.view(ref));
     const auto type = stored(view.dtype);
-    if (!type) return fail(ErrorCode::kInternal, "the cpu backend does not read " + std::string(switchyard::name(view.dtype)) + ".", ref.name);
+    if (!type)
+      return fail(ErrorCode::kInternal,
+                  "the cpu backend does not read " + std::string(switchyard::name(view.dtype)) + ".", ref.name);
     out = {reinterpret_cast<const unsigned char*>(view.data), *type, view.rows, view.cols};
     return {};
   }
@@ -143,7 +153,8 @@ std::string missing_type(const TensorRef& ref) {
 }  // namespace
 
 std::string missing_kind(const ModelPlan& plan) {
-  if (const std::string where = first_layer_norm(plan); !where.empty()) return "layer norm with mean and bias (" + where + ")";
+  if (const std::string where = first_layer_norm(plan); !where.empty())
+    return "layer norm with mean and bias (" + where + ")";
   std::vector<const TensorRef*> matrices{&plan.embedding, &plan.lm_head};
   for (const LayerPlan& layer : plan.layers) {
     const AttentionSpec& attention = layer.attention;
@@ -151,7 +162,8 @@ std::string missing_kind(const ModelPlan& plan) {
     if (const MoeSpec* moe = layer.moe()) {
       if (std::string missing = unroutable(moe->router); !missing.empty()) return missing;
       matrices.push_back(&moe->router_weight);
-      for (const GluWeights& expert : moe->experts) matrices.insert(matrices.end(), {&expert.gate, &expert.up, &expert.down});
+      for (const GluWeights& expert : moe->experts)
+        matrices.insert(matrices.end(), {&expert.gate, &expert.up, &expert.down});
     } else {
       const GluWeights& glu = std::get<GluSpec>(layer.ffn).weights;
       matrices.insert(matrices.end(), {&glu.gate, &glu.up, &glu.down});
@@ -180,8 +192,10 @@ Result<Model> load_model(const ModelPlan& plan, const WeightStore& weights) {
     SY_CHECK(load.norm(spec.ffn_norm, layer.ffn_norm));
     SY_CHECK(load.attention(spec.attention, layer.attention));
     layer.attention.rope = rope_index(spec.attention.rope, model.ropes);
-    if (const MoeSpec* moe = spec.moe()) SY_CHECK(load.routed(*moe, row++, layer.ffn));
-    else SY_CHECK(load.dense(std::get<GluSpec>(spec.ffn), layer.ffn));
+    if (const MoeSpec* moe = spec.moe())
+      SY_CHECK(load.routed(*moe, row++, layer.ffn));
+    else
+      SY_CHECK(load.dense(std::get<GluSpec>(spec.ffn), layer.ffn));
   }
   return model;
 }

@@ -25,8 +25,8 @@ struct Attention {
   std::vector<float> q_bias, k_bias, v_bias, o_bias;  // empty: none
   QkNorm qk_norm = QkNorm::kNone;
   Norm q_norm, k_norm;
-  int rope = -1;  // index into Model::ropes; -1: none
-  int window = 0; // 0: all earlier keys
+  int rope = -1;   // index into Model::ropes; -1: none
+  int window = 0;  // 0: all earlier keys
 
   int64_t query_cols() const { return int64_t(heads) * head_dim; }
   int64_t key_cols() const { return int64_t(kv_heads) * head_dim; }
