@@ -5,7 +5,7 @@ usage: make_goldens.py [CASE ...]     (default: all, into the folder of this scr
 Run by hand, outside the build, with: pip install "transformers==5.23.*" torch==2.11.0 safetensors numpy
 The tests read only what it writes. Method: specs/families.md section 5. Every parameter is overwritten
 with seeded noise, so that no norm is 1 and no bias 0; a seed is taken only if no routing decision and no
-greedy choice hangs on a difference that rounding could turn.
+greedy choice hangs on a difference that rounding could turn. Run twice, it writes the same bytes.
 
 Each family has one fp32 checkpoint per configuration and the same weights in other clothes:
   _sharded  several files with an index, config keys as the hub spells them
@@ -191,6 +191,7 @@ def write_case(name, seed):
 
 
 def main():
+    torch.set_num_threads(1)  # sums in one order: the same bytes again
     for name in sys.argv[1:] or CASES:
         for seed in range(1, 200):
             try:

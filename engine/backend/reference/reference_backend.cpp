@@ -110,7 +110,8 @@ class ReferenceBackend final : public Backend {
   }
 
   BackendInfo info() const override {
-    return {"reference", "LibTorch fp32, " + std::to_string(threads_.load()) + " threads", {}};
+    const int threads = threads_;
+    return {"reference", "LibTorch fp32, " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"), {}};
   }
 
   std::unique_ptr<KvCache> new_cache(int capacity) const override {
