@@ -22,7 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string shown(const fs::path& path) { return printable(path.string(), 400); }
+std::string shown(const fs::path& path) {
+  return printable(path.string(), 400);
+}
 
 tl::unexpected<Error> exists_already(const fs::path& path) {
   return fail(ErrorCode::kOutput, "exists already.", shown(path), "Choose another name, or overwrite it with --force.");
@@ -98,12 +100,14 @@ Result<AtomicFile> AtomicFile::create(const fs::path& path, Overwrite overwrite)
   }
   struct stat old {};
   const bool exists = ::stat(target.c_str(), &old) == 0;
-  if (exists && !S_ISREG(old.st_mode)) return fail(ErrorCode::kOutput, "exists and is not a regular file.", shown(path));
+  if (exists && !S_ISREG(old.st_mode))
+    return fail(ErrorCode::kOutput, "exists and is not a regular file.", shown(path));
   if (exists && overwrite == Overwrite::kRefuse) return exists_already(path);
 
   static std::atomic<unsigned> counter{0};
   const fs::path temporary =
-      target.parent_path() / fmt::format(".{}.{}-{}.tmp", target.filename().string().substr(0, 200), getpid(), counter++);
+      target.parent_path() /
+      fmt::format(".{}.{}-{}.tmp", target.filename().string().substr(0, 200), getpid(), counter++);
   const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) {
     const int reason = errno;

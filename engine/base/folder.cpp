@@ -32,7 +32,9 @@ Descriptor open_in(int folder, const std::string& name, uint64_t resolve) {
   return Descriptor(openat(folder, name.c_str(), kReadFlags | O_NOFOLLOW));
 }
 
-std::string reason(int error) { return std::system_category().message(error); }
+std::string reason(int error) {
+  return std::system_category().message(error);
+}
 
 }  // namespace
 
@@ -50,13 +52,14 @@ bool is_file_name(std::string_view name) {
 Result<void> OpenFile::read(uint64_t offset, std::span<char> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t got = pread(descriptor_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        pread(descriptor_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail(ErrorCode::kNotFound, fmt::format("could not be read: {}.", reason(errno)), name_);
     if (got == 0)
       return fail(ErrorCode::kMalformed,
-                  fmt::format("ends at byte {}, {} bytes from byte {} are needed.", offset + done, out.size(), offset), name_,
-                  "Was it cut while it was read?");
+                  fmt::format("ends at byte {}, {} bytes from byte {} are needed.", offset + done, out.size(), offset),
+                  name_, "Was it cut while it was read?");
     done += static_cast<size_t>(got);
   }
   return {};
@@ -64,7 +67,8 @@ Result<void> OpenFile::read(uint64_t offset, std::span<char> out) const {
 
 Result<std::string> OpenFile::read_all(uint64_t max_bytes) const {
   if (size_ > max_bytes)
-    return fail(ErrorCode::kMalformed, fmt::format("has {} bytes, more than the limit of {}.", size_, max_bytes), name_);
+    return fail(ErrorCode::kMalformed, fmt::format("has {} bytes, more than the limit of {}.", size_, max_bytes),
+                name_);
   std::string text(size_, '\0');
   SY_CHECK(read(0, text));
   return text;
@@ -77,8 +81,9 @@ Result<void> OpenFile::check_unchanged() const {
     return fail(ErrorCode::kMalformed, found ? "was replaced while it was in use." : "was removed while it was in use.",
                 name_, "Open the model again.");
   if (static_cast<uint64_t>(named.st_size) != size_)
-    return fail(ErrorCode::kMalformed, fmt::format("had {} bytes when it was opened and has {} now.", size_, named.st_size),
-                name_, "Open the model again.");
+    return fail(ErrorCode::kMalformed,
+                fmt::format("had {} bytes when it was opened and has {} now.", size_, named.st_size), name_,
+                "Open the model again.");
   if (named.st_mtim.tv_sec != modified_.tv_sec || named.st_mtim.tv_nsec != modified_.tv_nsec)
     return fail(ErrorCode::kMalformed, "was written to while it was in use.", name_, "Open the model again.");
   return {};
@@ -87,10 +92,13 @@ Result<void> OpenFile::check_unchanged() const {
 Result<Folder> Folder::open(const fs::path& path) {
   std::error_code error;
   const fs::path real = fs::canonical(path, error);
-  if (error) return fail(ErrorCode::kNotFound, fmt::format("could not be opened: {}.", error.message()), printable(path.string(), 400));
+  if (error)
+    return fail(ErrorCode::kNotFound, fmt::format("could not be opened: {}.", error.message()),
+                printable(path.string(), 400));
   Descriptor descriptor(::open(real.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor)
-    return fail(ErrorCode::kNotFound, fmt::format("could not be opened as a folder: {}.", reason(errno)), printable(path.string(), 400));
+    return fail(ErrorCode::kNotFound, fmt::format("could not be opened as a folder: {}.", reason(errno)),
+                printable(path.string(), 400));
   return Folder(real, std::move(descriptor));
 }
 
@@ -107,14 +115,17 @@ Result<Descriptor> Folder::open_blob(const std::string& name) const {
   const fs::path model = path_.parent_path().parent_path();
   const fs::path blob = (path_ / target).lexically_normal();
   if (target.empty() || blob.parent_path() != model / "blobs" || !is_file_name(blob.filename().string()))
-    return fail(ErrorCode::kMalformed, fmt::format("is a link to {}, which is not in the blobs of this model.", quote(target)), name,
+    return fail(ErrorCode::kMalformed,
+                fmt::format("is a link to {}, which is not in the blobs of this model.", quote(target)), name,
                 "Refused: a checkpoint may not lead to other files.");
   const Descriptor blobs(openat(descriptor_->get(), "../../blobs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  Descriptor file = blobs ? open_in(blobs.get(), blob.filename().string(), RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) : Descriptor();
+  Descriptor file =
+      blobs ? open_in(blobs.get(), blob.filename().string(), RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) : Descriptor();
   if (file) return file;
   const int error = errno;
   if (error == ENOENT)
-    return fail(ErrorCode::kNotFound, "is a link to a blob that is not there.", name, "The download is unfinished: start it again.");
+    return fail(ErrorCode::kNotFound, "is a link to a blob that is not there.", name,
+                "The download is unfinished: start it again.");
   if (error == ELOOP || error == EXDEV || error == ENOTDIR)
     return fail(ErrorCode::kMalformed, "is a link to another link; one step into blobs is allowed.", name,
                 "Refused: a checkpoint may not lead to other files.");
@@ -123,8 +134,8 @@ Result<Descriptor> Folder::open_blob(const std::string& name) const {
 
 Result<OpenFile> Folder::open_file(std::string_view file_name) const {
   if (!is_file_name(file_name))
-    return fail(ErrorCode::kMalformed, fmt::format("{} is not a plain file name.", quote(file_name)), printable(path_.string(), 400),
-                "Refused: a checkpoint may not lead to other files.");
+    return fail(ErrorCode::kMalformed, fmt::format("{} is not a plain file name.", quote(file_name)),
+                printable(path_.string(), 400), "Refused: a checkpoint may not lead to other files.");
   const std::string name(file_name);
   Descriptor descriptor = open_in(descriptor_->get(), name, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
   if (!descriptor) {

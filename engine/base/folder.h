@@ -46,6 +46,8 @@ class OpenFile {
   Result<void> read(uint64_t offset, std::span<char> out) const;
   // The whole file, at most max_bytes.
   Result<std::string> read_all(uint64_t max_bytes) const;
+  // Frees the descriptor; read() fails afterwards, check_unchanged() still works.
+  void close() { descriptor_ = Descriptor(); }
   // An error if the name now leads to another file, or size or modification time differ.
   Result<void> check_unchanged() const;
 
@@ -73,8 +75,8 @@ class Folder {
   // cache (models--*/snapshots/REVISION) also exactly one hop to a regular file in blobs/ of the same model.
   Result<OpenFile> open_file(std::string_view name) const;
   Result<std::string> read_text(std::string_view name, uint64_t max_bytes) const;
-  bool has(std::string_view name) const;     // anything of that name, a dangling link too
-  std::vector<std::string> names() const;    // of all entries, sorted
+  bool has(std::string_view name) const;   // anything of that name, a dangling link too
+  std::vector<std::string> names() const;  // of all entries, sorted
 
  private:
   Folder(std::filesystem::path path, Descriptor descriptor)

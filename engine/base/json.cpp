@@ -48,7 +48,8 @@ class DomBuilder final : public nlohmann::json_sax<Json> {
     // what() is "[json.exception.parse_error.101] parse error at line 1, column 5: <reason>".
     std::string_view reason = error.what();
     if (const size_t column = reason.find("column "); column != std::string_view::npos) {
-      if (const size_t colon = reason.find(": ", column); colon != std::string_view::npos) reason.remove_prefix(colon + 2);
+      if (const size_t colon = reason.find(": ", column); colon != std::string_view::npos)
+        reason.remove_prefix(colon + 2);
     } else if (const size_t bracket = reason.find("] "); bracket != std::string_view::npos) {
       reason.remove_prefix(bracket + 2);
     }
@@ -95,8 +96,10 @@ class DomBuilder final : public nlohmann::json_sax<Json> {
     for (const Open& level : open_) {
       // Outer arrays already hold the element being read, the innermost one does not.
       const bool innermost = &level == &open_.back();
-      if (level.container->is_array()) path += fmt::format("/{}", level.container->size() - (innermost ? 0 : 1));
-      else if (level.key) path += "/" + printable(*level.key);
+      if (level.container->is_array())
+        path += fmt::format("/{}", level.container->size() - (innermost ? 0 : 1));
+      else if (level.key)
+        path += "/" + printable(*level.key);
     }
     problem_ = (path.empty() ? "the document" : path) + " " + std::move(reason);
     return false;
@@ -112,12 +115,18 @@ class DomBuilder final : public nlohmann::json_sax<Json> {
 
 std::string_view kind_of(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::object: return "an object";
-    case Json::value_t::array: return "an array";
-    case Json::value_t::string: return "a string";
-    case Json::value_t::boolean: return "a boolean";
-    default: return "a number";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::object:
+      return "an object";
+    case Json::value_t::array:
+      return "an array";
+    case Json::value_t::string:
+      return "a string";
+    case Json::value_t::boolean:
+      return "a boolean";
+    default:
+      return "a number";
   }
 }
 
@@ -131,7 +140,8 @@ std::string shown(const Json& value) {
 // nlohmann holds what is not negative as unsigned.
 std::optional<int64_t> integer_in(const Json& value, int64_t min, int64_t max) {
   if (!value.is_number_integer()) return std::nullopt;
-  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
+  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    return std::nullopt;
   const auto number = value.get<int64_t>();
   if (number < min || number > max) return std::nullopt;
   return number;
@@ -141,7 +151,8 @@ std::optional<int64_t> integer_in(const Json& value, int64_t min, int64_t max) {
 
 Result<Json> parse_json(std::string_view text, std::string_view document, const JsonLimits& limits) {
   if (text.size() > limits.bytes)
-    return fail(ErrorCode::kMalformed, fmt::format("has {} bytes, more than the limit of {}", text.size(), limits.bytes),
+    return fail(ErrorCode::kMalformed,
+                fmt::format("has {} bytes, more than the limit of {}", text.size(), limits.bytes),
                 std::string(document));
   // nlohmann takes a NUL for the end of the text and would not look at the rest.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
@@ -205,7 +216,9 @@ Result<std::vector<JsonView>> JsonView::as_array() const {
   return elements;
 }
 
-JsonView JsonView::element(size_t index) const { return JsonView((*value_)[index], document_, fmt::format("{}/{}", path_, index)); }
+JsonView JsonView::element(size_t index) const {
+  return JsonView((*value_)[index], document_, fmt::format("{}/{}", path_, index));
+}
 
 Result<std::vector<std::pair<std::string, JsonView>>> JsonView::as_object() const {
   if (!value_->is_object()) return wrong_type("an object");

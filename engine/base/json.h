@@ -22,8 +22,8 @@ using Json = nlohmann::json;
 
 struct JsonLimits {
   size_t bytes = 16 << 20;
-  int depth = 64;               // nested containers
-  size_t values = 50'000'000;   // containers and scalars
+  int depth = 64;              // nested containers
+  size_t values = 50'000'000;  // containers and scalars
 };
 
 // text: the whole document. Refused: more than the limits, duplicate keys, invalid UTF-8, integers outside

@@ -94,8 +94,10 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::map(OpenFile file) {
   const int guard = register_guard(bytes);
   if (guard < 0) {
     munmap(data, file.size());
-    return fail(ErrorCode::kMemory, fmt::format("more than {} files are mapped.", kGuards), file.name(), "Close a model.");
+    return fail(ErrorCode::kMemory, fmt::format("more than {} files are mapped.", kGuards), file.name(),
+                "Close a model.");
   }
+  file.close();  // the mapping stays; a model of many shards would use up the descriptors
   return std::shared_ptr<const MappedFile>(new MappedFile(std::move(file), bytes, guard));
 }
 
@@ -108,8 +110,8 @@ MappedFile::~MappedFile() {
 Result<void> MappedFile::check_unchanged() const {
   SY_CHECK(file_.check_unchanged());
   if (guard_ >= 0 && guards[guard_].damaged.load())
-    return fail(ErrorCode::kMalformed, "could not be read to its end while it was mapped (cut, or a disk error).", file_.name(),
-                "Values read from it since are wrong: check the file and open the model again.");
+    return fail(ErrorCode::kMalformed, "could not be read to its end while it was mapped (cut, or a disk error).",
+                file_.name(), "Values read from it since are wrong: check the file and open the model again.");
   return {};
 }
 

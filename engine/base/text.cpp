@@ -50,6 +50,8 @@ std::string printable(std::string_view text, size_t max_bytes) {
   return out;
 }
 
-std::string quote(std::string_view text, size_t max_bytes) { return '"' + printable(text, max_bytes) + '"'; }
+std::string quote(std::string_view text, size_t max_bytes) {
+  return '"' + printable(text, max_bytes) + '"';
+}
 
 }  // namespace switchyard

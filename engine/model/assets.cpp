@@ -15,14 +15,17 @@ Result<fs::path> find_assets() {
   const auto holds_assets = [&](const fs::path& folder) { return fs::is_directory(folder / "models", error); };
   if (const char* chosen = std::getenv("SWITCHYARD_ASSETS"); chosen && *chosen) {
     if (holds_assets(chosen)) return fs::path(chosen);
-    return fail(ErrorCode::kNotFound, "holds no models folder.", printable(chosen, 400), "SWITCHYARD_ASSETS must name the assets folder.");
+    return fail(ErrorCode::kNotFound, "holds no models folder.", printable(chosen, 400),
+                "SWITCHYARD_ASSETS must name the assets folder.");
   }
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   const fs::path installed = program.parent_path().parent_path() / "share" / "switchyard";
   for (const fs::path& folder : {installed, fs::path(SWITCHYARD_SOURCE_ASSETS)})
     if (holds_assets(folder)) return folder;
-  return fail(ErrorCode::kNotFound, fmt::format("the assets are neither in {} nor in {}.", printable(installed.string(), 400), SWITCHYARD_SOURCE_ASSETS), {},
-              "Set SWITCHYARD_ASSETS to the assets folder.");
+  return fail(ErrorCode::kNotFound,
+              fmt::format("the assets are neither in {} nor in {}.", printable(installed.string(), 400),
+                          SWITCHYARD_SOURCE_ASSETS),
+              {}, "Set SWITCHYARD_ASSETS to the assets folder.");
 }
 
 }  // namespace switchyard

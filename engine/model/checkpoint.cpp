@@ -1,8 +1,6 @@
 // Opening a checkpoint: folder, configs, tensor headers, plan.
 #include "engine/model/checkpoint.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 
 #include "engine/base/folder.h"
@@ -34,10 +32,14 @@ Result<Place> find_model(std::string_view model) {
   std::error_code error;
   if (fs::is_directory(path, error)) {
     const fs::path real = fs::canonical(path, error);
-    return Place{real, printable(real.filename().string()), ""};
+    const std::string repository = repository_of_cache_entry(real);
+    if (repository.empty()) return Place{real, printable(real.filename().string()), ""};
+    SY_TRY(const CachedModel cached, open_cache_entry(real, repository));
+    return Place{cached.folder, repository, cached.revision};
   }
   if (fs::exists(path, error))
-    return fail(ErrorCode::kMalformed, "is a file, needed is the folder that holds config.json.", printable(model, 400));
+    return fail(ErrorCode::kMalformed, "is a file, needed is the folder that holds config.json.",
+                printable(model, 400));
   if (is_repository_name(model)) {
     SY_TRY(const CachedModel cached, find_in_hf_cache(model));
     return Place{cached.folder, std::string(model), cached.revision};
@@ -63,12 +65,10 @@ Result<void> read_generation_config(std::string_view text, ModelPlan& plan, Samp
   SY_TRY(const int64_t top_k, view.integer_or("top_k", 0, 0, kMaxVocab));
   sampling.top_k = static_cast<int>(top_k);
   if (const auto eos = view.find("eos_token_id")) {
-    SY_TRY(const auto ids, eos->json().is_array() ? eos->as_array() : Result<std::vector<JsonView>>({*eos}));
-    plan.eos_ids.clear();
-    for (const JsonView& element : ids) {
-      SY_TRY(const int64_t id, element.as_integer(0, plan.vocab - 1));
-      plan.eos_ids.push_back(static_cast<TokenId>(id));
-    }
+    const auto as_list = [](int64_t id) { return std::vector<int64_t>{id}; };
+    SY_TRY(const auto ids, eos->json().is_array() ? view.integers("eos_token_id", 0, plan.vocab - 1)
+                                                  : eos->as_integer(0, plan.vocab - 1).map(as_list));
+    plan.eos_ids.assign(ids.begin(), ids.end());
   }
   return {};
 }
@@ -78,10 +78,12 @@ Result<Checkpoint> open_place(const Place& place) {
   Checkpoint checkpoint{.folder = folder.path(), .name = place.name, .revision = place.revision};
   SY_TRY(checkpoint.config_json, folder.read_text("config.json", kMaxConfigBytes));
   SY_TRY(const Json config, parse_json(checkpoint.config_json, "config.json", kConfigLimits));
+  const JsonView config_view(config, "config.json");
+  SY_CHECK(family_of(config_view));  // before a word about its weights
   SY_TRY(TensorTable table, read_tensor_table(folder));
   checkpoint.shards = std::move(table.shards);
   checkpoint.tensors = std::move(table.tensors);
-  SY_TRY(checkpoint.plan, plan_model(JsonView(config, "config.json"), checkpoint.tensors, checkpoint.shards));
+  SY_TRY(checkpoint.plan, plan_model(config_view, checkpoint.tensors, checkpoint.shards));
   if (folder.has("generation_config.json")) {
     SY_TRY(const std::string text, folder.read_text("generation_config.json", kMaxConfigBytes));
     SY_CHECK(read_generation_config(text, checkpoint.plan, checkpoint.sampling));
@@ -92,9 +94,7 @@ Result<Checkpoint> open_place(const Place& place) {
 }  // namespace
 
 const TensorInfo* Checkpoint::find(std::string_view tensor) const {
-  const auto at = std::lower_bound(tensors.begin(), tensors.end(), tensor,
-                                   [](const TensorInfo& info, std::string_view wanted) { return info.name < wanted; });
-  return at != tensors.end() && at->name == tensor ? &*at : nullptr;
+  return find_tensor(tensors, tensor);
 }
 
 uint64_t Checkpoint::weight_bytes() const {

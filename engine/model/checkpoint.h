@@ -27,11 +27,11 @@ struct SamplingDefaults {  // generation_config.json; absent file or keys: greed
 
 struct Checkpoint {
   std::filesystem::path folder;
-  std::string name;        // "demo", "org/name" or the folder's name
-  std::string revision;    // HF cache entries only
-  std::string config_json; // the text of config.json
-  std::vector<std::string> shards;   // file names in `folder`
-  std::vector<TensorInfo> tensors;   // sorted by name
+  std::string name;                 // "demo", "org/name" or the folder's name
+  std::string revision;             // HF cache entries only
+  std::string config_json;          // the text of config.json
+  std::vector<std::string> shards;  // file names in `folder`
+  std::vector<TensorInfo> tensors;  // sorted by name
   ModelPlan plan;
   SamplingDefaults sampling;
 

@@ -23,4 +23,8 @@ struct CachedModel {
 // Unfinished downloads are refused with the reason.
 Result<CachedModel> find_in_hf_cache(std::string_view repository);
 
+// "org/name" where the folder is an entry of a cache (models--org--name), else empty.
+std::string repository_of_cache_entry(const std::filesystem::path& folder);
+Result<CachedModel> open_cache_entry(const std::filesystem::path& folder, const std::string& repository);
+
 }  // namespace switchyard

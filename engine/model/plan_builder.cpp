@@ -1,7 +1,6 @@
 // Config values with limits, tensors with the shape they must have.
 #include "engine/model/plan_builder.h"
 
-#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -33,11 +32,14 @@ int PlanBuilder::count_or(std::string_view key, int fallback, int max, int min) 
   return static_cast<int>(take(config_.integer_or(key, fallback, min, max), int64_t{min}));
 }
 
-bool PlanBuilder::flag_or(std::string_view key, bool fallback) { return take(config_.boolean_or(key, fallback), fallback); }
+bool PlanBuilder::flag_or(std::string_view key, bool fallback) {
+  return take(config_.boolean_or(key, fallback), fallback);
+}
 
 float PlanBuilder::number_or(std::string_view key, float fallback, float min) {
   const auto member = config_.find(key);
-  return member ? static_cast<float>(take(member->as_number(min, std::numeric_limits<float>::max()), double{fallback})) : fallback;
+  return member ? static_cast<float>(take(member->as_number(min, std::numeric_limits<float>::max()), double{fallback}))
+                : fallback;
 }
 
 std::vector<int> PlanBuilder::list_or_empty(std::string_view key, int max) {
@@ -51,38 +53,42 @@ Activation PlanBuilder::activation() {
     std::string_view name;
     Activation activation;
   };
-  constexpr std::array<Row, 6> kRows{{{"silu", Activation::kSilu}, {"swish", Activation::kSilu}, {"gelu", Activation::kGelu},
-      {"gelu_new", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh}, {"relu", Activation::kRelu}}};
+  constexpr std::array<Row, 6> kRows{{{"silu", Activation::kSilu},
+                                      {"swish", Activation::kSilu},
+                                      {"gelu", Activation::kGelu},
+                                      {"gelu_new", Activation::kGeluTanh},
+                                      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+                                      {"relu", Activation::kRelu}}};
   const std::string wanted = take(config_.text_or("hidden_act", "silu"), std::string("silu"));
   for (const Row& row : kRows)
     if (row.name == wanted) return row.activation;
-  refuse_config(fmt::format("has hidden_act = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", quote(wanted)));
+  refuse_config(fmt::format("has hidden_act = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu",
+                            quote(wanted)));
   return Activation::kSilu;
-}
-
-const TensorInfo* PlanBuilder::find(std::string_view name) const {
-  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [](const TensorInfo& tensor, std::string_view wanted) { return tensor.name < wanted; });
-  return at != tensors_.end() && at->name == name ? &*at : nullptr;
 }
 
 TensorRef PlanBuilder::checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why) {
   if (failed()) return {};
   const std::string needed = why.empty() ? "the config needs " : fmt::format("the config ({}) needs ", why);
-  const TensorInfo* tensor = find(name);
+  const TensorInfo* tensor = find_tensor(tensors_, name);
   if (!tensor) {
-    refuse({ErrorCode::kMalformed, fmt::format("tensor {} is missing, {}it with shape {}.", quote(name), needed, shape_text(shape)),
+    refuse({ErrorCode::kMalformed,
+            fmt::format("tensor {} is missing, {}it with shape {}.", quote(name), needed, shape_text(shape)),
             shards_.size() == 1 ? shards_[0] : "the checkpoint", "Is config.json from another model?"});
     return {};
   }
   const std::string& shard = shards_[tensor->shard];
   if (tensor->dtype != DType::kF32 && tensor->dtype != DType::kBF16 && tensor->dtype != DType::kF16) {
-    refuse({ErrorCode::kMalformed, fmt::format("tensor {} is stored as {}, supported are F32, BF16 and F16.", quote(name), switchyard::name(tensor->dtype)),
+    refuse({ErrorCode::kMalformed,
+            fmt::format("tensor {} is stored as {}, supported are F32, BF16 and F16.", quote(name),
+                        switchyard::name(tensor->dtype)),
             shard, "Open a checkpoint that is not quantised."});
     return {};
   }
   if (tensor->shape != shape) {
-    refuse({ErrorCode::kMalformed, fmt::format("tensor {} has shape {}, {}{}.", quote(name), shape_text(tensor->shape), needed, shape_text(shape)),
+    refuse({ErrorCode::kMalformed,
+            fmt::format("tensor {} has shape {}, {}{}.", quote(name), shape_text(tensor->shape), needed,
+                        shape_text(shape)),
             shard, "Is config.json from another revision?"});
     return {};
   }
@@ -97,7 +103,8 @@ TensorRef PlanBuilder::vector(const std::string& name, int64_t size, std::string
   return part(checked(name, {size}, why), 0, 1, size);
 }
 
-TensorRef PlanBuilder::packed(const std::string& name, int64_t count, int64_t rows, int64_t cols, std::string_view why) {
+TensorRef PlanBuilder::packed(const std::string& name, int64_t count, int64_t rows, int64_t cols,
+                              std::string_view why) {
   return checked(name, {count, rows, cols}, why);
 }
 

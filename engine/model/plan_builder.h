@@ -13,18 +13,11 @@
 
 #include "engine/base/json.h"
 #include "engine/base/result.h"
+#include "engine/model/limits.h"
 #include "engine/model/plan.h"
 #include "engine/model/tensor_info.h"
 
 namespace switchyard {
-
-// reliability.md, section 4
-inline constexpr int kMaxLayers = 1024;
-inline constexpr int kMaxExperts = 65'535;
-inline constexpr int kMaxExpertsInAll = 1'000'000;
-inline constexpr int kMaxHidden = 1 << 20;
-inline constexpr int kMaxVocab = 1 << 24;
-inline constexpr int kMaxContext = 1 << 24;
 
 class PlanBuilder {
  public:
@@ -35,16 +28,16 @@ class PlanBuilder {
   const JsonView& config() const { return config_; }
   bool failed() const { return error_.has_value(); }
   const std::optional<Error>& error() const { return error_; }
-  void refuse(const Error& error);             // kept if it is the first
+  void refuse(const Error& error);  // kept if it is the first
   void refuse_config(std::string_view what, std::string hint = {});
 
   // The value, or after an error a harmless one; of several keys the first present.
-  int count(std::initializer_list<std::string_view> keys, int max);             // 1 to max, required
+  int count(std::initializer_list<std::string_view> keys, int max);  // 1 to max, required
   int count_or(std::string_view key, int fallback, int max, int min = 1);
   bool flag_or(std::string_view key, bool fallback);
-  float number_or(std::string_view key, float fallback, float min);            // at least min
-  std::vector<int> list_or_empty(std::string_view key, int max);                // integers 0 to max
-  Activation activation();                                                      // hidden_act, silu if absent
+  float number_or(std::string_view key, float fallback, float min);  // at least min
+  std::vector<int> list_or_empty(std::string_view key, int max);     // integers 0 to max
+  Activation activation();                                           // hidden_act, silu if absent
   template <class T>
   T take(Result<T> result, T harmless) {
     if (result) return std::move(*result);
@@ -52,17 +45,18 @@ class PlanBuilder {
     return harmless;
   }
 
-  bool has(std::string_view tensor) const { return find(tensor) != nullptr; }
+  bool has(std::string_view tensor) const { return find_tensor(tensors_, tensor) != nullptr; }
   // A stored tensor of exactly this shape; why: the config keys behind it ("num_experts = 60").
   TensorRef matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why = {});
   TensorRef vector(const std::string& name, int64_t size, std::string_view why = {});
-  TensorRef vector_if(bool wanted, const std::string& name, int64_t size) { return wanted ? vector(name, size) : TensorRef{}; }
+  TensorRef vector_if(bool wanted, const std::string& name, int64_t size) {
+    return wanted ? vector(name, size) : TensorRef{};
+  }
   // [count, rows, cols], to be cut into matrices by part().
   TensorRef packed(const std::string& name, int64_t count, int64_t rows, int64_t cols, std::string_view why = {});
   static TensorRef part(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols);
 
  private:
-  const TensorInfo* find(std::string_view name) const;
   TensorRef checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why);
 
   const JsonView& config_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <optional>
 #include <vector>
@@ -10,11 +11,10 @@
 #include <fmt/format.h>
 
 #include "engine/base/text.h"
+#include "engine/model/limits.h"
 
 namespace switchyard {
 namespace {
-
-constexpr int kMaxContext = 1 << 24;
 
 // What every type needs; `values` holds the keys of the type.
 struct RopeConfig {
@@ -32,8 +32,7 @@ struct RopeConfig {
     return member->fail(fmt::format("is {}, needs a number above 0", member->json().dump()));
   }
   Result<double> original_context() const {
-    const auto fallback = values.has("original_max_position_embeddings") ? 0 : context;
-    SY_TRY(const int64_t original, values.integer_or("original_max_position_embeddings", fallback, 1, kMaxContext));
+    SY_TRY(const int64_t original, values.integer_or("original_max_position_embeddings", context, 1, kMaxContext));
     return static_cast<double>(original);
   }
 };
@@ -64,7 +63,8 @@ Result<RopeSpec> llama3(const RopeConfig& rope) {
   SY_TRY(const double low, rope.positive("low_freq_factor"));
   SY_TRY(const double high, rope.positive("high_freq_factor"));
   SY_TRY(const int64_t original, rope.values.integer("original_max_position_embeddings", 1, kMaxContext));
-  if (high <= low) return rope.values.fail(fmt::format("has high_freq_factor {}, needs more than low_freq_factor {}", high, low));
+  if (high <= low)
+    return rope.values.fail(fmt::format("has high_freq_factor {}, needs more than low_freq_factor {}", high, low));
   const auto longest = static_cast<float>(static_cast<double>(original) / low);
   const auto shortest = static_cast<float>(static_cast<double>(original) / high);
   RopeSpec spec{.inv_freq = default_frequencies(rope)};
@@ -74,14 +74,17 @@ Result<RopeSpec> llama3(const RopeConfig& rope) {
     if (wavelength > longest) {
       f = scaled;
     } else if (wavelength >= shortest) {
-      const float smooth = (static_cast<float>(original) / wavelength - static_cast<float>(low)) / static_cast<float>(high - low);
+      const float smooth =
+          (static_cast<float>(original) / wavelength - static_cast<float>(low)) / static_cast<float>(high - low);
       f = (1 - smooth) * f / static_cast<float>(factor) + smooth * f;
     }
   }
   return spec;
 }
 
-double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 Result<double> yarn_attention_factor(const RopeConfig& rope, double factor) {
   if (rope.values.has("attention_factor")) return rope.positive("attention_factor");
@@ -98,7 +101,8 @@ Result<RopeSpec> yarn(const RopeConfig& rope) {
   SY_TRY(const double beta_fast, rope.positive_or("beta_fast", 32));
   SY_TRY(const double beta_slow, rope.positive_or("beta_slow", 1));
   SY_TRY(const bool truncate, rope.values.boolean_or("truncate", true));
-  if (rope.theta <= 1) return rope.values.fail(fmt::format("of type yarn has rope_theta {}, needs more than 1", rope.theta));
+  if (rope.theta <= 1)
+    return rope.values.fail(fmt::format("of type yarn has rope_theta {}, needs more than 1", rope.theta));
   const auto correction_dim = [&](double rotations) {
     return rope.dims * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
   };
@@ -111,9 +115,11 @@ Result<RopeSpec> yarn(const RopeConfig& rope) {
   RopeSpec spec{.inv_freq = position_periods(rope)};
   for (int i = 0; i < rope.dims / 2; ++i) {
     const float period = spec.inv_freq[i];
-    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+    const float ramp =
+        std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
     const float unscaled_share = 1 - ramp;
-    spec.inv_freq[i] = 1.0f / (static_cast<float>(factor) * period) * (1 - unscaled_share) + 1.0f / period * unscaled_share;
+    spec.inv_freq[i] =
+        1.0f / (static_cast<float>(factor) * period) * (1 - unscaled_share) + 1.0f / period * unscaled_share;
   }
   SY_TRY(const double attention_factor, yarn_attention_factor(rope, factor));
   spec.attention_factor = static_cast<float>(attention_factor);
@@ -126,7 +132,8 @@ Result<RopeSpec> longrope(const RopeConfig& rope, double original) {
     return rope.values.fail(fmt::format("has {} short_factor values, needs {}", factors.size(), rope.dims / 2));
   RopeSpec spec{.inv_freq = position_periods(rope)};
   for (size_t i = 0; i < factors.size(); ++i) {
-    SY_TRY(const double extension, factors[i].as_number(std::numeric_limits<float>::min(), std::numeric_limits<float>::max()));
+    SY_TRY(const double extension,
+           factors[i].as_number(std::numeric_limits<float>::min(), std::numeric_limits<float>::max()));
     spec.inv_freq[i] = 1.0f / (static_cast<float>(extension) * spec.inv_freq[i]);
   }
   SY_TRY(const double factor, rope.positive_or("factor", rope.context / original));
@@ -149,44 +156,54 @@ Result<std::string> rope_type(const JsonView& values) {
   return values.text_or("type", "default");
 }
 
-}  // namespace
-
-Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta) {
+// What every type shares. Transformers 5 writes all keys inside rope_parameters, 4 some beside rope_scaling.
+Result<RopeConfig> read_shared(const JsonView& config, int head_dim, int context, double default_theta) {
+  static const Json none = Json::object();
   const auto parameters = config.find("rope_parameters");
   const auto scaling = parameters ? parameters : config.find("rope_scaling");
-  const Json none = Json::object();
-  RopeConfig rope{.values = scaling ? *scaling : JsonView(none, config.document(), "/rope_scaling"), .context = context};
+  RopeConfig rope{.values = scaling.value_or(JsonView(none, config.document(), "/rope_scaling")), .context = context};
   if (!rope.values.json().is_object()) return rope.values.fail("is not an object");
 
-  // Transformers 5 writes these inside, 4 beside.
   const auto holder = [&](std::string_view key) { return rope.values.has(key) ? rope.values : config; };
   SY_TRY(rope.theta, holder("rope_theta").number_or("rope_theta", default_theta));
   SY_TRY(const double partial, holder("partial_rotary_factor").number_or("partial_rotary_factor", 1.0));
-  if (!(rope.theta > 0 && rope.theta <= 1e30)) return config.fail(fmt::format("has rope_theta {}, needs a number above 0", rope.theta));
-  if (!(partial > 0 && partial <= 1)) return config.fail(fmt::format("has partial_rotary_factor {}, needs more than 0 and at most 1", partial));
+  if (!(rope.theta > 0 && rope.theta <= 1e30))
+    return config.fail(fmt::format("has rope_theta {}, needs a number above 0", rope.theta));
+  if (!(partial > 0 && partial <= 1))
+    return config.fail(fmt::format("has partial_rotary_factor {}, needs more than 0 and at most 1", partial));
   rope.dims = static_cast<int>(head_dim * partial);
   if (rope.dims < 2 || rope.dims % 2 != 0)
     return config.fail(fmt::format("asks to rotate {} dimensions of a head, needs an even number above 0", rope.dims));
+  return rope;
+}
 
+Result<Rope> read_type(const JsonView& config, const RopeConfig& rope) {
+  const auto unlimited = [&](RopeSpec spec) { return Rope{std::move(spec), rope.context}; };
   SY_TRY(const std::string type, rope_type(rope.values));
-  Result<RopeSpec> spec = RopeSpec{};
-  if (type == "default") spec->inv_freq = default_frequencies(rope);
-  else if (type == "linear") spec = linear(rope);
-  else if (type == "llama3") spec = llama3(rope);
-  else if (type == "yarn") spec = yarn(rope);
-  else if (type == "longrope") {
+  if (type == "default") return unlimited({.inv_freq = default_frequencies(rope)});
+  if (type == "linear") return linear(rope).map(unlimited);
+  if (type == "llama3") return llama3(rope).map(unlimited);
+  if (type == "yarn") return yarn(rope).map(unlimited);
+  if (type == "longrope") {
     SY_TRY(const double original, longrope_original(config, rope));
-    spec = longrope(rope, original);
-    rope.context = std::min(context, static_cast<int>(original));
-  } else {
-    return rope.values.fail(fmt::format("has the rope type {}, supported are default, linear, llama3, yarn and longrope", quote(type)));
+    SY_TRY(RopeSpec spec, longrope(rope, original));
+    return Rope{std::move(spec), std::min(rope.context, static_cast<int>(original))};
   }
-  if (!spec) return tl::unexpected<Error>(spec.error());
-  for (const float f : spec->inv_freq)
-    if (!std::isfinite(f)) return rope.values.fail("gives a frequency that is not finite");
-  spec->kind = kind;
-  spec->dims = rope.dims;
-  return Rope{std::move(*spec), rope.context};
+  return rope.values.fail(
+      fmt::format("has the rope type {}, supported are default, linear, llama3, yarn and longrope", quote(type)));
+}
+
+}  // namespace
+
+Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta) {
+  SY_TRY(const RopeConfig shared, read_shared(config, head_dim, context, default_theta));
+  SY_TRY(Rope rope, read_type(config, shared));
+  rope.spec.kind = kind;
+  rope.spec.dims = shared.dims;
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (!std::all_of(rope.spec.inv_freq.begin(), rope.spec.inv_freq.end(), finite) || !finite(rope.spec.attention_factor))
+    return shared.values.fail("gives a frequency or an attention factor that is not finite");
+  return rope;
 }
 
 }  // namespace switchyard

@@ -19,7 +19,8 @@ inline constexpr size_t kMaxTensorRank = 8;
 
 // header: the JSON after the 8 length bytes. file: for messages. Offsets of the result count from the start of
 // the file; the tensors are in order of offset.
-Result<std::vector<TensorInfo>> parse_safetensors_header(std::string_view header, uint64_t file_bytes, std::string_view file);
+Result<std::vector<TensorInfo>> parse_safetensors_header(std::string_view header, uint64_t file_bytes,
+                                                         std::string_view file);
 
 // N, the length of the header, from the first bytes of a file: at least 8 of them, or all it has.
 Result<uint64_t> safetensors_header_bytes(std::string_view start, uint64_t file_bytes, std::string_view file);

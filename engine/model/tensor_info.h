@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/model/dtype.h"
@@ -16,6 +18,9 @@ struct TensorInfo {
   uint64_t begin = 0, end = 0;  // bytes from the start of the shard file
   int shard = 0;                // index into Checkpoint::shards
 };
+
+// nullptr: absent. sorted: by name.
+const TensorInfo* find_tensor(std::span<const TensorInfo> sorted, std::string_view name);
 
 // "[64, 2048]"
 std::string shape_text(const std::vector<int64_t>& shape);

@@ -1,4 +1,6 @@
 // The mapped shards of a checkpoint.
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "engine/base/checked.h"
@@ -6,18 +8,18 @@
 #include "engine/base/mapped_file.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/safetensors.h"
 
 namespace switchyard {
 namespace {
 
 class MappedWeights final : public WeightStore {
  public:
-  MappedWeights(std::vector<TensorInfo> tensors, std::vector<std::shared_ptr<const MappedFile>> shards) : shards_(std::move(shards)) {
-    table_.tensors = std::move(tensors);
-  }
+  MappedWeights(std::vector<TensorInfo> tensors, std::vector<std::shared_ptr<const MappedFile>> shards)
+      : tensors_(std::move(tensors)), shards_(std::move(shards)) {}
 
   Result<TensorView> view(const TensorRef& ref) const override {
-    const TensorInfo* tensor = table_.find(ref.name);
+    const TensorInfo* tensor = find_tensor(tensors_, ref.name);
     if (!tensor) return fail(ErrorCode::kInternal, "is not in the checkpoint.", "tensor " + quote(ref.name));
     const MappedFile& shard = *shards_[tensor->shard];
     const uint64_t bytes_each = static_cast<uint64_t>(bits(tensor->dtype)) / 8;
@@ -25,12 +27,16 @@ class MappedWeights final : public WeightStore {
     const auto end = elements && ref.element_offset >= 0 ? checked_add(ref.element_offset, *elements) : std::nullopt;
     const uint64_t stored = bytes_each == 0 ? 0 : (tensor->end - tensor->begin) / bytes_each;
     if (ref.dtype != tensor->dtype || !end || static_cast<uint64_t>(*end) > stored)
-      return fail(ErrorCode::kInternal,
-                  fmt::format("tensor {} has {} elements of {}, asked for {} x {} of {} from element {}.", quote(ref.name), stored,
-                              name(tensor->dtype), ref.rows, ref.cols, name(ref.dtype), ref.element_offset),
-                  shard.file().name());
-    return TensorView{.data = shard.bytes().data() + tensor->begin + static_cast<uint64_t>(ref.element_offset) * bytes_each,
-                      .dtype = tensor->dtype, .rows = ref.rows, .cols = ref.cols};
+      return fail(
+          ErrorCode::kInternal,
+          fmt::format("tensor {} has {} elements of {}, asked for {} x {} of {} from element {}.", quote(ref.name),
+                      stored, name(tensor->dtype), ref.rows, ref.cols, name(ref.dtype), ref.element_offset),
+          shard.file().name());
+    return TensorView{
+        .data = shard.bytes().data() + tensor->begin + static_cast<uint64_t>(ref.element_offset) * bytes_each,
+        .dtype = tensor->dtype,
+        .rows = ref.rows,
+        .cols = ref.cols};
   }
 
   Result<void> check_unchanged() const override {
@@ -38,27 +44,44 @@ class MappedWeights final : public WeightStore {
     return {};
   }
 
-  uint64_t bytes() const override { return table_.weight_bytes(); }
+  uint64_t bytes() const override {
+    uint64_t total = 0;
+    for (const TensorInfo& tensor : tensors_) total += tensor.end - tensor.begin;
+    return total;
+  }
 
  private:
-  Checkpoint table_;  // its tensors only, for find()
+  std::vector<TensorInfo> tensors_;  // sorted by name
   std::vector<std::shared_ptr<const MappedFile>> shards_;
 };
+
+// The shard's header must be the one that the plan was made from: the file may have been replaced since.
+Result<void> check_same_header(const OpenFile& file, int shard, const std::vector<TensorInfo>& planned) {
+  SY_TRY(std::vector<TensorInfo> stored, read_safetensors(file));
+  std::sort(stored.begin(), stored.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+  for (const TensorInfo& tensor : planned) {
+    if (tensor.shard != shard) continue;
+    const TensorInfo* now = find_tensor(stored, tensor.name);
+    if (!now || now->dtype != tensor.dtype || now->shape != tensor.shape || now->begin != tensor.begin)
+      return fail(ErrorCode::kMalformed,
+                  fmt::format("has another header than when the model was opened (tensor {}).", quote(tensor.name)),
+                  file.name(), "Open the model again.");
+  }
+  return {};
+}
 
 }  // namespace
 
 Result<std::shared_ptr<const WeightStore>> WeightStore::open(const Checkpoint& checkpoint, Task* task) {
   SY_TRY(const Folder folder, Folder::open(checkpoint.folder));
-  std::vector<uint64_t> ends(checkpoint.shards.size(), 0);
-  for (const TensorInfo& tensor : checkpoint.tensors) ends[tensor.shard] = std::max(ends[tensor.shard], tensor.end);
   std::vector<std::shared_ptr<const MappedFile>> shards;
   for (size_t i = 0; i < checkpoint.shards.size(); ++i) {
     if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "opening was stopped.", checkpoint.name);
-    if (task) task->report(static_cast<double>(i) / static_cast<double>(checkpoint.shards.size()), "Mapping " + checkpoint.shards[i]);
+    if (task)
+      task->report(static_cast<double>(i) / static_cast<double>(checkpoint.shards.size()),
+                   "Mapping " + checkpoint.shards[i]);
     SY_TRY(OpenFile file, folder.open_file(checkpoint.shards[i]));
-    if (file.size() < ends[i])
-      return fail(ErrorCode::kMalformed, fmt::format("has {} bytes, its header needs {}.", file.size(), ends[i]), checkpoint.shards[i],
-                  "It changed since the model was opened: open it again.");
+    SY_CHECK(check_same_header(file, static_cast<int>(i), checkpoint.tensors));
     SY_TRY(auto shard, MappedFile::map(std::move(file)));
     shards.push_back(std::move(shard));
   }

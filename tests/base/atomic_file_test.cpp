@@ -52,7 +52,8 @@ TEST_F(AtomicFileTest, AnExistingFileIsReplacedOnlyOnRequest) {
   const auto refused = write_file(path_, "new");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kOutput);
-  EXPECT_THAT(refused.error().message(), HasSubstr("exists already. Choose another name, or overwrite it with --force."));
+  EXPECT_THAT(refused.error().message(),
+              HasSubstr("exists already. Choose another name, or overwrite it with --force."));
   EXPECT_EQ(file_content(path_), "old");
   ASSERT_EQ(chmod(path_.c_str(), 0640), 0);
   ASSERT_TRUE(write_file(path_, "new", Overwrite::kAllow));
@@ -81,7 +82,8 @@ TEST_F(AtomicFileTest, ASymbolicLinkKeepsPointingAtTheNewVersion) {
 }
 
 TEST_F(AtomicFileTest, RefusalsNameThePath) {
-  EXPECT_THAT(write_file(folder_.path() / "absent" / "x", "").error().message(), HasSubstr("absent/x: could not be created"));
+  EXPECT_THAT(write_file(folder_.path() / "absent" / "x", "").error().message(),
+              HasSubstr("absent/x: could not be created"));
   EXPECT_THAT(write_file(folder_.path(), "").error().message(), HasSubstr("not a regular file"));
 }
 

@@ -46,7 +46,8 @@ TEST_F(FolderTest, ReadsFilesAndLinksThatStayInside) {
 }
 
 TEST_F(FolderTest, RefusesNamesThatAreNoFileNames) {
-  for (const std::string_view name : {"", ".", "..", "../secret.json", "sub/b.json", "/etc/passwd", "a\\b", "./a.json", "a.json/"})
+  for (const std::string_view name :
+       {"", ".", "..", "../secret.json", "sub/b.json", "/etc/passwd", "a\\b", "./a.json", "a.json/"})
     EXPECT_THAT(opened(inside_, name), HasSubstr("is not a plain file name")) << name;
   EXPECT_THAT(opened(inside_, std::string_view("a.json\0", 7)), HasSubstr("is not a plain file name"));
   EXPECT_THAT(opened(inside_, std::string(256, 'a')), HasSubstr("is not a plain file name"));
@@ -61,7 +62,8 @@ TEST_F(FolderTest, RefusesLinksThatLeadOut) {
   fs::create_directory_symlink("..", inside_ / "up");
   link("up/secret.json", "through_folder.json");
   link("relative.json", "two_hops.json");
-  for (const char* name : {"relative.json", "absolute.json", "detour.json", "magic.json", "loop.json", "through_folder.json", "two_hops.json"})
+  for (const char* name : {"relative.json", "absolute.json", "detour.json", "magic.json", "loop.json",
+                           "through_folder.json", "two_hops.json"})
     EXPECT_THAT(opened(inside_, name), HasSubstr("is a link that leads out of the folder or in a circle")) << name;
 }
 
@@ -88,7 +90,8 @@ TEST_F(FolderTest, ReadingPastTheEndNamesTheByte) {
   const auto file = Folder::open(inside_)->open_file("a.json");
   ASSERT_TRUE(file);
   std::string bytes(3, '\0');
-  EXPECT_THAT(file->read(0, bytes).error().message(), HasSubstr("a.json: ends at byte 1, 3 bytes from byte 0 are needed."));
+  EXPECT_THAT(file->read(0, bytes).error().message(),
+              HasSubstr("a.json: ends at byte 1, 3 bytes from byte 0 are needed."));
 }
 
 TEST_F(FolderTest, NoticesThatAFileChanged) {
@@ -101,7 +104,8 @@ TEST_F(FolderTest, NoticesThatAFileChanged) {
     const auto result = file->check_unchanged();
     return result ? std::string("unchanged") : result.error().message();
   };
-  EXPECT_THAT(check([&] { fs::resize_file(inside_ / "w.bin", 2); }), HasSubstr("w.bin: had 4 bytes when it was opened and has 2 now."));
+  EXPECT_THAT(check([&] { fs::resize_file(inside_ / "w.bin", 2); }),
+              HasSubstr("w.bin: had 4 bytes when it was opened and has 2 now."));
   EXPECT_THAT(check([&] { fs::remove(inside_ / "w.bin"); }), HasSubstr("was removed"));
   EXPECT_THAT(check([&] {
                 put_file(inside_ / "new", "1234");
@@ -152,7 +156,8 @@ TEST_F(SnapshotTest, AnythingElseIsRefused) {
   link_here("../../blobs/../blobs", "folder_itself.json");
   link_here("../../refs/main", "refs.json");
   link_here("/etc/passwd", "passwd.json");
-  for (const char* name : {"out.json", "other_model.json", "detour.json", "folder_itself.json", "refs.json", "passwd.json"})
+  for (const char* name :
+       {"out.json", "other_model.json", "detour.json", "folder_itself.json", "refs.json", "passwd.json"})
     EXPECT_THAT(opened(snapshot_, name), HasSubstr("which is not in the blobs of this model")) << name;
   link_here("../../blobs/second_hop", "second_hop.json");
   link_here("../../blobs/leads_out", "leads_out.json");
@@ -161,7 +166,8 @@ TEST_F(SnapshotTest, AnythingElseIsRefused) {
   link_here("../../blobs/folder", "folder.json");
   EXPECT_THAT(opened(snapshot_, "folder.json"), HasSubstr("is not a regular file"));
   link_here("../../blobs/gone", "gone.json");
-  EXPECT_THAT(opened(snapshot_, "gone.json"), HasSubstr("is a link to a blob that is not there. The download is unfinished"));
+  EXPECT_THAT(opened(snapshot_, "gone.json"),
+              HasSubstr("is a link to a blob that is not there. The download is unfinished"));
 }
 
 TEST_F(SnapshotTest, ABlobsFolderThatIsALinkIsRefused) {

@@ -16,7 +16,8 @@ std::string refusal(std::string_view text, const JsonLimits& limits = {}) {
 }
 
 TEST(Json, ReadsEveryKindOfValue) {
-  const auto parsed = parse_json(R"( {"a": [1, -2, 3.5, true, null, "x"], "b": {"c": 18446744073709551615}} )", "a.json");
+  const auto parsed =
+      parse_json(R"( {"a": [1, -2, 3.5, true, null, "x"], "b": {"c": 18446744073709551615}} )", "a.json");
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->dump(), R"({"a":[1,-2,3.5,true,null,"x"],"b":{"c":18446744073709551615}})");
 }
@@ -43,8 +44,10 @@ TEST(Json, RefusesIllFormedUtf8AndQuotesItSafely) {
 }
 
 TEST(Json, RefusesNumbersOutOfRange) {
-  EXPECT_EQ(refusal("[18446744073709551616]"), "a.json: /0 holds the integer 18446744073709551616, which is out of range");
-  EXPECT_EQ(refusal("[-9223372036854775809]"), "a.json: /0 holds the integer -9223372036854775809, which is out of range");
+  EXPECT_EQ(refusal("[18446744073709551616]"),
+            "a.json: /0 holds the integer 18446744073709551616, which is out of range");
+  EXPECT_EQ(refusal("[-9223372036854775809]"),
+            "a.json: /0 holds the integer -9223372036854775809, which is out of range");
   EXPECT_THAT(refusal("[1e400]"), HasSubstr("not valid JSON at byte 6"));
 }
 
@@ -64,23 +67,25 @@ TEST(Json, SizeAndValueCountAreLimited) {
 }
 
 TEST(Json, WhatIsWrittenReadsBackEqual) {
-  EXPECT_TRUE(rc::check("dump, parse, dump is the identity", [](const std::map<std::string, std::vector<int64_t>>& value) {
-    Json json = Json::object();
-    for (const auto& [key, numbers] : value) {
-      bool ascii = true;
-      for (const char c : key) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
-      if (ascii) json[key] = numbers;
-    }
-    const auto parsed = parse_json(json.dump(), "a.json");
-    RC_ASSERT(parsed.has_value());
-    RC_ASSERT(*parsed == json);
-  }));
+  EXPECT_TRUE(
+      rc::check("dump, parse, dump is the identity", [](const std::map<std::string, std::vector<int64_t>>& value) {
+        Json json = Json::object();
+        for (const auto& [key, numbers] : value) {
+          bool ascii = true;
+          for (const char c : key) ascii = ascii && static_cast<unsigned char>(c) < 0x80;
+          if (ascii) json[key] = numbers;
+        }
+        const auto parsed = parse_json(json.dump(), "a.json");
+        RC_ASSERT(parsed.has_value());
+        RC_ASSERT(*parsed == json);
+      }));
 }
 
 class JsonGetters : public testing::Test {
  protected:
   Json json_ = *parse_json(R"({"n": 7, "big": 18446744073709551615, "r": 1.5, "t": "x", "b": true, "null": null,
-                               "l": [1, "two"], "o": {"k": 3}})", "a.json");
+                               "l": [1, "two"], "o": {"k": 3}})",
+                           "a.json");
   JsonView view_{json_, "a.json"};
 };
 

@@ -25,14 +25,18 @@ constexpr size_t kPages = 8;
 class MappedFileTest : public testing::Test {
  protected:
   MappedFileTest() { put_file(path_, std::string(kPages * page_, 'x')); }
-  std::shared_ptr<const MappedFile> mapped() { return *MappedFile::map(*Folder::open(folder_.path())->open_file("w.bin")); }
+  std::shared_ptr<const MappedFile> mapped() {
+    return *MappedFile::map(*Folder::open(folder_.path())->open_file("w.bin"));
+  }
 
   const size_t page_ = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   TemporaryFolder folder_;
   fs::path path_ = folder_.path() / "w.bin";
 };
 
-char at(const MappedFile& file, size_t byte) { return static_cast<char>(*(const volatile std::byte*)&file.bytes()[byte]); }
+char at(const MappedFile& file, size_t byte) {
+  return static_cast<char>(*(const volatile std::byte*)&file.bytes()[byte]);
+}
 
 TEST_F(MappedFileTest, HoldsTheBytesOfTheFile) {
   const auto file = mapped();

@@ -11,10 +11,10 @@ TEST(Text, ControlCharactersAndInvalidBytesAreSpelledOut) {
   EXPECT_EQ(printable("plain Grüße 日本 🎈"), "plain Grüße 日本 🎈");
   EXPECT_EQ(printable("a\x1b[2Jb\nc"), "a\\x1b[2Jb\\x0ac");
   EXPECT_EQ(printable(std::string_view("a\0b", 3)), "a\\x00b");
-  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");            // C1
-  EXPECT_EQ(printable("\xff\xc3"), "\\xff\\xc3");            // never UTF-8; cut short
-  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");            // overlong
-  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");   // surrogate
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");                    // C1
+  EXPECT_EQ(printable("\xff\xc3"), "\\xff\\xc3");                    // never UTF-8; cut short
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");                    // overlong
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");           // surrogate
   EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");  // beyond U+10FFFF
 }
 

@@ -28,7 +28,9 @@ struct Fixture {
   std::vector<TensorInfo> tensors(const std::string& layout = "tensors") const {
     std::vector<TensorInfo> list;
     for (const auto& [name, entry] : json[layout].items())
-      list.push_back({.name = name, .dtype = *parse_dtype(entry[0].get<std::string>()), .shape = entry[1].get<std::vector<int64_t>>()});
+      list.push_back({.name = name,
+                      .dtype = *parse_dtype(entry[0].get<std::string>()),
+                      .shape = entry[1].get<std::vector<int64_t>>()});
     return list;
   }
   Json config(const std::string& spelling = "config_v4") const { return json[spelling]; }
@@ -55,7 +57,8 @@ class EveryFamily : public testing::TestWithParam<std::string> {
   Fixture fixture_{GetParam()};
 };
 INSTANTIATE_TEST_SUITE_P(Families, EveryFamily,
-                         testing::Values("mixtral", "mixtral_window", "olmoe", "olmoe_bias", "qwen3_moe", "qwen3_moe_step"),
+                         testing::Values("mixtral", "mixtral_window", "olmoe", "olmoe_bias", "qwen3_moe",
+                                         "qwen3_moe_step"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(EveryFamily, OpensInBothLayoutsAndSpellingsWithEveryParameterCounted) {
@@ -103,7 +106,8 @@ TEST_P(EveryFamily, RefusesEachMissingTensorByName) {
         continue;
       }
       EXPECT_THAT(message, AllOf(HasSubstr("model.safetensors: tensor \"" + missing.name + "\" is missing"),
-                                 HasSubstr("with shape " + shape_text(missing.shape)))) << layout;
+                                 HasSubstr("with shape " + shape_text(missing.shape))))
+          << layout;
     }
 }
 
@@ -115,28 +119,44 @@ TEST_P(EveryFamily, RefusesEachWrongShapeWithFoundAndNeeded) {
         const std::string needed = shape_text(tensors[i].shape);
         tensors[i].shape[axis] += 1;
         EXPECT_THAT(refusal(fixture_.config(), tensors),
-                    AllOf(HasSubstr("tensor \"" + tensors[i].name + "\" has shape " + shape_text(tensors[i].shape)), HasSubstr("needs " + needed)));
+                    AllOf(HasSubstr("tensor \"" + tensors[i].name + "\" has shape " + shape_text(tensors[i].shape)),
+                          HasSubstr("needs " + needed)));
       }
 }
 
 TEST_P(EveryFamily, RefusesQuantisedTensorsByDtype) {
   auto tensors = fixture_.tensors();
   tensors[1].dtype = DType::kF8E4M3;
-  EXPECT_THAT(refusal(fixture_.config(), tensors), HasSubstr("is stored as F8_E4M3, supported are F32, BF16 and F16. Open a checkpoint that is not quantised."));
+  EXPECT_THAT(
+      refusal(fixture_.config(), tensors),
+      HasSubstr("is stored as F8_E4M3, supported are F32, BF16 and F16. Open a checkpoint that is not quantised."));
 }
 
 TEST_P(EveryFamily, RefusesNonsenseInEachNumericKey) {
-  const std::vector<int64_t> boundaries{0, -1, (1LL << 31) - 1, 1LL << 31, (1LL << 31) + 1, (1LL << 32) - 1, 1LL << 32, (1LL << 32) + 1,
-                                        (1LL << 53) - 1, (1LL << 53) + 1, INT64_MAX, INT64_MIN};
+  const std::vector<int64_t> boundaries{0,
+                                        -1,
+                                        (1LL << 31) - 1,
+                                        1LL << 31,
+                                        (1LL << 31) + 1,
+                                        (1LL << 32) - 1,
+                                        1LL << 32,
+                                        (1LL << 32) + 1,
+                                        (1LL << 53) - 1,
+                                        (1LL << 53) + 1,
+                                        INT64_MAX,
+                                        INT64_MIN};
   int tried = 0;
-  for (const std::string key : {"hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads",
-                                "num_key_value_heads", "num_experts_per_tok", "num_experts", "num_local_experts", "intermediate_size",
-                                "moe_intermediate_size", "head_dim", "decoder_sparse_step"}) {
+  for (const std::string key :
+       {"hidden_size", "vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads",
+        "num_key_value_heads", "num_experts_per_tok", "num_experts", "num_local_experts", "intermediate_size",
+        "moe_intermediate_size", "head_dim", "decoder_sparse_step"}) {
     if (!fixture_.config().contains(key) || fixture_.config()[key].is_null()) continue;
     for (const int64_t value : boundaries) {
       Json config = fixture_.config();
       config[key] = value;
-      EXPECT_THAT(refusal(config, fixture_.tensors()), AllOf(HasSubstr("config.json: /" + key + " is "), HasSubstr("needs 1 to "))) << value;
+      EXPECT_THAT(refusal(config, fixture_.tensors()),
+                  AllOf(HasSubstr("config.json: /" + key + " is "), HasSubstr("needs 1 to ")))
+          << value;
       ++tried;
     }
     for (const Json& value : {Json(UINT64_MAX), Json(1.5), Json("8"), Json(true), Json::array({8})}) {
@@ -263,12 +283,29 @@ TEST(Families, ExtraTensorsAreTolerated) {
   EXPECT_TRUE(plan_of(fixture.config(), tensors));
 }
 
+TEST(Families, AModelWithoutExpertsIsRefused) {
+  const Fixture fixture("qwen3_moe");
+  Json config = fixture.config();
+  config["mlp_only_layers"] = {0, 1, 2, 3};
+  auto tensors = fixture.tensors();
+  for (const int n : {0, 2, 3})
+    for (const TensorInfo& dense : fixture.tensors())
+      if (const auto at = dense.name.find("layers.1.mlp."); at != std::string::npos) {
+        TensorInfo copy = dense;
+        copy.name.replace(at, 8, "layers." + std::to_string(n));
+        tensors.push_back(copy);
+      }
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  EXPECT_EQ(refusal(config, tensors), "config.json: describes a model without a layer of experts.");
+}
+
 TEST(Families, RefusesWhatItDoesNotKnow) {
   const Fixture fixture("olmoe");
   Json config = fixture.config();
   config["model_type"] = "llama";
-  EXPECT_EQ(refusal(config, fixture.tensors()),
-            "config.json: has model_type \"llama\", which is not supported. Supported families: mixtral, olmoe, qwen3_moe.");
+  EXPECT_EQ(
+      refusal(config, fixture.tensors()),
+      "config.json: has model_type \"llama\", which is not supported. Supported families: mixtral, olmoe, qwen3_moe.");
   config = fixture.config();
   config["quantization_config"] = {{"quant_method", "fp8"}};
   EXPECT_THAT(refusal(config, fixture.tensors()), HasSubstr("quant_method \"fp8\""));

@@ -17,7 +17,9 @@ using testing::HasSubstr;
 
 const fs::path kFolder = fs::path(SWITCHYARD_SOURCE_DIR) / "tests/data/hostile/model";
 
-Json cases() { return *parse_json(file_content(kFolder / "cases.json"), "cases.json"); }
+Json cases() {
+  return *parse_json(file_content(kFolder / "cases.json"), "cases.json");
+}
 
 // A copy of the sound checkpoint in which the hostile file stands for the one of its kind.
 fs::path checkpoint_with(const fs::path& hostile, const fs::path& folder) {
@@ -57,7 +59,8 @@ TEST(Hostile, EachFileIsRefusedWithItsMessage) {
     EXPECT_EQ(static_cast<int>(checkpoint.error().code), c["exit"].get<int>());
     const std::string message = checkpoint.error().message();
     for (const Json& part : c["message"]) EXPECT_THAT(message, HasSubstr(part.get<std::string>()));
-    for (const unsigned char byte : message) EXPECT_TRUE(byte >= 0x20 && byte != 0x7F) << "control byte in: " << message;
+    for (const unsigned char byte : message)
+      EXPECT_TRUE(byte >= 0x20 && byte != 0x7F) << "control byte in: " << message;
     EXPECT_LT(message.size(), 1000u);
   }
   EXPECT_GE(tried, 150u);
@@ -92,7 +95,8 @@ TEST(Hostile, NoByteFlipBreaksTheReader) {
       std::string changed = content;
       changed[at] = static_cast<char>(changed[at] ^ (1 << (at % 8)));
       const auto length = safetensors_header_bytes(changed, changed.size(), "x");
-      if (length) static_cast<void>(parse_safetensors_header(std::string_view(changed).substr(8, *length), changed.size(), "x"));
+      if (length)
+        static_cast<void>(parse_safetensors_header(std::string_view(changed).substr(8, *length), changed.size(), "x"));
     }
   }
 }

@@ -61,7 +61,8 @@ TEST_F(OpeningTest, AFolderIsNamedByItself) {
 }
 
 TEST_F(OpeningTest, GenerationConfigSetsSamplingAndEndTokens) {
-  put_file(model_ / "generation_config.json", R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "eos_token_id": [3, 5]})");
+  put_file(model_ / "generation_config.json",
+           R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "eos_token_id": [3, 5]})");
   const auto checkpoint = open_checkpoint(model_.string());
   ASSERT_TRUE(checkpoint) << checkpoint.error().message();
   EXPECT_TRUE(checkpoint->sampling.do_sample);
@@ -75,9 +76,11 @@ TEST_F(OpeningTest, SaysWhatIsNotThere) {
   EXPECT_THAT(refusal("no/such/folder"), AllOf(HasSubstr("is not a folder"), HasSubstr("or demo")));
   EXPECT_THAT(refusal(model_ / "config.json"), HasSubstr("is a file, needed is the folder that holds config.json"));
   fs::remove(model_ / "model.safetensors");
-  EXPECT_THAT(refusal(model_), HasSubstr("has neither model.safetensors nor model.safetensors.index.json. Is the download complete?"));
+  EXPECT_THAT(refusal(model_),
+              HasSubstr("has neither model.safetensors nor model.safetensors.index.json. Is the download complete?"));
   put_file(model_ / "pytorch_model.bin", "PK");
-  EXPECT_THAT(refusal(model_), AllOf(HasSubstr("pytorch_model.bin: is a pickle"), HasSubstr("Convert the checkpoint to safetensors")));
+  EXPECT_THAT(refusal(model_),
+              AllOf(HasSubstr("pytorch_model.bin: is a pickle"), HasSubstr("Convert the checkpoint to safetensors")));
   fs::remove(model_ / "pytorch_model.bin");
   put_file(model_ / "model-q4.gguf", "GGUF");
   EXPECT_THAT(refusal(model_), HasSubstr("model-q4.gguf: is a GGUF file"));
@@ -122,12 +125,17 @@ TEST_F(CacheTest, OpensByNameWithItsRevision) {
   EXPECT_EQ(checkpoint->revision, "0123abcd");
   EXPECT_EQ(checkpoint->folder, fs::canonical(snapshot_));
   EXPECT_TRUE(WeightStore::open(*checkpoint));
-  EXPECT_TRUE(open_checkpoint(snapshot_.string()));  // the snapshot's folder itself
+  EXPECT_TRUE(open_checkpoint(snapshot_.string()));     // the snapshot's folder itself
+  const auto entry = open_checkpoint(entry_.string());  // the entry's folder
+  ASSERT_TRUE(entry) << entry.error().message();
+  EXPECT_EQ(entry->name, "some-org/Some.Model_1");
+  EXPECT_EQ(entry->revision, "0123abcd");
 }
 
 TEST_F(CacheTest, TheRootIsFoundAsHuggingFaceDoes) {
   EXPECT_EQ(hf_cache_root(), hub_);
-  const Variable no_hub("HF_HUB_CACHE", ""), hf_home("HF_HOME", "/hf"), xdg("XDG_CACHE_HOME", "/xdg"), home("HOME", "/home/me");
+  const Variable no_hub("HF_HUB_CACHE", ""), hf_home("HF_HOME", "/hf"), xdg("XDG_CACHE_HOME", "/xdg"),
+      home("HOME", "/home/me");
   EXPECT_EQ(hf_cache_root(), "/hf/hub");
   const Variable no_hf_home("HF_HOME", "");
   EXPECT_EQ(hf_cache_root(), "/xdg/huggingface/hub");
@@ -138,10 +146,12 @@ TEST_F(CacheTest, TheRootIsFoundAsHuggingFaceDoes) {
 TEST_F(CacheTest, UnfinishedEntriesAreRefusedWithTheReason) {
   const std::string name = "some-org/Some.Model_1";
   put_file(entry_ / "blobs" / "77.incomplete", "");
-  EXPECT_THAT(refusal(name), AllOf(HasSubstr("a download is unfinished (77.incomplete)"), HasSubstr("Finish the download")));
+  EXPECT_THAT(refusal(name),
+              AllOf(HasSubstr("a download is unfinished (77.incomplete)"), HasSubstr("Finish the download")));
   fs::remove(entry_ / "blobs" / "77.incomplete");
   fs::remove(entry_ / "blobs" / "blob-model.safetensors");
-  EXPECT_THAT(refusal(name), HasSubstr("model.safetensors: is a link to a blob that is not there. The download is unfinished"));
+  EXPECT_THAT(refusal(name),
+              HasSubstr("model.safetensors: is a link to a blob that is not there. The download is unfinished"));
   fs::remove_all(snapshot_);
   EXPECT_THAT(refusal(name), HasSubstr("revision 0123abcd is not"));
   for (const char* text : {"", "../../..", "a/b", "x y", "main\nmore"}) {
@@ -150,12 +160,14 @@ TEST_F(CacheTest, UnfinishedEntriesAreRefusedWithTheReason) {
   }
   fs::remove(entry_ / "refs" / "main");
   EXPECT_THAT(refusal(name), HasSubstr("main: is not in"));
-  EXPECT_THAT(refusal("some-org/other"), AllOf(HasSubstr("is neither a folder nor in the Hugging Face cache"), HasSubstr("hf download some-org/other")));
+  EXPECT_THAT(refusal("some-org/other"), AllOf(HasSubstr("is neither a folder nor in the Hugging Face cache"),
+                                               HasSubstr("hf download some-org/other")));
 }
 
 TEST_F(CacheTest, NamesThatAreNoRepositoriesAreNotLookedUp) {
   EXPECT_TRUE(is_repository_name("org/Name-1.5_b"));
-  for (const char* text : {"org", "org/", "/name", "a/b/c", "../x", "x/..", "or g/x", "org/na\x1bme", ""}) EXPECT_FALSE(is_repository_name(text)) << text;
+  for (const char* text : {"org", "org/", "/name", "a/b/c", "../x", "x/..", "or g/x", "org/na\x1bme", ""})
+    EXPECT_FALSE(is_repository_name(text)) << text;
 }
 
 class ShardsTest : public testing::Test {
@@ -181,7 +193,8 @@ TEST_F(ShardsTest, ATensorInTwoShardsMustBeEqualInBoth) {
   // A third tensor table: the second shard with one more tensor that the first one also holds.
   const auto copy_of_norm = [&](char value) {
     const std::string file = file_content(second_);
-    const size_t length = static_cast<unsigned char>(file[0]) | static_cast<size_t>(static_cast<unsigned char>(file[1])) << 8;
+    const size_t length = static_cast<unsigned char>(file[0]) | static_cast<size_t>(static_cast<unsigned char>(file[1]))
+                                                                    << 8;
     Json header = Json::parse(file.substr(8, length));
     const size_t data = file.size() - 8 - length;
     header["model.norm.weight"] = {{"dtype", "BF16"}, {"shape", {4}}, {"data_offsets", {data, data + 8}}};
@@ -256,7 +269,8 @@ TEST_F(WeightsTest, ViewsOutsideTheTensorAreRefused) {
             "model.safetensors: tensor \"b\" has 12 elements of BF16, asked for 2 x 3 of BF16 from element 7.");
   EXPECT_THAT(refused({.name = "b", .rows = 4, .cols = 3, .dtype = DType::kF16}), HasSubstr("4 x 3 of F16"));
   EXPECT_THAT(refused({.name = "b", .rows = -1, .cols = 3, .dtype = DType::kBF16}), HasSubstr("-1 x 3"));
-  EXPECT_THAT(refused({.name = "b", .rows = 1, .cols = 3, .element_offset = -1, .dtype = DType::kBF16}), HasSubstr("element -1"));
+  EXPECT_THAT(refused({.name = "b", .rows = 1, .cols = 3, .element_offset = -1, .dtype = DType::kBF16}),
+              HasSubstr("element -1"));
   EXPECT_THAT(refused({.name = "b", .rows = INT64_MAX, .cols = 3, .dtype = DType::kBF16}), HasSubstr("asked for"));
   EXPECT_THAT(refused({.name = "d", .rows = 1, .cols = 1}), HasSubstr("tensor \"d\": is not in the checkpoint."));
 }
@@ -266,7 +280,14 @@ TEST_F(WeightsTest, AShardThatIsCutOrReplacedIsNamed) {
   EXPECT_TRUE(weights->check_unchanged());
   fs::resize_file(folder_.path() / "model.safetensors", 8);
   EXPECT_THAT(weights->check_unchanged().error().message(), HasSubstr("model.safetensors: had"));
-  EXPECT_THAT(WeightStore::open(checkpoint_).error().message(), HasSubstr("model.safetensors: has 8 bytes, its header needs"));
+  EXPECT_THAT(WeightStore::open(checkpoint_).error().message(), HasSubstr("model.safetensors: declares a header of"));
+}
+
+TEST_F(WeightsTest, AShardReplacedAfterPlanningIsRefused) {
+  std::swap(tensors_[0].name, tensors_[1].name);  // a sound file of the same size, other tensors at the places
+  put_file(folder_.path() / "model.safetensors", safetensors_with(tensors_));
+  EXPECT_THAT(WeightStore::open(checkpoint_).error().message(),
+              HasSubstr("model.safetensors: has another header than when the model was opened (tensor \"a\")"));
 }
 
 TEST_F(WeightsTest, ManyThreadsSeeTheSameNumbers) {
@@ -275,7 +296,8 @@ TEST_F(WeightsTest, ManyThreadsSeeTheSameNumbers) {
   for (int t = 0; t < 8; ++t)
     readers.emplace_back([&] {
       for (int i = 0; i < 1000; ++i) {
-        const auto view = weights->view({.name = "b", .rows = 1, .cols = 3, .element_offset = 3, .dtype = DType::kBF16});
+        const auto view =
+            weights->view({.name = "b", .rows = 1, .cols = 3, .element_offset = 3, .dtype = DType::kBF16});
         EXPECT_TRUE(view && view->data[5] == std::byte{1});
       }
     });

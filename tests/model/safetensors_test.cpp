@@ -36,7 +36,8 @@ TEST(Safetensors, ReadsBackWhatWasWritten) {
     RC_ASSERT(read.has_value());
     RC_ASSERT(read->size() == tensors.size());
     for (const TensorInfo& wanted : tensors) {
-      const auto found = std::find_if(read->begin(), read->end(), [&](const TensorInfo& t) { return t.name == wanted.name; });
+      const auto found =
+          std::find_if(read->begin(), read->end(), [&](const TensorInfo& t) { return t.name == wanted.name; });
       RC_ASSERT(found != read->end());
       RC_ASSERT(found->dtype == wanted.dtype);
       RC_ASSERT(found->shape == wanted.shape);
@@ -74,7 +75,8 @@ TEST(Safetensors, RefusesAnyChangedOffsetOrDimension) {
 }
 
 TEST(Safetensors, ArbitraryBytesGetACleanAnswer) {
-  EXPECT_TRUE(rc::check("no header", [](const std::string& text) { static_cast<void>(parse(safetensors_of("{" + text, ""))); }));
+  EXPECT_TRUE(rc::check("no header",
+                        [](const std::string& text) { static_cast<void>(parse(safetensors_of("{" + text, ""))); }));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ inline std::string safetensors_with(std::vector<TensorInfo>& tensors) {
   for (size_t n = 0; n < tensors.size(); ++n) {
     uint64_t bytes = static_cast<uint64_t>(bits(tensors[n].dtype)) / 8;
     for (const int64_t dim : tensors[n].shape) bytes *= static_cast<uint64_t>(dim);
-    header[tensors[n].name] = {{"dtype", name(tensors[n].dtype)}, {"shape", tensors[n].shape},
+    header[tensors[n].name] = {{"dtype", name(tensors[n].dtype)},
+                               {"shape", tensors[n].shape},
                                {"data_offsets", {data.size(), data.size() + bytes}}};
     data += std::string(bytes, static_cast<char>(n));
   }

@@ -10,17 +10,20 @@
 namespace switchyard {
 namespace {
 
-std::string equation(std::string_view key, int value) { return fmt::format("{} = {}", key, value); }
+std::string equation(std::string_view key, int value) {
+  return fmt::format("{} = {}", key, value);
+}
 
 void read_token_ids(PlanBuilder& builder, ModelPlan& plan) {
   if (const auto eos = builder.config().find("eos_token_id"))
-    plan.eos_ids = eos->json().is_array() ? builder.list_or_empty("eos_token_id", plan.vocab - 1)
-                                          : std::vector<TokenId>{builder.count_or("eos_token_id", 0, plan.vocab - 1, 0)};
+    plan.eos_ids = eos->json().is_array()
+                       ? builder.list_or_empty("eos_token_id", plan.vocab - 1)
+                       : std::vector<TokenId>{builder.count_or("eos_token_id", 0, plan.vocab - 1, 0)};
   if (builder.config().has("bos_token_id")) plan.bos_id = builder.count_or("bos_token_id", 0, plan.vocab - 1, 0);
 }
 
-std::vector<GluWeights> separate_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names, int experts,
-                                         int hidden, int width) {
+std::vector<GluWeights> separate_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
+                                         int experts, int hidden, int width) {
   std::vector<GluWeights> all;
   const std::string why = equation(names.width_key, width);
   for (int e = 0; e < experts && !builder.failed(); ++e) {
@@ -32,8 +35,8 @@ std::vector<GluWeights> separate_experts(PlanBuilder& builder, const std::string
   return all;
 }
 
-std::vector<GluWeights> packed_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names, int experts,
-                                       int hidden, int width) {
+std::vector<GluWeights> packed_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
+                                       int experts, int hidden, int width) {
   const std::string why = equation(names.experts_key, experts) + ", " + equation(names.width_key, width);
   const TensorRef gate_up = builder.packed(module + "experts.gate_up_proj", experts, 2 * int64_t{width}, hidden, why);
   const TensorRef down = builder.packed(module + "experts.down_proj", experts, hidden, width, why);
@@ -48,7 +51,9 @@ std::vector<GluWeights> packed_experts(PlanBuilder& builder, const std::string& 
 
 }  // namespace
 
-std::string layer_prefix(size_t layer) { return fmt::format("model.layers.{}.", layer); }
+std::string layer_prefix(size_t layer) {
+  return fmt::format("model.layers.{}.", layer);
+}
 
 NormSpec rms_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps) {
   return {.kind = NormKind::kRms, .weight = builder.vector(name + ".weight", size), .eps = eps};
@@ -68,7 +73,9 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps) {
   plan.final_norm = rms_norm(builder, "model.norm", plan.hidden, builder.number_or("rms_norm_eps", default_eps, 0));
   // The key is written unless it equals a default; then the absence of lm_head says it.
   plan.tied = builder.flag_or("tie_word_embeddings", !builder.has("lm_head.weight"));
-  plan.lm_head = plan.tied ? plan.embedding : builder.matrix("lm_head.weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");
+  plan.lm_head = plan.tied
+                     ? plan.embedding
+                     : builder.matrix("lm_head.weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");
   return plan;
 }
 
@@ -78,17 +85,21 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, double default_th
   shape.kv_heads = builder.count_or("num_key_value_heads", shape.heads, kMaxHidden);
   shape.head_dim = builder.count_or("head_dim", std::max(plan.hidden / shape.heads, 1), kMaxHidden);
   if (shape.heads % shape.kv_heads != 0)
-    builder.refuse_config(fmt::format("has num_attention_heads = {}, not a multiple of num_key_value_heads = {}", shape.heads, shape.kv_heads));
+    builder.refuse_config(fmt::format("has num_attention_heads = {}, not a multiple of num_key_value_heads = {}",
+                                      shape.heads, shape.kv_heads));
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
-  const Rope rope = builder.take(read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, default_theta), Rope{});
+  const Rope rope =
+      builder.take(read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, default_theta), Rope{});
   if (!builder.failed() && rope.spec.dims != shape.head_dim)
-    builder.refuse_config(fmt::format("rotates {} of {} dimensions of a head, which this family does not do", rope.spec.dims, shape.head_dim));
+    builder.refuse_config(fmt::format("rotates {} of {} dimensions of a head, which this family does not do",
+                                      rope.spec.dims, shape.head_dim));
   shape.rope = rope.spec;
   plan.context = rope.context;
   return shape;
 }
 
-AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden, const GqaTensors& tensors) {
+AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,
+                  const GqaTensors& tensors) {
   const int64_t q_size = int64_t{shape.heads} * shape.head_dim, kv_size = int64_t{shape.kv_heads} * shape.head_dim;
   const std::string q_why = fmt::format("num_attention_heads = {}, head_dim = {}", shape.heads, shape.head_dim);
   const std::string kv_why = fmt::format("num_key_value_heads = {}, head_dim = {}", shape.kv_heads, shape.head_dim);
@@ -116,11 +127,13 @@ GluSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int wid
                       .down = builder.matrix(prefix + "down_proj.weight", hidden, width, why)}};
 }
 
-MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names, int hidden, int width) {
+MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
+            int hidden, int width) {
   const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, kPackedModule));
   const std::string module = fmt::format("{}{}.", prefix, packed ? kPackedModule : names.module);
   MoeSpec spec{.router = router, .activation = builder.activation(), .width = width};
-  spec.router_weight = builder.matrix(module + "gate.weight", router.experts, hidden, equation(names.experts_key, router.experts));
+  spec.router_weight =
+      builder.matrix(module + "gate.weight", router.experts, hidden, equation(names.experts_key, router.experts));
   spec.experts = (packed ? packed_experts : separate_experts)(builder, module, names, router.experts, hidden, width);
   return spec;
 }
@@ -130,9 +143,11 @@ RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> 
   router.experts = builder.count(experts_keys, kMaxExperts);
   router.experts_per_token = builder.count({"num_experts_per_tok"}, kMaxExperts);
   if (router.experts_per_token > router.experts)
-    builder.refuse_config(fmt::format("has num_experts_per_tok = {}, more than its {} experts", router.experts_per_token, router.experts));
+    builder.refuse_config(fmt::format("has num_experts_per_tok = {}, more than its {} experts",
+                                      router.experts_per_token, router.experts));
   if (layers * router.experts > static_cast<size_t>(kMaxExpertsInAll))
-    builder.refuse_config(fmt::format("has {} layers of {} experts, the limit is {} experts in all", layers, router.experts, kMaxExpertsInAll));
+    builder.refuse_config(fmt::format("has {} layers of {} experts, the limit is {} experts in all", layers,
+                                      router.experts, kMaxExpertsInAll));
   return router;
 }
 

@@ -27,7 +27,8 @@ struct GqaTensors {
   float eps = 1e-6f;  // of q_norm and k_norm
 };
 // shape: from gqa_shape, with qk_norm, clip_qkv and sliding_window set. prefix: "model.layers.3.self_attn.".
-AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden, const GqaTensors& tensors);
+AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,
+                  const GqaTensors& tensors);
 
 // {gate,up,down}_proj under `prefix`.
 GluSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key);
@@ -41,8 +42,10 @@ struct MoeNames {
 inline constexpr std::string_view kPackedModule = "mlp";
 
 // Router and experts of the layer at `prefix`, one tensor an expert and matrix, or packed as transformers 5 holds
-// them: mlp.experts.gate_up_proj [E, 2 width, hidden] (gate rows, then up rows), mlp.experts.down_proj [E, hidden, width].
-MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names, int hidden, int width);
+// them: mlp.experts.gate_up_proj [E, 2 width, hidden] (gate rows, then up rows), mlp.experts.down_proj [E, hidden,
+// width].
+MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
+            int hidden, int width);
 
 // Experts and k with their limits; experts_keys: of several spellings the first present counts.
 RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers);

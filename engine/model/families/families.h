@@ -19,9 +19,15 @@ ModelPlan plan_mixtral(PlanBuilder& builder);
 ModelPlan plan_olmoe(PlanBuilder& builder);
 ModelPlan plan_qwen3_moe(PlanBuilder& builder);
 
-// Refuses unknown families with the list of known ones, quantised checkpoints by their method, and every tensor
-// that is missing or has another shape than the config asks for. tensors: sorted by name.
-Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards);
+using MakePlan = ModelPlan (*)(PlanBuilder&);
+
+// The family of a config. Unknown families are refused with the list of known ones, quantised checkpoints by method.
+Result<MakePlan> family_of(const JsonView& config);
+
+// Refuses what family_of() refuses, and every tensor that is missing or has another shape than the config asks for.
+// tensors: sorted by name.
+Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors,
+                             std::span<const std::string> shards);
 
 std::string supported_families();  // "mixtral, olmoe, qwen3_moe"
 

@@ -8,8 +8,12 @@ namespace {
 
 constexpr float kDefaultEps = 1e-5f;
 constexpr double kDefaultTheta = 1e6;
-constexpr MoeNames kNames{.module = "block_sparse_moe", .gate = "w1", .up = "w3", .down = "w2",
-                          .experts_key = "num_local_experts", .width_key = "intermediate_size"};
+constexpr MoeNames kNames{.module = "block_sparse_moe",
+                          .gate = "w1",
+                          .up = "w3",
+                          .down = "w2",
+                          .experts_key = "num_local_experts",
+                          .width_key = "intermediate_size"};
 
 }  // namespace
 

@@ -10,8 +10,12 @@ namespace {
 
 constexpr float kDefaultEps = 1e-5f;
 constexpr double kDefaultTheta = 1e4;
-constexpr MoeNames kNames{.module = "mlp", .gate = "gate_proj", .up = "up_proj", .down = "down_proj",
-                          .experts_key = "num_experts", .width_key = "intermediate_size"};
+constexpr MoeNames kNames{.module = "mlp",
+                          .gate = "gate_proj",
+                          .up = "up_proj",
+                          .down = "down_proj",
+                          .experts_key = "num_experts",
+                          .width_key = "intermediate_size"};
 
 }  // namespace
 
@@ -21,7 +25,8 @@ ModelPlan plan_olmoe(PlanBuilder& builder) {
   const bool bias = builder.flag_or("attention_bias", false);
   AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
   shape.qk_norm = QkNorm::kFullVector;
-  if (builder.config().has("clip_qkv")) shape.clip_qkv = builder.number_or("clip_qkv", 0, std::numeric_limits<float>::min());
+  if (builder.config().has("clip_qkv"))
+    shape.clip_qkv = builder.number_or("clip_qkv", 0, std::numeric_limits<float>::min());
 
   RouterSpec spec = router(builder, {"num_experts", "num_local_experts"}, plan.layers.size());
   spec.renorm = builder.flag_or("norm_topk_prob", false) ? Renorm::kSum : Renorm::kNone;
@@ -31,7 +36,8 @@ ModelPlan plan_olmoe(PlanBuilder& builder) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
     layer.attention_norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps);
-    layer.attention = gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
+    layer.attention =
+        gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
     layer.ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
     layer.ffn = moe(builder, spec, prefix, kNames, plan.hidden, expert_width);
   }

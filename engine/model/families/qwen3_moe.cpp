@@ -10,8 +10,12 @@ namespace {
 
 constexpr float kDefaultEps = 1e-6f;
 constexpr double kDefaultTheta = 1e4;
-constexpr MoeNames kNames{.module = "mlp", .gate = "gate_proj", .up = "up_proj", .down = "down_proj",
-                          .experts_key = "num_experts", .width_key = "moe_intermediate_size"};
+constexpr MoeNames kNames{.module = "mlp",
+                          .gate = "gate_proj",
+                          .up = "up_proj",
+                          .down = "down_proj",
+                          .experts_key = "num_experts",
+                          .width_key = "moe_intermediate_size"};
 
 }  // namespace
 
@@ -22,7 +26,8 @@ ModelPlan plan_qwen3_moe(PlanBuilder& builder) {
   AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
   shape.qk_norm = QkNorm::kPerHead;
   // Without the flag the window is not in force, whatever sliding_window says.
-  if (builder.flag_or("use_sliding_window", false)) shape.sliding_window = builder.count_or("sliding_window", 4096, kMaxContext);
+  if (builder.flag_or("use_sliding_window", false))
+    shape.sliding_window = builder.count_or("sliding_window", 4096, kMaxContext);
 
   // The hub writes num_experts, transformers 5 num_local_experts.
   RouterSpec spec = router(builder, {"num_experts", "num_local_experts"}, plan.layers.size());
@@ -35,13 +40,15 @@ ModelPlan plan_qwen3_moe(PlanBuilder& builder) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
     layer.attention_norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps);
-    layer.attention = gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
+    layer.attention =
+        gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
     layer.ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
     const bool listed_dense = std::count(dense_layers.begin(), dense_layers.end(), static_cast<int>(n)) > 0;
     if (!listed_dense && (n + 1) % sparse_step == 0)
       layer.ffn = moe(builder, spec, prefix, kNames, plan.hidden, expert_width);
     else
-      layer.ffn = glu(builder, prefix + "mlp.", plan.hidden, builder.count({"intermediate_size"}, kMaxHidden), "intermediate_size");
+      layer.ffn = glu(builder, prefix + "mlp.", plan.hidden, builder.count({"intermediate_size"}, kMaxHidden),
+                      "intermediate_size");
   }
   number_moe_layers(plan);
   return plan;
