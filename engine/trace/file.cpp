@@ -3,7 +3,7 @@
 #include "engine/trace/file.h"
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "engine/base/checked.h"
 #include "engine/base/text.h"
@@ -24,6 +24,8 @@ template <>
 hid_t native<uint64_t>() { return H5T_NATIVE_UINT64; }
 template <>
 hid_t native<int64_t>() { return H5T_NATIVE_INT64; }
+template <>
+hid_t native<double>() { return H5T_NATIVE_DOUBLE; }
 template <>
 hid_t native<int32_t>() { return H5T_NATIVE_INT32; }
 
@@ -381,18 +383,19 @@ Result<std::vector<TraceReader::EpochRow>> TraceFile::epochs() const {
   return rows;
 }
 
-Result<TraceTotals> TraceFile::totals() const {
-  TraceTotals totals;
-  if (!info_.complete) return totals;
-  SY_TRY(totals.n_tokens, number("n_tokens"));
-  SY_TRY(const Id counts, dataset("/agg/count"));
-  const Id space(H5Dget_space(counts)), type(H5Dget_type(counts));
-  if (h5::dims_of(space) != std::vector<hsize_t>{hsize_t(shape_.layers), hsize_t(shape_.experts)} || H5Tget_class(type) != H5T_INTEGER)
-    return malformed("/agg/count is not a matrix of rows and experts.");
-  totals.count.resize(size_t(shape_.layers) * shape_.experts);
-  if (H5Dread(counts, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, totals.count.data()) < 0)
-    return malformed("/agg/count could not be read: " + h5::last_error() + ".");
-  return totals;
+template <class T>
+Result<std::vector<T>> TraceFile::aggregate(const char* path, size_t wanted) const {
+  SY_TRY(const Id opened, dataset(path));
+  const Id space(H5Dget_space(opened)), type(H5Dget_type(opened));
+  const H5T_class_t needed = std::is_floating_point_v<T> ? H5T_FLOAT : H5T_INTEGER;
+  if (H5Sget_simple_extent_npoints(space) != hssize_t(wanted) || H5Tget_class(type) != needed)
+    return malformed(std::string(path) + " does not hold " + std::to_string(wanted) + " numbers.");
+  std::vector<T> values(wanted);
+  if (H5Dread(opened, native<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)
+    return malformed(std::string(path) + " could not be read: " + h5::last_error() + ".");
+  return values;
 }
+template Result<std::vector<uint64_t>> TraceFile::aggregate(const char*, size_t) const;
+template Result<std::vector<double>> TraceFile::aggregate(const char*, size_t) const;
 
 }  // namespace switchyard

@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,12 +28,6 @@ struct SequenceRow {
   uint32_t prompt_len = 0;
 };
 
-// What a complete file says of itself; both empty while it is open.
-struct TraceTotals {
-  std::optional<uint64_t> n_tokens;
-  std::vector<uint64_t> count;  // /agg/count, [layers, E]
-};
-
 class TraceFile {
  public:
   static Result<std::unique_ptr<TraceFile>> open(const std::filesystem::path& path);
@@ -56,7 +49,10 @@ class TraceFile {
                            std::vector<std::byte>& out) const;
   Result<std::vector<SequenceRow>> sequences() const;
   Result<std::vector<TraceReader::EpochRow>> epochs() const;
-  Result<TraceTotals> totals() const;
+  Result<uint64_t> number(const char* attribute) const;
+  // All values of a numeric dataset of /agg, `wanted` of them.
+  template <class T>
+  Result<std::vector<T>> aggregate(const char* path, size_t wanted) const;
 
   tl::unexpected<Error> malformed(std::string what, std::string hint = {}) const;
 
@@ -66,7 +62,6 @@ class TraceFile {
   Result<void> open_fields();
   Result<void> read_commits();
 
-  Result<uint64_t> number(const char* attribute) const;
   Result<std::string> text_attribute(const char* attribute) const;
   Result<std::string> text(const char* path) const;
   Result<h5::Id> dataset(const char* path) const;

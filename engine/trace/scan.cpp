@@ -2,6 +2,7 @@
 #include "engine/trace/scan.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "engine/analysis/affinity.h"
@@ -19,8 +20,9 @@ using schema::Field;
 // Counts into the aggregates what the recorder wrote.
 class Aggregates {
  public:
-  explicit Aggregates(const schema::Shape& shape)
+  Aggregates(const schema::Shape& shape, CaptureLevel capture)
       : shape_(shape),
+        logits_(capture >= CaptureLevel::kLogits),
         pairs_(schema::has_pair_matrices(shape.layers, shape.experts)),
         load_(shape.layers, shape.experts),
         coact_(pairs_ ? shape.layers : 0, shape.experts),
@@ -37,17 +39,17 @@ class Aggregates {
     return {};
   }
 
-  void write_to(TraceScan& scan) const {
-    const auto append = [](auto& out, const auto& values) { out.insert(out.end(), values.begin(), values.end()); };
+  void write_to(TraceAggregates& out) const {
+    const auto append = [](auto& all, const auto& values) { all.insert(all.end(), values.begin(), values.end()); };
     for (int row = 0; row < shape_.layers; ++row) {
-      append(scan.count, load_.counts(row));
-      append(scan.count_top1, load_.first_choice_counts(row));
-      append(scan.prob_sum, gates_.prob_sum(row));
-      if (pairs_) append(scan.coact, coact_.counts(row));
+      append(out.count, load_.counts(row));
+      append(out.count_top1, load_.first_choice_counts(row));
+      if (logits_) append(out.prob_sum, gates_.prob_sum(row));
+      if (pairs_) append(out.coact, coact_.counts(row));
     }
     for (int row = 0; row < affinity_.transitions(); ++row) {
-      append(scan.trans_top1, affinity_.top1(row));
-      append(scan.trans_topk, affinity_.topk(row));
+      append(out.trans_top1, affinity_.top1(row));
+      append(out.trans_topk, affinity_.topk(row));
     }
   }
 
@@ -85,12 +87,43 @@ class Aggregates {
   }
 
   schema::Shape shape_;
-  bool pairs_;
+  bool logits_, pairs_;
   Load load_;
   Coactivation coact_;
   Affinity affinity_;
   GateEntropy gates_;
 };
+
+// Everything in order of the file, numbers as 8 little-endian bytes, texts after their length. Sequences and
+// epochs that begin behind the last token are left out: they have no rows to be wrong about.
+Result<uint32_t> bookkeeping_crc(const TraceFile& file) {
+  uint32_t crc = 0;
+  const auto number = [&](uint64_t value) {
+    std::array<std::byte, 8> bytes;
+    for (int i = 0; i < 8; ++i) bytes[i] = std::byte(value >> (8 * i));
+    crc = crc32c(bytes, crc);
+  };
+  const auto text = [&](const std::string& value) {
+    number(value.size());
+    crc = crc32c(std::as_bytes(std::span(value)), crc);
+  };
+  const TraceInfo& info = file.info();
+  for (const std::string* value : {&info.model_config_json, &info.edits_json, &info.run_json}) text(*value);
+  for (const std::string& name : file.header().router_names) text(name);
+  for (const int layer : info.moe_layers) number(uint64_t(layer));
+  SY_TRY(const auto sequences, file.sequences());
+  for (const SequenceRow& row : sequences) {
+    if (row.first_token >= info.tokens) break;
+    for (const uint64_t value : {row.first_token, uint64_t(row.parent), uint64_t(row.fork_offset), uint64_t(row.prompt_len)}) number(value);
+  }
+  SY_TRY(const auto epochs, file.epochs());
+  for (const auto& row : epochs) {
+    if (row.first_token >= info.tokens) break;
+    number(row.first_token);
+    text(row.json);
+  }
+  return crc;
+}
 
 }  // namespace
 
@@ -144,24 +177,24 @@ Result<void> for_each_commit(const TraceFile& file, const SoundRows& sound, cons
   return {};
 }
 
-Result<TraceScan> scan_trace(const std::filesystem::path& path, Task* task) {
-  SY_TRY(const auto file, TraceFile::open(path));
+Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
   TraceScan scan;
-  scan.tokens = file->info().tokens;
-  Aggregates aggregates(file->shape());
+  scan.tokens = file.info().tokens;
+  SY_TRY(scan.bookkeeping_crc, bookkeeping_crc(file));
+  Aggregates aggregates(file.shape(), file.info().capture);
   const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
     scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);
   };
   SY_CHECK(for_each_commit(
-      *file,
+      file,
       [&](uint64_t first, uint32_t slots, const TraceColumns& columns) -> Result<void> {
         // A checksum that matches over ids that cannot be: the file was made so.
-        if (const auto fed = aggregates.feed(file->fields(), slots, columns); !fed)
+        if (const auto fed = aggregates.feed(file.fields(), slots, columns); !fed)
           describe(first, first + columns.tokens, fed.error().message());
         return {};
       },
       describe, task));
-  aggregates.write_to(scan);
+  aggregates.write_to(scan.aggregates);
   return scan;
 }
 

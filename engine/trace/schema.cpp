@@ -97,6 +97,7 @@ class Builder {
     attribute(file_, "n_tokens", H5T_STD_U64LE, &zero);
     attribute(file_, "n_sequences", H5T_STD_U64LE, &zero);
     attribute(file_, "dropped_tokens", H5T_STD_U64LE, &zero);
+    attribute(file_, "bookkeeping_crc32c", uint32_t(0));
     attribute(file_, "L", uint32_t(shape_.layers));
     attribute(file_, "E", uint32_t(shape_.experts));
     attribute(file_, "k", uint32_t(shape_.slots));

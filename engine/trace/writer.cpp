@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "engine/base/text.h"
+#include "engine/trace/file.h"
 #include "engine/trace/scan.h"
 
 namespace switchyard {
@@ -276,9 +277,14 @@ Result<void> TraceWriter::finish(uint64_t dropped, Task* task) {
   return move_into_place(part_, path_, overwrite_);
 }
 
+Result<TraceScan> TraceWriter::read_back(Task* task) const {
+  SY_TRY(const auto file, TraceFile::open(part_));
+  return scan_trace(*file, task);
+}
+
 // Written in SWMR mode too: a kill in between leaves a .part like any other.
 Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
-  SY_TRY(const TraceScan scan, scan_trace(part_, task));
+  SY_TRY(const TraceScan scan, read_back(task));
   if (!scan.problems.empty() || scan.tokens != tokens_) {
     return fail(ErrorCode::kOutput, "does not read back as it was written: " +
                     (scan.problems.empty() ? std::to_string(scan.tokens) + " of " + std::to_string(tokens_) + " tokens" : scan.problems[0]) + ".",
@@ -287,19 +293,19 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
   const Id access = h5::file_access(h5::ChunkCache::kNone);
   file_ = Id(H5Fopen(part_.c_str(), H5F_ACC_RDWR | H5F_ACC_SWMR_WRITE, access));
   if (!file_) return failed("the end of the file");
-  const auto aggregate = [&](const char* path, hid_t type, const void* values) -> Result<void> {
+  const auto aggregate = [&](const char* path, hid_t type, const auto& values) -> Result<void> {
+    if (values.empty()) return {};
     const Id target(H5Dopen2(file_, path, H5P_DEFAULT));
-    if (!target || H5Dwrite(target, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) return failed(path);
+    if (!target || H5Dwrite(target, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0) return failed(path);
     return {};
   };
-  SY_CHECK(aggregate("/agg/count", H5T_NATIVE_UINT64, scan.count.data()));
-  SY_CHECK(aggregate("/agg/count_top1", H5T_NATIVE_UINT64, scan.count_top1.data()));
-  if (capture_ >= CaptureLevel::kLogits) SY_CHECK(aggregate("/agg/prob_sum", H5T_NATIVE_DOUBLE, scan.prob_sum.data()));
-  if (!scan.coact.empty()) SY_CHECK(aggregate("/agg/coact", H5T_NATIVE_UINT64, scan.coact.data()));
-  if (!scan.trans_topk.empty()) {
-    SY_CHECK(aggregate("/agg/trans_top1", H5T_NATIVE_UINT64, scan.trans_top1.data()));
-    SY_CHECK(aggregate("/agg/trans_topk", H5T_NATIVE_UINT64, scan.trans_topk.data()));
-  }
+  const TraceAggregates& sums = scan.aggregates;
+  SY_CHECK(aggregate("/agg/count", H5T_NATIVE_UINT64, sums.count));
+  SY_CHECK(aggregate("/agg/count_top1", H5T_NATIVE_UINT64, sums.count_top1));
+  SY_CHECK(aggregate("/agg/prob_sum", H5T_NATIVE_DOUBLE, sums.prob_sum));
+  SY_CHECK(aggregate("/agg/coact", H5T_NATIVE_UINT64, sums.coact));
+  SY_CHECK(aggregate("/agg/trans_top1", H5T_NATIVE_UINT64, sums.trans_top1));
+  SY_CHECK(aggregate("/agg/trans_topk", H5T_NATIVE_UINT64, sums.trans_topk));
   const auto attribute = [&](const char* name, uint64_t value) -> Result<void> {
     const Id target(H5Aopen(file_, name, H5P_DEFAULT));
     if (!target || H5Awrite(target, H5T_NATIVE_UINT64, &value) < 0) return failed(name);
@@ -308,6 +314,7 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
   SY_CHECK(attribute("n_tokens", tokens_));
   SY_CHECK(attribute("n_sequences", sequences_));
   SY_CHECK(attribute("dropped_tokens", dropped));
+  SY_CHECK(attribute("bookkeeping_crc32c", scan.bookkeeping_crc));
   if (H5Fflush(file_, H5F_SCOPE_GLOBAL) < 0) return failed("the end of the file");
   SY_CHECK(attribute("complete", 1));
   return close_file();

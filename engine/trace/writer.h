@@ -19,6 +19,8 @@
 
 namespace switchyard {
 
+struct TraceScan;
+
 // Some consecutive tokens: one buffer per recorded field, [layers, tokens, width] as stored.
 struct TraceColumns {
   uint64_t tokens = 0;
@@ -61,6 +63,7 @@ class TraceWriter {
   // Puts `count` values behind the `at` that a column has.
   Result<void> extend(const char* path, uint64_t at, uint64_t count, hid_t type, const void* values);
   Result<void> resize_scale(const char* path, uint64_t size);
+  Result<TraceScan> read_back(Task* task) const;
   Result<void> complete(uint64_t dropped, Task* task);
   Result<void> close_file();
   // Lets go of the file without another byte written to it: a close after a failed write would mark it as

@@ -292,6 +292,32 @@ TEST_F(Hostile, EveryFlippedBitIsFoundByVerifyAndLeftOutByRecover) {
   }
 }
 
+// What the commit rows do not cover, and the sums.
+TEST_F(Hostile, ChangedBookkeepingAndSumsAreFoundByVerify) {
+  const auto problems = [](const std::function<void(hid_t)>& damage) {
+    const auto report = verify_trace(damaged(damage));
+    EXPECT_TRUE(report);
+    return report ? report->problems : std::vector<std::string>{};
+  };
+  const std::string bookkeeping = "the checksum of /meta, /model, /sequences and /epochs does not match";
+  EXPECT_THAT(problems([](hid_t) {}), ::testing::IsEmpty());
+  EXPECT_THAT(problems([](hid_t file) { set_element(file, "/sequences/offset", 1, 99); }), ::testing::ElementsAre(bookkeeping));
+  EXPECT_THAT(problems([](hid_t file) { set_element(file, "/sequences/parent", 2, 0); }), ::testing::ElementsAre(bookkeeping));
+  EXPECT_THAT(problems([](hid_t file) { set_element(file, "/epochs/first_token", 1, 49); }), ::testing::ElementsAre(bookkeeping));
+  EXPECT_THAT(problems([](hid_t file) { set_element(file, "/epochs/json", 30, 'x'); }), ::testing::ElementsAre(bookkeeping));
+  EXPECT_THAT(problems([](hid_t file) { set_element(file, "/model/moe_layers", 2, 6); }), ::testing::ElementsAre(bookkeeping));
+  EXPECT_THAT(problems([](hid_t file) { set_attribute(file, "n_tokens", 249); }), ::testing::ElementsAre("n_tokens says 249, 250 are committed"));
+  for (const char* path : {"/agg/count", "/agg/count_top1", "/agg/prob_sum", "/agg/coact", "/agg/trans_top1", "/agg/trans_topk"}) {
+    const auto zero = [&](hid_t file) {
+      const hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT);
+      const std::vector<double> zeros(2000);
+      EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros.data()), 0);
+      H5Dclose(dataset);
+    };
+    EXPECT_THAT(problems(zero), ::testing::ElementsAre(std::string(path) + " does not match the rows"));
+  }
+}
+
 // Only the damaged block is lost: 4,096 tokens of three blocks.
 TEST_F(Hostile, RecoverKeepsTheBlocksBesideADamagedOne) {
   const SyntheticShape shape{2, 16, 4, CaptureLevel::kIds, 1000, 300};
