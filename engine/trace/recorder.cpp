@@ -279,7 +279,7 @@ class FileRecorder final : public TraceRecorder {
 
 Result<std::shared_ptr<TraceRecorder>> TraceRecorder::create(const std::filesystem::path& path, const TraceHeader& header,
                                                              const RecorderOptions& options) {
-  SY_TRY(auto writer, TraceWriter::create(path, header, options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse));
+  SY_TRY(auto writer, TraceWriter::create(path, header, {options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse}));
   const size_t frame_bytes = std::max<size_t>(1, RoutingFrame(int(header.moe_layers.size()), header.experts,
                                                               header.experts_per_token, header.capture).memory_bytes());
   const size_t ring_frames = std::clamp<size_t>(kRingBytes / frame_bytes, 2, std::max<size_t>(options.ring_frames, 2));

@@ -108,7 +108,7 @@ Result<VerifyReport> recover_trace(const std::filesystem::path& source, const st
   h5::quiet();
   SY_TRY(const auto file, TraceFile::open(source));
   std::error_code ignored;
-  if (std::filesystem::equivalent(source, target, ignored) || source == std::filesystem::path(target.string() + ".part")) {
+  if (std::filesystem::equivalent(source, target, ignored)) {
     return fail(ErrorCode::kUsage, "is the file to recover; the result goes to a new one.", printable(target.string(), 400),
                 "Choose another name with -o.");
   }
@@ -116,7 +116,12 @@ Result<VerifyReport> recover_trace(const std::filesystem::path& source, const st
     if (file->stored_bytes(*field) != schema::bytes_of(field->stored, file->shape().experts))
       return file->malformed(std::string(field->path) + " is packed to fewer bytes; only recordings are recovered.");
   }
-  SY_TRY(const auto writer, TraceWriter::create(target, file->header(), 1024, overwrite ? Overwrite::kAllow : Overwrite::kRefuse));
+  // A name of its own: the source may well be the .part of the target. What an earlier try left is a copy.
+  TraceWriterOptions options;
+  options.overwrite = overwrite ? Overwrite::kAllow : Overwrite::kRefuse;
+  options.part_suffix = ".recover.part";
+  std::filesystem::remove(target.string() + options.part_suffix, ignored);
+  SY_TRY(const auto writer, TraceWriter::create(target, file->header(), options));
   SY_TRY(auto sequences, file->sequences());
   SY_TRY(auto epochs, file->epochs());
   Starts starts(std::move(sequences), std::move(epochs));

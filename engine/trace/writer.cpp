@@ -52,10 +52,10 @@ Result<void> check_name(const fs::path& path, Overwrite overwrite) {
 
 }  // namespace
 
-TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, Overwrite overwrite)
+TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, const TraceWriterOptions& options)
     : path_(std::move(path)),
-      part_(path_.string() + ".part"),
-      overwrite_(overwrite),
+      part_(path_.string() + options.part_suffix),
+      overwrite_(options.overwrite),
       shape_{int(header.moe_layers.size()), header.experts, header.experts_per_token},
       capture_(header.capture),
       fields_(schema::fields_of(header.capture)),
@@ -99,19 +99,20 @@ tl::unexpected<Error> TraceWriter::failed(const char* what) const {
               committed_ == 0 ? "" : "The first " + std::to_string(committed_) + " tokens are safe in it: switchyard trace recover.");
 }
 
-Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, const TraceHeader& header, int chunk_rows,
-                                                         Overwrite overwrite) {
+Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, const TraceHeader& header,
+                                                         const TraceWriterOptions& options) {
   h5::quiet();
   SY_CHECK(check_header(header));
-  SY_CHECK(check_name(path, overwrite));
-  if (chunk_rows < 1 || chunk_rows > 1 << 20) return fail(ErrorCode::kUsage, "chunks of " + std::to_string(chunk_rows) + " rows.");
+  SY_CHECK(check_name(path, options.overwrite));
+  if (options.chunk_rows < 1 || options.chunk_rows > 1 << 20)
+    return fail(ErrorCode::kUsage, "chunks of " + std::to_string(options.chunk_rows) + " rows were asked for; 1 to 1,048,576 can be.");
   std::error_code ignored;
   const fs::path target = fs::is_symlink(path, ignored) ? fs::canonical(path, ignored) : path;
-  std::unique_ptr<TraceWriter> writer(new TraceWriter(target, header, overwrite));
+  std::unique_ptr<TraceWriter> writer(new TraceWriter(target, header, options));
 
   const std::string shown = printable(writer->part_.string(), 400);
   if (fs::exists(fs::symlink_status(writer->part_, ignored))) {
-    if (overwrite == Overwrite::kRefuse) {
+    if (options.overwrite == Overwrite::kRefuse) {
       return fail(ErrorCode::kOutput, "exists already: a recording that is running or was cut off.", shown,
                   "Save its tokens with switchyard trace recover, choose another name, or overwrite it with --force.");
     }
@@ -126,7 +127,7 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
   writer->file_ = Id(H5Fcreate(writer->part_.c_str(), H5F_ACC_EXCL, creation, access));
   if (!writer->file_) return fail(ErrorCode::kOutput, "could not be created: " + h5::last_error() + ".", shown);
 
-  auto started = schema::create(writer->file_, header, {chunk_rows});
+  auto started = schema::create(writer->file_, header, {options.chunk_rows});
   if (started && (H5Fflush(writer->file_, H5F_SCOPE_GLOBAL) < 0 || H5Fstart_swmr_write(writer->file_) < 0))
     started = writer->failed("the schema");
   if (started) started = writer->open_datasets();

@@ -27,11 +27,17 @@ struct TraceColumns {
   std::vector<std::vector<std::byte>> fields;
 };
 
+struct TraceWriterOptions {
+  int chunk_rows = 1024;
+  Overwrite overwrite = Overwrite::kRefuse;
+  std::string part_suffix = ".part";  // of the file until finish() gives it its name
+};
+
 class TraceWriter {
  public:
-  // path must end in .moetrace.h5. Creates path + ".part" in SWMR mode with nothing in it yet.
+  // path must end in .moetrace.h5. Creates path + part_suffix in SWMR mode with nothing in it yet.
   static Result<std::unique_ptr<TraceWriter>> create(const std::filesystem::path& path, const TraceHeader& header,
-                                                     int chunk_rows, Overwrite overwrite);
+                                                     const TraceWriterOptions& options);
   ~TraceWriter();  // unfinished: the .part is left as a kill would leave it, all that was committed in it
 
   const schema::Shape& shape() const { return shape_; }  // slots: the width of the next columns
@@ -58,7 +64,7 @@ class TraceWriter {
   Result<void> finish(uint64_t dropped, Task* task = nullptr);
 
  private:
-  TraceWriter(std::filesystem::path path, const TraceHeader& header, Overwrite overwrite);
+  TraceWriter(std::filesystem::path path, const TraceHeader& header, const TraceWriterOptions& options);
   Result<void> open_datasets();
   // Puts `count` values behind the `at` that a column has.
   Result<void> extend(const char* path, uint64_t at, uint64_t count, hid_t type, const void* values);

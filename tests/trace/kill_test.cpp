@@ -32,7 +32,7 @@ std::map<int, uint64_t> record_and_kill(const fs::path& folder, uint64_t tokens,
   if (child == 0) {
     dup2(pipe_ends[1], STDOUT_FILENO);
     const std::string count = std::to_string(tokens);
-    execl(RECORD_UNTIL_KILLED, RECORD_UNTIL_KILLED, folder.c_str(), count.c_str(), nullptr);
+    execl(RECORD_SYNTHETIC, RECORD_SYNTHETIC, folder.c_str(), count.c_str(), nullptr);
     _exit(127);
   }
   close(pipe_ends[1]);
@@ -123,7 +123,7 @@ Tally kill_many(int kills, uint64_t tokens, int shortest_ms, int longest_ms) {
         check_complete(path, tokens, tally);
         EXPECT_FALSE(fs::exists(part));
       } else if (fs::exists(part)) {
-        check_part(part, reported, folder / "recovered.moetrace.h5", tally);
+        check_part(part, reported, path, tally);  // recovered to the name that it was to have
         break;
       } else {
         EXPECT_EQ(reported, 0u) << "a file that reported tokens is gone";

@@ -1,6 +1,7 @@
-// Records synthetic frames without end, for the kill test: usage record_until_killed FOLDER TOKENS
-// Files 0.moetrace.h5, 1.moetrace.h5, … of TOKENS tokens each. After each growth it reports
-// "FILE COMMITTED\n" on standard output in one write, so that a killed run never reports half a number.
+// Records synthetic frames for tests that need another process: usage record_synthetic FOLDER TOKENS [FILES]
+// Files 0.moetrace.h5, 1.moetrace.h5, … of TOKENS tokens each; without FILES it never ends (the kill test).
+// After each growth it reports "FILE COMMITTED\n" on standard output in one write, so that a killed run
+// never reports half a number.
 #include <unistd.h>
 
 #include <cstdio>
@@ -12,11 +13,12 @@ using namespace switchyard;
 using namespace switchyard::testing;
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc != 3 && argc != 4) return 2;
   const std::filesystem::path folder = argv[1];
   const uint64_t tokens = std::strtoull(argv[2], nullptr, 10);
+  const uint64_t files = argc == 4 ? std::strtoull(argv[3], nullptr, 10) : UINT64_MAX;
   const SyntheticShape shape;
-  for (int file = 0;; ++file) {
+  for (uint64_t file = 0; file < files; ++file) {
     RecorderOptions options;
     options.flush_seconds = 0.005;
     options.ring_frames = 64;
@@ -27,7 +29,7 @@ int main(int argc, char** argv) {
       if (committed == last) return;
       last = committed;
       char line[64];
-      const int length = std::snprintf(line, sizeof line, "%d %llu\n", file, static_cast<unsigned long long>(committed));
+      const int length = std::snprintf(line, sizeof line, "%d %llu\n", int(file), static_cast<unsigned long long>(committed));
       if (write(STDOUT_FILENO, line, length) != length) std::exit(1);
     };
     for (uint64_t token = 0; token < tokens; ++token) {
