@@ -48,14 +48,14 @@ std::vector<size_t> order_of_effect(const std::vector<EditCommand>& edits) {
 }
 
 EditLedger::EditLedger(const ModelPlan& plan) : plan_(plan), recipe_(std::make_shared<const Recipe>()) {
-  epochs_.push_back({.recipe = recipe_});
+  newest_.recipe = recipe_;
 }
 
 void EditLedger::begin_sequence(uint32_t sequence) {
-  Epoch first = current_epoch();
-  first.sequence = sequence;
-  first.first_token = 0;
-  epochs_ = {std::move(first)};
+  finish_epoch();
+  newest_.sequence = sequence;
+  newest_.first_token = 0;
+  epochs_.clear();
   shared_epochs_.reset();
   sequence_ = sequence;
   position_ = 0;
@@ -132,7 +132,7 @@ void EditLedger::move_cursor(size_t cursor) {
     for (Part& part : entry.parts) part.applied = part.dropped = false;
   }
   while (cursor_ < cursor) {
-    entries_[cursor_].shown.applied = false;
+    entries_[cursor_].shown.applied = false;  // so that it takes effect anew
     ++cursor_;
     carry_out(cursor_ - 1, *recipe_, "Redo: ");
   }
@@ -186,6 +186,7 @@ bool EditLedger::continues_drag(const Entry& entry) const {
 
 void EditLedger::took_effect(Entry& entry) {
   if (entry.shown.applied) return;
+  entry.shared.reset();
   entry.shown.applied = true;
   entry.shown.epoch = recipe_->epoch;
   entry.shown.sequence = sequence_;
@@ -216,8 +217,8 @@ void EditLedger::install(Recipe recipe, std::string reason) {
   reasons_.push_back(std::move(reason));
   epoch_used_ = false;
   recipe_ = std::make_shared<const Recipe>(std::move(recipe));
-  if (epochs_.back().first_token != position_) epochs_.emplace_back();
-  epochs_.back() = {.epoch = recipe_->epoch, .sequence = sequence_, .first_token = position_, .recipe = recipe_};
+  if (newest_.first_token != position_) epochs_.push_back(std::make_shared<const Epoch>(std::move(newest_)));
+  newest_ = {.epoch = recipe_->epoch, .sequence = sequence_, .first_token = position_, .recipe = recipe_};
   epoch_stale_ = true;
   shared_epochs_.reset();
 }
@@ -225,28 +226,33 @@ void EditLedger::install(Recipe recipe, std::string reason) {
 void EditLedger::finish_epoch() {
   if (!epoch_stale_) return;
   epoch_stale_ = false;
-  Epoch& epoch = epochs_.back();
-  epoch.sentence = joined(reasons_);
-  for (Edit& edit : edits_of(*recipe_, plan_)) epoch.edits.push_back({std::move(edit), std::nullopt});
+  newest_.sentence = joined(reasons_);
+  for (Edit& edit : edits_of(*recipe_, plan_)) newest_.edits.push_back({std::move(edit), std::nullopt});
 }
 
 const Epoch& EditLedger::current_epoch() {
   finish_epoch();
-  return epochs_.back();
+  return newest_;
 }
 
 SharedList<Epoch> EditLedger::epochs() {
   finish_epoch();
-  if (!shared_epochs_) shared_epochs_ = epochs_;
+  if (!shared_epochs_) {
+    auto items = epochs_;
+    items.push_back(std::make_shared<const Epoch>(newest_));
+    shared_epochs_.emplace(std::move(items));
+  }
   return *shared_epochs_;
 }
 
 SharedList<HistoryEntry> EditLedger::history() {
   if (!shared_history_) {
-    std::vector<HistoryEntry> shown;
-    shown.reserve(entries_.size());
-    for (const Entry& entry : entries_) shown.push_back(entry.shown);
-    shared_history_ = std::move(shown);
+    SharedList<HistoryEntry>::Items items;
+    for (Entry& entry : entries_) {
+      if (!entry.shared) entry.shared = std::make_shared<const HistoryEntry>(entry.shown);
+      items.push_back(entry.shared);
+    }
+    shared_history_.emplace(std::move(items));
   }
   return *shared_history_;
 }

@@ -60,6 +60,7 @@ class EditLedger {
   };
   struct Entry {
     HistoryEntry shown;
+    std::shared_ptr<const HistoryEntry> shared;  // shown, as it is published; null after a change
     std::vector<Part> parts;
     Clock::time_point when;
   };
@@ -85,7 +86,8 @@ class EditLedger {
   std::vector<Applied> log_;
 
   std::shared_ptr<const Recipe> recipe_;
-  std::vector<Epoch> epochs_;
+  SharedList<Epoch>::Items epochs_;   // the newest is newest_
+  Epoch newest_;
   std::vector<std::string> reasons_;  // of the newest epoch
   bool epoch_used_ = false;           // a token of any sequence was routed under it
   uint32_t sequence_ = 0;

@@ -224,7 +224,7 @@ void LiveSession::choose_next() {
     if (!options_.ignore_eos && std::find(eos.begin(), eos.end(), id) != eos.end()) return finish(Finish::kEos);
   }
   if (stop_after_prefill_) {
-    stop_after_prefill_ = false;
+    stop_after_prefill_ = stop_after_token_ = false;
     state_ = RunState::kPaused;
   } else if (generated_.size() >= limit_) {
     finish(Finish::kLength);

@@ -65,7 +65,7 @@ TEST(EditLedger, EditsBetweenTheSameTwoTokensMakeOneEpoch) {
   books.undo();
   EXPECT_THAT(books.epoch_numbers(), ElementsAre(0, 1, 2));
   const auto epochs = books.epochs();
-  EXPECT_THAT(epochs.items(), ElementsAre(Field(&Epoch::first_token, 0), Field(&Epoch::first_token, 10), Field(&Epoch::first_token, 11)));
+  EXPECT_THAT(epochs, ElementsAre(Field(&Epoch::first_token, 0), Field(&Epoch::first_token, 10), Field(&Epoch::first_token, 11)));
   EXPECT_EQ(epochs[1].sentence, "Mute expert 3 in layer 1; Mute expert 4 in layer 1");
   EXPECT_EQ(epochs[2].sentence, "Undo: mute expert 4 in layer 1");
   EXPECT_THAT(epochs[2].edits, ElementsAre(mute(3)));
