@@ -15,7 +15,8 @@
 namespace switchyard {
 namespace {
 
-constexpr uint64_t kLibTorchBytes = uint64_t(120) << 20;  // resident once loaded (measured: 114 MiB over the cpu backend)
+constexpr uint64_t kLibTorchBytes = uint64_t(120)
+                                    << 20;  // resident once loaded (measured: 114 MiB over the cpu backend)
 
 constexpr const char* kReferenceFile = "libswitchyard_reference.so";
 
@@ -57,7 +58,8 @@ std::vector<std::filesystem::path> reference_candidates() {
 }
 
 constexpr const char* kReferenceHint =
-    "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use --backend cpu.";
+    "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use "
+    "--backend cpu.";
 
 Result<ReferenceEntry> load_reference() {
   std::string tried;
@@ -67,18 +69,23 @@ Result<ReferenceEntry> load_reference() {
     if (!std::filesystem::exists(path, error)) continue;
     // Never unloaded: LibTorch registers things that outlive any one backend.
     void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!module) return fail(ErrorCode::kNotFound, std::string("the reference backend cannot be loaded: ") + dlerror() + ".", path, kReferenceHint);
+    if (!module)
+      return fail(ErrorCode::kNotFound, std::string("the reference backend cannot be loaded: ") + dlerror() + ".", path,
+                  kReferenceHint);
     auto* entry = reinterpret_cast<ReferenceEntry>(dlsym(module, kReferenceEntry));
-    if (!entry) return fail(ErrorCode::kNotFound, std::string("has no symbol ") + kReferenceEntry + ".", path, kReferenceHint);
+    if (!entry)
+      return fail(ErrorCode::kNotFound, std::string("has no symbol ") + kReferenceEntry + ".", path, kReferenceHint);
     return entry;
   }
-  return fail(ErrorCode::kNotFound, "the reference backend is not there; tried " + tried + ".", kReferenceFile, kReferenceHint);
+  return fail(ErrorCode::kNotFound, "the reference backend is not there; tried " + tried + ".", kReferenceFile,
+              kReferenceHint);
 }
 
 // The backend under a note that says what it stands in for.
 class NotedBackend final : public Backend {
  public:
-  NotedBackend(std::unique_ptr<Backend> backend, std::string note) : backend_(std::move(backend)), note_(std::move(note)) {}
+  NotedBackend(std::unique_ptr<Backend> backend, std::string note)
+      : backend_(std::move(backend)), note_(std::move(note)) {}
 
   BackendInfo info() const override {
     BackendInfo info = backend_->info();
@@ -96,34 +103,41 @@ class NotedBackend final : public Backend {
 
 }  // namespace
 
-std::string missing_on_cpu(const ModelPlan& plan) { return cpu::missing_kind(plan); }
+std::string missing_on_cpu(const ModelPlan& plan) {
+  return cpu::missing_kind(plan);
+}
 
-MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context) {
+MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint,
+                               int context) {
   const bool reference = backend == "reference" || (backend == "auto" && !missing_on_cpu(plan).empty());
   return {.weights = reference ? uint64_t(plan.parameters()) * sizeof(float) : checkpoint.weight_bytes(),
           .kv = kv_bytes(plan, context),
           .workspace = workspace_bytes(plan, context) + (reference ? kLibTorchBytes : 0)};
 }
 
-Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights,
+Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan,
+                                                        std::shared_ptr<const WeightStore> weights,
                                                         const BackendOptions& options, Task* task) {
   if (task) task->report(-1, "Loading LibTorch");
   SY_TRY(const ReferenceEntry entry, load_reference());
   ReferenceOpen open{.plan = &plan, .weights = std::move(weights), .options = options, .task = task};
   if (entry(&open) != kReferenceLayout) {
-    return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.", kReferenceFile, kReferenceHint);
+    return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.",
+                kReferenceFile, kReferenceHint);
   }
   return std::move(open.backend);
 }
 
 Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,
-                                              std::shared_ptr<const WeightStore> weights, const BackendOptions& options, Task* task) {
+                                              std::shared_ptr<const WeightStore> weights, const BackendOptions& options,
+                                              Task* task) {
   const ModelPlan& plan = checkpoint.plan;
   const std::string missing = missing_on_cpu(plan);
   if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);
   if (name == "cpu" || (name == "auto" && missing.empty())) {
     if (!missing.empty()) {
-      return fail(ErrorCode::kUsage, "the cpu backend lacks " + missing + ".", checkpoint.name, "Use --backend reference.");
+      return fail(ErrorCode::kUsage, "the cpu backend lacks " + missing + ".", checkpoint.name,
+                  "Use --backend reference.");
     }
     return make_cpu_backend(plan, std::move(weights), options, task);
   }
@@ -132,10 +146,11 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
     return std::make_unique<NotedBackend>(std::move(backend), "reference, because the cpu backend lacks " + missing);
   }
   if (name == "cuda") {
-    return fail(ErrorCode::kDevice, "this build has no CUDA backend: its kernels are not written yet.", "--backend cuda",
-                "Use --backend auto, cpu or reference.");
+    return fail(ErrorCode::kDevice, "this build has no CUDA backend: its kernels are not written yet.",
+                "--backend cuda", "Use --backend auto, cpu or reference.");
   }
-  return fail(ErrorCode::kUsage, "there is no backend \"" + std::string(name) + "\".", "--backend", "Choose auto, cpu or reference.");
+  return fail(ErrorCode::kUsage, "there is no backend \"" + std::string(name) + "\".", "--backend",
+              "Choose auto, cpu or reference.");
 }
 
 }  // namespace switchyard

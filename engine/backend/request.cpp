@@ -13,9 +13,8 @@ Result<void> check_tokens(const ModelPlan& plan, const ForwardRequest& request) 
   for (size_t i = 0; i < request.tokens.size(); ++i) {
     const TokenId id = request.tokens[i];
     if (id < 0 || id >= plan.vocab) {
-      return fail(ErrorCode::kInternal,
-                  "token " + std::to_string(i) + " has id " + std::to_string(id) + ", the model knows 0 to " +
-                      std::to_string(plan.vocab - 1) + ".");
+      return fail(ErrorCode::kInternal, "token " + std::to_string(i) + " has id " + std::to_string(id) +
+                                            ", the model knows 0 to " + std::to_string(plan.vocab - 1) + ".");
     }
   }
   const auto wanted = int64_t(request.cache->length()) + int64_t(request.tokens.size());
@@ -31,11 +30,13 @@ Result<void> check_tokens(const ModelPlan& plan, const ForwardRequest& request) 
 Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const RoutingFrame& frame) {
   const FrameHeader& header = frame.header();
   if (header.capture == CaptureLevel::kOff) return {};
-  if (header.moe_layers != plan.moe_layers.size()) return fail(ErrorCode::kInternal, "a frame has the wrong number of layers.");
+  if (header.moe_layers != plan.moe_layers.size())
+    return fail(ErrorCode::kInternal, "a frame has the wrong number of layers.");
   for (int row = 0; row < header.moe_layers; ++row) {
     const RouterSpec& router = plan.moe(row).router;
     if (header.experts < router.experts || header.slots < slots_needed(router, recipe.layer(row))) {
-      return fail(ErrorCode::kInternal, "a frame has too few experts or slots for MoE layer " + std::to_string(row) + ".");
+      return fail(ErrorCode::kInternal,
+                  "a frame has too few experts or slots for MoE layer " + std::to_string(row) + ".");
     }
   }
   return {};
@@ -44,16 +45,21 @@ Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const Rout
 }  // namespace
 
 Result<void> check_request(const ModelPlan& plan, const ForwardRequest& request) {
-  if (!request.cache || !request.recipe) return fail(ErrorCode::kInternal, "forward() was called without cache or recipe.");
+  if (!request.cache || !request.recipe)
+    return fail(ErrorCode::kInternal, "forward() was called without cache or recipe.");
   SY_CHECK(check_tokens(plan, request));
   const Recipe& recipe = *request.recipe;
   if (!recipe.layers.empty() && recipe.layers.size() != plan.moe_layers.size()) {
     return fail(ErrorCode::kInternal, "the recipe is for another model.");
   }
-  const size_t rows = request.rows == LogitRows::kNone ? 0 : request.rows == LogitRows::kLast ? 1 : request.tokens.size();
-  if (request.logits.size() < rows * size_t(plan.vocab)) return fail(ErrorCode::kInternal, "the buffer for logits is too small.");
+  const size_t rows = request.rows == LogitRows::kNone   ? 0
+                      : request.rows == LogitRows::kLast ? 1
+                                                         : request.tokens.size();
+  if (request.logits.size() < rows * size_t(plan.vocab))
+    return fail(ErrorCode::kInternal, "the buffer for logits is too small.");
   if (request.frames.empty()) return {};
-  if (request.frames.size() != request.tokens.size()) return fail(ErrorCode::kInternal, "tokens and frames differ in number.");
+  if (request.frames.size() != request.tokens.size())
+    return fail(ErrorCode::kInternal, "tokens and frames differ in number.");
   for (const RoutingFrame& frame : request.frames) SY_CHECK(check_frame(plan, recipe, frame));
   return {};
 }

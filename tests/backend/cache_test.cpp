@@ -13,7 +13,9 @@ namespace {
 
 // What chunks and threads may change: LibTorch rounds products of other shapes differently; the cpu
 // kernels promise the same bits (engine/backend/cpu/kernels.h).
-double rounding(const std::string& backend_name) { return backend_name == "cpu" ? 0 : 2e-4; }
+double rounding(const std::string& backend_name) {
+  return backend_name == "cpu" ? 0 : 2e-4;
+}
 
 class Cache : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
@@ -86,8 +88,11 @@ TEST_P(Cache, CancelledForwardLeavesTheCacheAsItWas) {
   task.cancel();
   const Recipe native;
   const auto done = backend(model(), backend_name())
-                        .forward({.tokens = std::span(ids).subspan(10), .cache = &run.cache(), .recipe = &native,
-                                  .rows = LogitRows::kNone, .task = &task});
+                        .forward({.tokens = std::span(ids).subspan(10),
+                                  .cache = &run.cache(),
+                                  .recipe = &native,
+                                  .rows = LogitRows::kNone,
+                                  .task = &task});
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(run.cache().length(), 10);
@@ -104,11 +109,13 @@ TEST_P(Cache, AFullContextIsRefusedBeforeAnythingChanges) {
   ASSERT_NE(small, nullptr);
   EXPECT_EQ(small->capacity(), 8);
   const Recipe native;
-  const auto done = on.forward({.tokens = std::span(ids).first(9), .cache = small.get(), .recipe = &native, .rows = LogitRows::kNone});
+  const auto done = on.forward(
+      {.tokens = std::span(ids).first(9), .cache = small.get(), .recipe = &native, .rows = LogitRows::kNone});
   ASSERT_FALSE(done);
   EXPECT_NE(done.error().message().find("context of 8 tokens"), std::string::npos) << done.error().message();
   EXPECT_EQ(small->length(), 0);
-  EXPECT_TRUE(on.forward({.tokens = std::span(ids).first(8), .cache = small.get(), .recipe = &native, .rows = LogitRows::kNone}));
+  EXPECT_TRUE(on.forward(
+      {.tokens = std::span(ids).first(8), .cache = small.get(), .recipe = &native, .rows = LogitRows::kNone}));
 }
 
 TEST_P(Cache, ForeignTokensAreRefused) {
@@ -129,7 +136,8 @@ TEST_P(Cache, LogitRowsAndCaptureDoNotChangeTheNumbers) {
   const auto cache = on.new_cache(64);
   const Recipe native;
   std::vector<float> last(vocab);
-  ASSERT_TRUE(on.forward({.tokens = ids, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kLast, .logits = last}));
+  ASSERT_TRUE(
+      on.forward({.tokens = ids, .cache = cache.get(), .recipe = &native, .rows = LogitRows::kLast, .logits = last}));
   EXPECT_LE(largest_difference(last, last_row(all, vocab)), rounding(backend_name()));
 }
 

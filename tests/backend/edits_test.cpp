@@ -34,15 +34,33 @@ struct NamedEdit {
 
 std::vector<NamedEdit> edits() {
   return {
-      {"mute", [](LayerRecipe& r, int e) { set<uint8_t>(r.muted, e, 0, {1, 4, 5}, 1); }},
+      {"mute",
+       [](LayerRecipe& r, int e) {
+         set<uint8_t>(r.muted, e, 0, {1, 4, 5}, 1);
+       }},
       {"force", [](LayerRecipe& r, int e) { set<uint8_t>(r.forced, e, 0, {6}, 1); }},
-      {"bias", [](LayerRecipe& r, int e) { set<float>(r.logit_bias, e, 0, {2, 7}, 1.75f); }},
-      {"select_bias", [](LayerRecipe& r, int e) { set<float>(r.select_bias, e, 0, {0, 3}, 0.5f); }},
+      {"bias",
+       [](LayerRecipe& r, int e) {
+         set<float>(r.logit_bias, e, 0, {2, 7}, 1.75f);
+       }},
+      {"select_bias",
+       [](LayerRecipe& r, int e) {
+         set<float>(r.select_bias, e, 0, {0, 3}, 0.5f);
+       }},
       {"temperature_low", [](LayerRecipe& r, int) { r.temperature = 0.4f; }},
       {"temperature_high", [](LayerRecipe& r, int) { r.temperature = 3.0f; }},
-      {"router_row", [](LayerRecipe& r, int e) { set<float>(r.row_scale, e, 1, {0, 2}, 1.5f); }},
-      {"expert_scale_0", [](LayerRecipe& r, int e) { set<float>(r.expert_scale, e, 1, {0, 1, 2, 3}, 0.0f); }},
-      {"expert_scale_2", [](LayerRecipe& r, int e) { set<float>(r.expert_scale, e, 1, {0, 1, 2, 3}, 2.0f); }},
+      {"router_row",
+       [](LayerRecipe& r, int e) {
+         set<float>(r.row_scale, e, 1, {0, 2}, 1.5f);
+       }},
+      {"expert_scale_0",
+       [](LayerRecipe& r, int e) {
+         set<float>(r.expert_scale, e, 1, {0, 1, 2, 3}, 0.0f);
+       }},
+      {"expert_scale_2",
+       [](LayerRecipe& r, int e) {
+         set<float>(r.expert_scale, e, 1, {0, 1, 2, 3}, 2.0f);
+       }},
       {"all_at_once",
        [](LayerRecipe& r, int e) {
          r.k = 4;
@@ -75,7 +93,9 @@ void for_each_decision(const Output& output, Check check) {
   }
 }
 
-bool contains(std::span<const ExpertId> ids, int expert) { return std::ranges::find(ids, expert) != ids.end(); }
+bool contains(std::span<const ExpertId> ids, int expert) {
+  return std::ranges::find(ids, expert) != ids.end();
+}
 
 class Edits : public ::testing::TestWithParam<std::string> {
  protected:
@@ -85,9 +105,12 @@ class Edits : public ::testing::TestWithParam<std::string> {
 TEST_P(Edits, TheIdentityRecipeIsBitIdenticalToNone) {
   for (const std::string model : {"demo", "mixtral", "olmoe", "qwen3_moe"}) {
     const Recipe identity = recipe_of(plan(model), [](LayerRecipe& r, int e) {
-      r = LayerRecipe{.row_scale = std::vector<float>(e, 1.0f), .logit_bias = std::vector<float>(e, 0.0f),
-                      .select_bias = std::vector<float>(e, 0.0f), .expert_scale = std::vector<float>(e, 1.0f),
-                      .muted = std::vector<uint8_t>(e, 0), .forced = std::vector<uint8_t>(e, 0)};
+      r = LayerRecipe{.row_scale = std::vector<float>(e, 1.0f),
+                      .logit_bias = std::vector<float>(e, 0.0f),
+                      .select_bias = std::vector<float>(e, 0.0f),
+                      .expert_scale = std::vector<float>(e, 1.0f),
+                      .muted = std::vector<uint8_t>(e, 0),
+                      .forced = std::vector<uint8_t>(e, 0)};
     });
     EXPECT_TRUE(identical(run(model, GetParam(), {}), run(model, GetParam(), identity))) << model;
   }
@@ -151,13 +174,16 @@ TEST_P(Edits, AnEditInOneLayerLeavesEarlierLayersUntouched) {
   for (size_t t = 0; t < native.frames.size(); ++t) {
     for (int row = 0; row <= 5; ++row) {
       EXPECT_TRUE(std::ranges::equal(native.frames[t].logits(row), edited.frames[t].logits(row))) << row;
-      if (row < 5) { EXPECT_TRUE(std::ranges::equal(native.frames[t].ids(row), edited.frames[t].ids(row))) << row; }
+      if (row < 5) {
+        EXPECT_TRUE(std::ranges::equal(native.frames[t].ids(row), edited.frames[t].ids(row))) << row;
+      }
     }
   }
   EXPECT_GT(largest_difference(native.logits, edited.logits), 1e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Edits, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Edits, ::testing::ValuesIn(backend_names()),
+                         [](const auto& info) { return info.param; });
 
 #ifdef SWITCHYARD_WITH_REFERENCE
 class Parity : public ::testing::TestWithParam<std::string> {};
@@ -192,7 +218,9 @@ TEST_P(Parity, EditsHaveTheSameEffectOnBothBackends) {
   std::cout << "cpu against reference under edits on " << GetParam() << ": " << all << "\n";
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("demo", "mixtral", "mixtral_window", "olmoe", "olmoe_norm", "qwen3_moe", "qwen3_moe_yarn", "qwen3_moe_f16", "olmoe_bf16"),
+INSTANTIATE_TEST_SUITE_P(Models, Parity,
+                         ::testing::Values("demo", "mixtral", "mixtral_window", "olmoe", "olmoe_norm", "qwen3_moe",
+                                           "qwen3_moe_yarn", "qwen3_moe_f16", "olmoe_bf16"),
                          [](const auto& info) { return info.param; });
 #endif
 

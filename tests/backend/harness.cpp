@@ -56,7 +56,9 @@ std::vector<std::string> backend_names() {
 #endif
 }
 
-const Checkpoint& checkpoint(const std::string& model) { return opened(model).checkpoint; }
+const Checkpoint& checkpoint(const std::string& model) {
+  return opened(model).checkpoint;
+}
 
 Backend& backend(const std::string& model, const std::string& name) {
   Opened& from = opened(model);
@@ -92,8 +94,12 @@ Output Sequence::feed(std::span<const TokenId> tokens) {
   Output out;
   out.logits.resize(tokens.size() * size_t(plan_.vocab));
   out.frames = blank_frames(plan_, recipe_, tokens.size());
-  const auto done = backend_.forward({.tokens = tokens, .cache = cache_.get(), .recipe = &recipe_, .rows = LogitRows::kAll,
-                                      .logits = out.logits, .frames = out.frames});
+  const auto done = backend_.forward({.tokens = tokens,
+                                      .cache = cache_.get(),
+                                      .recipe = &recipe_,
+                                      .rows = LogitRows::kAll,
+                                      .logits = out.logits,
+                                      .frames = out.frames});
   if (!done) throw std::runtime_error(done.error().message());
   return out;
 }

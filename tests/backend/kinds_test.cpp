@@ -36,7 +36,8 @@ void for_attention(ModelPlan& plan, const std::function<void(AttentionSpec&)>& c
 void for_norms(ModelPlan& plan, const std::function<void(NormSpec&)>& change) {
   change(plan.final_norm);
   for (LayerPlan& layer : plan.layers) {
-    for (NormSpec* norm : {&layer.attention_norm, &layer.ffn_norm, &layer.attention.q_norm, &layer.attention.k_norm}) change(*norm);
+    for (NormSpec* norm : {&layer.attention_norm, &layer.ffn_norm, &layer.attention.q_norm, &layer.attention.k_norm})
+      change(*norm);
   }
 }
 
@@ -98,7 +99,8 @@ std::vector<Change> changes() {
       {"window in one layer", [](ModelPlan& p) { p.layers[1].attention.sliding_window = 3; }},
       {"clipped at 0.7", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.clip_qkv = 0.7f; }); }},
       {"other scale", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.scale = 0.3f; }); }},
-      {"no query and key norm", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.qk_norm = QkNorm::kNone; }); }},
+      {"no query and key norm",
+       [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.qk_norm = QkNorm::kNone; }); }},
       {"norm of the whole query and key, clipped",
        [](ModelPlan& p) {
          for_attention(p, [&](AttentionSpec& a) {
@@ -134,10 +136,25 @@ std::vector<Change> changes() {
       activation("gelu", Activation::kGelu),
       activation("gelu, tanh form", Activation::kGeluTanh),
       activation("relu", Activation::kRelu),
-      {"tied head", [](ModelPlan& p) { p.lm_head = p.embedding; p.tied = true; }},
-      {"every expert", [](ModelPlan& p) { for_moe(p, [](MoeSpec& m) { m.router.experts_per_token = m.router.experts; }); }},
-      router("weights on the input", [](RouterSpec& r) { r.score = ScoreFn::kSigmoidTopK; r.renorm = Renorm::kNone; r.apply = ApplyTo::kInput; }),
-      router("logit bias, softmax of the selected", [](RouterSpec& r) { r.score = ScoreFn::kSoftmaxTopK; r.renorm = Renorm::kNone; r.has_logit_bias = true; }),
+      {"tied head",
+       [](ModelPlan& p) {
+         p.lm_head = p.embedding;
+         p.tied = true;
+       }},
+      {"every expert",
+       [](ModelPlan& p) { for_moe(p, [](MoeSpec& m) { m.router.experts_per_token = m.router.experts; }); }},
+      router("weights on the input",
+             [](RouterSpec& r) {
+               r.score = ScoreFn::kSigmoidTopK;
+               r.renorm = Renorm::kNone;
+               r.apply = ApplyTo::kInput;
+             }),
+      router("logit bias, softmax of the selected",
+             [](RouterSpec& r) {
+               r.score = ScoreFn::kSoftmaxTopK;
+               r.renorm = Renorm::kNone;
+               r.has_logit_bias = true;
+             }),
       router("sigmoid, selection bias, groups, scale",
              [](RouterSpec& r) {
                r.score = ScoreFn::kSigmoid;
@@ -152,7 +169,8 @@ std::vector<Change> changes() {
   };
 }
 
-Result<std::unique_ptr<Backend>> open(const std::string& name, const ModelPlan& plan, std::shared_ptr<const WeightStore> weights) {
+Result<std::unique_ptr<Backend>> open(const std::string& name, const ModelPlan& plan,
+                                      std::shared_ptr<const WeightStore> weights) {
   return name == "cpu" ? make_cpu_backend(plan, std::move(weights), {.threads = 2}, nullptr)
                        : make_reference_backend(plan, std::move(weights), {.threads = 2}, nullptr);
 }
@@ -182,8 +200,11 @@ TEST_P(Kinds, EveryKindGivesTheNumbersOfTheNaiveExecutor) {
     const size_t prefill = 15;
     for (size_t t = 0; t < ids.size();) {
       const size_t count = t == 0 ? prefill : 1;
-      const auto done = (*backend)->forward({.tokens = std::span(ids).subspan(t, count), .cache = cache.get(), .recipe = &native,
-                                             .rows = LogitRows::kAll, .logits = std::span(logits).subspan(t * size_t(plan.vocab))});
+      const auto done = (*backend)->forward({.tokens = std::span(ids).subspan(t, count),
+                                             .cache = cache.get(),
+                                             .recipe = &native,
+                                             .rows = LogitRows::kAll,
+                                             .logits = std::span(logits).subspan(t * size_t(plan.vocab))});
       ASSERT_TRUE(done) << done.error().message();
       t += count;
     }
@@ -196,7 +217,8 @@ TEST_P(Kinds, EveryKindGivesTheNumbersOfTheNaiveExecutor) {
   std::cout << GetParam() << " against the naive executor, " << run << " plans: logits " << largest << "\n";
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Kinds, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Kinds, ::testing::ValuesIn(backend_names()),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace switchyard::testing

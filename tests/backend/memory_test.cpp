@@ -42,7 +42,10 @@ int run_out(const std::string& backend_name) {
   std::cerr << done.error().message() << "\n";
   if (done.error().code != ErrorCode::kMemory) return 4;
   if (cache->length() != 8) return 5;
-  return on.forward({.tokens = std::span(few).first(1), .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone}) ? 0 : 6;
+  return on.forward(
+             {.tokens = std::span(few).first(1), .cache = cache.get(), .recipe = &native, .rows = LogitRows::kNone})
+             ? 0
+             : 6;
 }
 
 class Memory : public ::testing::TestWithParam<std::string> {};
@@ -55,7 +58,8 @@ TEST_P(Memory, RunningOutIsAnErrorAndTheCacheGoesOn) {
   EXPECT_EXIT(std::exit(run_out(GetParam())), ::testing::ExitedWithCode(0), "memory");
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Memory, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Memory, ::testing::ValuesIn(backend_names()),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace switchyard::testing

@@ -15,7 +15,8 @@ using Vector = std::vector<double>;
 
 class Naive {
  public:
-  Naive(const ModelPlan& plan, const WeightStore& weights) : plan_(plan), weights_(weights), history_(plan.layers.size()) {}
+  Naive(const ModelPlan& plan, const WeightStore& weights)
+      : plan_(plan), weights_(weights), history_(plan.layers.size()) {}
 
   Vector next(TokenId token) {
     Vector x = row(plan_.embedding, token);
@@ -23,14 +24,17 @@ class Naive {
       const LayerPlan& layer = plan_.layers[i];
       add(x, attend(layer.attention, norm(layer.attention_norm, x), history_[i]));
       const Vector in = norm(layer.ffn_norm, x);
-      add(x, layer.moe() ? moe(*layer.moe(), in) : glu(std::get<GluSpec>(layer.ffn).activation, std::get<GluSpec>(layer.ffn).weights, in));
+      add(x, layer.moe() ? moe(*layer.moe(), in)
+                         : glu(std::get<GluSpec>(layer.ffn).activation, std::get<GluSpec>(layer.ffn).weights, in));
     }
     ++position_;
     return multiply(plan_.lm_head, {}, norm(plan_.final_norm, x));
   }
 
  private:
-  struct History { std::vector<Vector> keys, values; };  // [token] of [kv_heads * head_dim]
+  struct History {
+    std::vector<Vector> keys, values;
+  };  // [token] of [kv_heads * head_dim]
 
   Vector all(const TensorRef& ref) const {
     const auto view = weights_.view(ref);
@@ -86,7 +90,8 @@ class Naive {
   }
 
   // Projection, norm of the whole vector or of each head, clip, rope; no norm and no rope for values.
-  Vector project(const AttentionSpec& spec, const TensorRef& weight, const TensorRef& bias, const NormSpec* norm_spec, const Vector& x) const {
+  Vector project(const AttentionSpec& spec, const TensorRef& weight, const TensorRef& bias, const NormSpec* norm_spec,
+                 const Vector& x) const {
     Vector out = multiply(weight, bias, x);
     if (norm_spec && spec.qk_norm == QkNorm::kFullVector) out = norm(*norm_spec, out);
     for (size_t head = 0; norm_spec && spec.qk_norm == QkNorm::kPerHead && head < out.size(); head += spec.head_dim) {
@@ -126,10 +131,14 @@ class Naive {
 
   static double activate(Activation activation, double x) {
     switch (activation) {
-      case Activation::kSilu: return x / (1 + std::exp(-x));
-      case Activation::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-      case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-      case Activation::kRelu: return std::max(0.0, x);
+      case Activation::kSilu:
+        return x / (1 + std::exp(-x));
+      case Activation::kGelu:
+        return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+      case Activation::kGeluTanh:
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      case Activation::kRelu:
+        return std::max(0.0, x);
     }
     return x;
   }
@@ -154,7 +163,8 @@ class Naive {
     std::vector<ExpertId> ids(slots);
     std::vector<float> weights(slots), scratch(logits.size() * 4);
     std::vector<SlotKind> kinds(slots);
-    const Decision decision = route(spec.router, nullptr, logits, floats(spec.router_bias), floats(spec.select_bias), scratch, {ids, weights, kinds});
+    const Decision decision = route(spec.router, nullptr, logits, floats(spec.router_bias), floats(spec.select_bias),
+                                    scratch, {ids, weights, kinds});
     Vector out(x.size(), 0.0);
     for (int slot = 0; slot < decision.k_used; ++slot) {
       const bool on_input = spec.router.apply == ApplyTo::kInput;

@@ -46,7 +46,8 @@ Checkpoint with_layer_norm() {
 TEST(MakeBackend, CpuNamesTheKindItLacks) {
   const Error error = error_of(make("cpu", with_layer_norm()));
   EXPECT_EQ(error.code, ErrorCode::kUsage);
-  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0, attention norm)"), std::string::npos) << error.message();
+  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0, attention norm)"), std::string::npos)
+      << error.message();
 }
 
 #ifdef SWITCHYARD_WITH_REFERENCE
@@ -55,6 +56,16 @@ TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
   ASSERT_TRUE(made) << made.error().message();
   EXPECT_EQ((*made)->info().name, "reference");
   EXPECT_NE((*made)->info().note.find("cpu backend lacks layer norm"), std::string::npos) << (*made)->info().note;
+}
+
+TEST(MakeBackend, ARouterThatNobodyExecutesIsRefused) {
+  Checkpoint changed = checkpoint("demo");
+  std::get<MoeSpec>(changed.plan.layers[2].ffn).router.score = ScoreFn::kSparseMixer;
+  for (const char* name : {"auto", "cpu", "reference"}) {
+    const Error error = error_of(make(name, changed));
+    EXPECT_EQ(error.code, ErrorCode::kUsage) << name;
+    EXPECT_NE(error.message().find("sparsemixer"), std::string::npos) << error.message();
+  }
 }
 
 TEST(MakeBackend, LoadingTheReferenceCanBeCancelled) {

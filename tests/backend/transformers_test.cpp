@@ -12,9 +12,12 @@ namespace switchyard::testing {
 namespace {
 
 // Largest logit difference to transformers in fp32.
-double limit(const std::string& backend_name) { return backend_name == "reference" ? 2e-4 : 2e-3; }
+double limit(const std::string& backend_name) {
+  return backend_name == "reference" ? 2e-4 : 2e-3;
+}
 
-void expect_routing(const nlohmann::json& layer, int moe_layer, const Output& output, double weight_limit, double& largest) {
+void expect_routing(const nlohmann::json& layer, int moe_layer, const Output& output, double weight_limit,
+                    double& largest) {
   for (size_t t = 0; t < output.frames.size(); ++t) {
     const RoutingFrame& frame = output.frames[t];
     const auto weights = layer.at("weights").at(t).get<std::vector<float>>();
@@ -43,7 +46,8 @@ TEST_P(Transformers, DemoPromptsGiveTheSameNumbers) {
     const auto ids = want.at("ids").get<std::vector<TokenId>>();
     Sequence sequence("demo", GetParam());
     const Output output = sequence.feed(ids);
-    logits = std::max(logits, largest_difference(last_row(output, plan.vocab), want.at("last_logits").get<std::vector<float>>()));
+    logits = std::max(
+        logits, largest_difference(last_row(output, plan.vocab), want.at("last_logits").get<std::vector<float>>()));
     for (size_t row = 0; row < want.at("routing").size(); ++row) {
       const auto& layer = want["routing"][row];
       ASSERT_EQ(layer.at("layer").get<int>(), plan.moe_layers[row]);
@@ -64,8 +68,8 @@ TEST_P(Transformers, DemoPromptsGiveTheSameNumbers) {
   EXPECT_LE(logits, limit(GetParam()));
   EXPECT_LE(router_logits, limit(GetParam()));
   EXPECT_LE(nll, limit(GetParam()));
-  std::cout << GetParam() << " against transformers on the demo: logits " << logits << ", router logits " << router_logits
-            << ", weights " << weights << ", mean nll " << nll << "\n";
+  std::cout << GetParam() << " against transformers on the demo: logits " << logits << ", router logits "
+            << router_logits << ", weights " << weights << ", mean nll " << nll << "\n";
 }
 
 TEST_P(Transformers, GoldensGiveTheSameNumbers) {
@@ -91,11 +95,13 @@ TEST_P(Transformers, GoldensGiveTheSameNumbers) {
         ASSERT_EQ(layer.at("layer").get<int>(), checkpoint(golden).plan.moe_layers.at(row));
         expect_routing(layer, int(row), output, limit(GetParam()), weights);
         for (size_t t = 0; t < ids.size(); ++t) {
-          router_logits = std::max(router_logits, largest_difference(output.frames[t].logits(int(row)),
-                                                                     layer.at("logits").at(t).get<std::vector<float>>()));
+          router_logits =
+              std::max(router_logits, largest_difference(output.frames[t].logits(int(row)),
+                                                         layer.at("logits").at(t).get<std::vector<float>>()));
         }
       }
-      EXPECT_EQ(sequence.greedy(output, int(want.at("greedy_ids").size())), want.at("greedy_ids").get<std::vector<TokenId>>());
+      EXPECT_EQ(sequence.greedy(output, int(want.at("greedy_ids").size())),
+                want.at("greedy_ids").get<std::vector<TokenId>>());
     }
     EXPECT_LE(logits, limit(GetParam())) << golden;
     EXPECT_LE(router_logits, limit(GetParam())) << golden;
@@ -104,7 +110,8 @@ TEST_P(Transformers, GoldensGiveTheSameNumbers) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Transformers, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Transformers, ::testing::ValuesIn(backend_names()),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace switchyard::testing

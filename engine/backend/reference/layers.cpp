@@ -35,7 +35,9 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 }
 
 // cos and sin of the positions [past, past + tokens), each [tokens, dims / 2].
-struct Rotation { at::Tensor cos, sin; };
+struct Rotation {
+  at::Tensor cos, sin;
+};
 
 Rotation rotation(const RopeSpec& spec, const at::Tensor& inv_freq, int64_t past, int64_t tokens) {
   const at::Tensor angles = at::outer(at::arange(past, past + tokens, inv_freq.options()), inv_freq);
@@ -56,7 +58,8 @@ at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x)
 }
 
 // One projected input as heads: [tokens, heads * head_dim] -> [heads, tokens, head_dim].
-at::Tensor split_heads(const AttentionSpec& spec, at::Tensor x, int heads, const NormSpec* norm_spec, const NormTensors* weights) {
+at::Tensor split_heads(const AttentionSpec& spec, at::Tensor x, int heads, const NormSpec* norm_spec,
+                       const NormTensors* weights) {
   if (norm_spec && spec.qk_norm == QkNorm::kFullVector) x = norm(*norm_spec, *weights, x);
   x = x.view({x.size(0), heads, spec.head_dim});
   if (norm_spec && spec.qk_norm == QkNorm::kPerHead) x = norm(*norm_spec, *weights, x);
@@ -83,15 +86,21 @@ at::Tensor attend(const AttentionSpec& spec, const at::Tensor& q, const KvLayer&
                  .view({spec.kv_heads, group * tokens, end - begin});
   }
   const at::Tensor mixed = at::softmax(scores, -1).bmm(v);  // [kv_heads, group * tokens, head_dim]
-  return mixed.view({spec.heads, tokens, spec.head_dim}).transpose(0, 1).reshape({tokens, int64_t(spec.heads) * spec.head_dim});
+  return mixed.view({spec.heads, tokens, spec.head_dim})
+      .transpose(0, 1)
+      .reshape({tokens, int64_t(spec.heads) * spec.head_dim});
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x) {
   switch (activation) {
-    case Activation::kSilu: return at::silu(x);
-    case Activation::kGelu: return at::gelu(x, "none");
-    case Activation::kGeluTanh: return at::gelu(x, "tanh");
-    case Activation::kRelu: return at::relu(x);
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kGelu:
+      return at::gelu(x, "none");
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kRelu:
+      return at::relu(x);
   }
   return x;
 }
@@ -116,8 +125,8 @@ std::vector<Share> route_rows(const MoeSpec& spec, const MoeTensors& weights, co
   std::vector<Share> shares(experts);
   for (int64_t row = 0; row < logits.size(0); ++row) {
     const std::span<const float> raw{logits.const_data_ptr<float>() + row * experts, size_t(experts)};
-    const Decision decision = route(spec.router, recipe, raw, floats(weights.router_bias), floats(weights.select_bias), scratch,
-                                    {ids, applied, kinds});
+    const Decision decision = route(spec.router, recipe, raw, floats(weights.router_bias), floats(weights.select_bias),
+                                    scratch, {ids, applied, kinds});
     if (!frames.empty()) frames[row].record(moe_layer, decision, ids, applied, kinds, raw);
     for (int slot = 0; slot < decision.k_used; ++slot) {
       if (kinds[slot] != SlotKind::kRouted && kinds[slot] != SlotKind::kForced) continue;
@@ -139,7 +148,8 @@ at::Tensor norm(const NormSpec& spec, const NormTensors& weights, const at::Tens
   return spec.kind == NormKind::kRmsOnePlus ? normed * (weights.weight + 1) : weights.weight * normed;
 }
 
-at::Tensor attention(const AttentionSpec& spec, const AttentionTensors& weights, const at::Tensor& x, KvLayer& kv, int64_t past) {
+at::Tensor attention(const AttentionSpec& spec, const AttentionTensors& weights, const at::Tensor& x, KvLayer& kv,
+                     int64_t past) {
   const int64_t tokens = x.size(0);
   at::Tensor q = split_heads(spec, project(x, weights.q, weights.q_bias), spec.heads, &spec.q_norm, &weights.q_norm);
   at::Tensor k = split_heads(spec, project(x, weights.k, weights.k_bias), spec.kv_heads, &spec.k_norm, &weights.k_norm);
@@ -163,8 +173,8 @@ at::Tensor glu(Activation activation, const GluTensors& weights, const at::Tenso
   return project(activate(activation, project(x, weights.gate)) * project(x, weights.up), weights.down);
 }
 
-at::Tensor moe(const MoeSpec& spec, const MoeTensors& weights, const at::Tensor& x, int moe_layer, const LayerRecipe* recipe,
-               std::span<RoutingFrame> frames) {
+at::Tensor moe(const MoeSpec& spec, const MoeTensors& weights, const at::Tensor& x, int moe_layer,
+               const LayerRecipe* recipe, std::span<RoutingFrame> frames) {
   const at::Tensor logits = project(x, weights.router, weights.router_bias).contiguous();
   std::vector<Share> shares = route_rows(spec, weights, logits, moe_layer, recipe, frames);
   at::Tensor out = at::zeros_like(x);

@@ -14,19 +14,22 @@
 namespace switchyard::reference {
 
 // Keys and values of one layer, [kv_heads, room, head_dim]; the first `past` of `room` tokens are filled.
-struct KvLayer { at::Tensor k, v; };
+struct KvLayer {
+  at::Tensor k, v;
+};
 
 // Over the last dimension of x.
 at::Tensor norm(const NormSpec& spec, const NormTensors& weights, const at::Tensor& x);
 
 // x: [tokens, hidden], already normed. Appends keys and values at `past`; kv has room for them.
-at::Tensor attention(const AttentionSpec& spec, const AttentionTensors& weights, const at::Tensor& x, KvLayer& kv, int64_t past);
+at::Tensor attention(const AttentionSpec& spec, const AttentionTensors& weights, const at::Tensor& x, KvLayer& kv,
+                     int64_t past);
 
 at::Tensor glu(Activation activation, const GluTensors& weights, const at::Tensor& x);
 
 // Routes every row of x [tokens, hidden] by route(), records into frames (empty: no capture), runs the
 // selected experts. Experts add up in order of their id, so a run repeats bit for bit.
-at::Tensor moe(const MoeSpec& spec, const MoeTensors& weights, const at::Tensor& x, int moe_layer, const LayerRecipe* recipe,
-               std::span<RoutingFrame> frames);
+at::Tensor moe(const MoeSpec& spec, const MoeTensors& weights, const at::Tensor& x, int moe_layer,
+               const LayerRecipe* recipe, std::span<RoutingFrame> frames);
 
 }  // namespace switchyard::reference

@@ -48,7 +48,8 @@ auto guarded(Work&& work) -> decltype(work()) {
 // Grows on demand, so that a large context costs nothing until it is used.
 class ReferenceCache final : public KvCache {
  public:
-  ReferenceCache(const ModelPlan& plan, int capacity) : plan_(&plan), capacity_(capacity), layers_(plan.layers.size()) {}
+  ReferenceCache(const ModelPlan& plan, int capacity)
+      : plan_(&plan), capacity_(capacity), layers_(plan.layers.size()) {}
 
   int length() const override { return length_; }
   int capacity() const override { return capacity_; }
@@ -61,7 +62,8 @@ class ReferenceCache final : public KvCache {
       auto copy = std::make_unique<ReferenceCache>(*this);
       for (KvLayer& layer : copy->layers_) {
         if (!layer.k.defined()) continue;
-        layer = {layer.k.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous), layer.v.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous)};
+        layer = {layer.k.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous),
+                 layer.v.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous)};
       }
       copy->room_ = room_ > 0 ? length_ : 0;
       return copy;
@@ -137,7 +139,8 @@ class ReferenceBackend final : public Backend {
     const int64_t past = cache.length();
     cache.reserve(int(past + tokens));
 
-    const at::Tensor ids = at::from_blob(const_cast<TokenId*>(request.tokens.data()), {tokens}, at::TensorOptions().dtype(at::kInt));
+    const at::Tensor ids =
+        at::from_blob(const_cast<TokenId*>(request.tokens.data()), {tokens}, at::TensorOptions().dtype(at::kInt));
     at::Tensor x = tensors_.embedding.index_select(0, ids);
     int moe_layer = 0;
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
@@ -146,10 +149,12 @@ class ReferenceBackend final : public Backend {
       }
       const LayerPlan& spec = plan_.layers[i];
       const LayerTensors& weights = tensors_.layers[i];
-      x = x + attention(spec.attention, weights.attention, norm(spec.attention_norm, weights.attention_norm, x), cache.layer(i), past);
+      x = x + attention(spec.attention, weights.attention, norm(spec.attention_norm, weights.attention_norm, x),
+                        cache.layer(i), past);
       const at::Tensor in = norm(spec.ffn_norm, weights.ffn_norm, x);
       if (const MoeSpec* experts = spec.moe()) {
-        x = x + moe(*experts, std::get<MoeTensors>(weights.ffn), in, moe_layer, request.recipe->layer(moe_layer), request.frames);
+        x = x + moe(*experts, std::get<MoeTensors>(weights.ffn), in, moe_layer, request.recipe->layer(moe_layer),
+                    request.frames);
         ++moe_layer;
       } else {
         x = x + glu(std::get<GluSpec>(spec.ffn).activation, std::get<GluTensors>(weights.ffn), in);
@@ -165,7 +170,8 @@ class ReferenceBackend final : public Backend {
     const int64_t end = x.size(0), begin = request.rows == LogitRows::kLast ? end - 1 : 0;
     float* out = request.logits.data();
     for (int64_t from = begin; from < end; from += kLogitChunk) {
-      const at::Tensor rows = norm(plan_.final_norm, tensors_.final_norm, x.narrow(0, from, std::min(kLogitChunk, end - from)));
+      const at::Tensor rows =
+          norm(plan_.final_norm, tensors_.final_norm, x.narrow(0, from, std::min(kLogitChunk, end - from)));
       const at::Tensor logits = at::linear(rows, tensors_.lm_head).contiguous();
       std::memcpy(out, logits.const_data_ptr<float>(), logits.nbytes());
       out += logits.numel();
@@ -184,7 +190,8 @@ extern "C" [[gnu::visibility("default")]] uint64_t switchyard_reference_open(Ref
   open->backend = guarded([&]() -> Result<std::unique_ptr<Backend>> {
     for (const int layer : open->plan->moe_layers) {
       const std::string missing = unroutable(open->plan->layers[layer].moe()->router);
-      if (!missing.empty()) return fail(ErrorCode::kUsage, "no backend runs " + missing + ".", "layer " + std::to_string(layer));
+      if (!missing.empty())
+        return fail(ErrorCode::kUsage, "no backend runs " + missing + ".", "layer " + std::to_string(layer));
     }
     const c10::InferenceMode mode;
     SY_TRY(ModelTensors tensors, load_tensors(*open->plan, *open->weights, open->task));

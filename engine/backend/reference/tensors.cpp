@@ -41,11 +41,18 @@ class Loader {
     SY_TRY(const TensorView view, weights_.view(ref));
     at::ScalarType type;
     switch (view.dtype) {
-      case DType::kF32: type = at::kFloat; break;
-      case DType::kBF16: type = at::kBFloat16; break;
-      case DType::kF16: type = at::kHalf; break;
+      case DType::kF32:
+        type = at::kFloat;
+        break;
+      case DType::kBF16:
+        type = at::kBFloat16;
+        break;
+      case DType::kF16:
+        type = at::kHalf;
+        break;
       default:
-        return fail(ErrorCode::kMalformed, "the reference backend reads F32, BF16 and F16 weights, not this type.", ref.name);
+        return fail(ErrorCode::kMalformed, "the reference backend reads F32, BF16 and F16 weights, not this type.",
+                    ref.name);
     }
     at::Tensor stored = at::empty({view.rows, view.cols}, at::TensorOptions().dtype(type));
     std::memcpy(stored.data_ptr(), view.data, stored.nbytes());

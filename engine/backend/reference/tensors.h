@@ -15,13 +15,17 @@
 namespace switchyard::reference {
 
 // Same shapes as the TensorRefs of plan.h; vectors are [n], absent tensors undefined.
-struct NormTensors { at::Tensor weight, bias; };
+struct NormTensors {
+  at::Tensor weight, bias;
+};
 struct AttentionTensors {
   at::Tensor q, k, v, o, q_bias, k_bias, v_bias, o_bias;
   NormTensors q_norm, k_norm;
   at::Tensor inv_freq;  // [rope.dims / 2]
 };
-struct GluTensors { at::Tensor gate, up, down; };
+struct GluTensors {
+  at::Tensor gate, up, down;
+};
 struct MoeTensors {
   at::Tensor router, router_bias, select_bias;
   std::vector<GluTensors> experts;
