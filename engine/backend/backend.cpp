@@ -11,6 +11,7 @@
 
 #include "engine/backend/cpu/model.h"
 #include "engine/backend/reference/entry.h"
+#include "engine/routing/decision.h"
 
 namespace switchyard {
 namespace {
@@ -132,6 +133,10 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
                                               std::shared_ptr<const WeightStore> weights, const BackendOptions& options,
                                               Task* task) {
   const ModelPlan& plan = checkpoint.plan;
+  for (const int layer : plan.moe_layers)
+    if (const std::string what = unroutable(plan.layers[layer].moe()->router); !what.empty())
+      return fail(ErrorCode::kUsage, "the router of layer " + std::to_string(layer) + " has " + what + ", which this version does not execute.",
+                  checkpoint.name);
   const std::string missing = missing_on_cpu(plan);
   if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);
   if (name == "cpu" || (name == "auto" && missing.empty())) {

@@ -39,8 +39,8 @@ struct Decision {
   DecisionStats stats;
 };
 
-// The first thing in the spec that route() cannot execute, in words; empty: it can. Session::open refuses
-// such a plan, so route() may rely on it.
+// The first thing in the spec that route() cannot execute, in words; empty: it can. make_backend()
+// refuses such a plan, so route() may rely on it.
 std::string unroutable(const RouterSpec& spec);
 
 // Slots a decision may need under this recipe: min(k in force, E).

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "engine/routing/decision.h"
-
 namespace switchyard {
 
 const Recipe* SessionSnapshot::recipe_at(uint64_t token_index) const {
@@ -15,10 +13,7 @@ const Recipe* SessionSnapshot::recipe_at(uint64_t token_index) const {
 }
 
 Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, const SessionOptions& options, Task* task) {
-  for (const int layer : checkpoint.plan.moe_layers)
-    if (const std::string what = unroutable(checkpoint.plan.layers[layer].moe()->router); !what.empty())
-      return fail(ErrorCode::kUsage, "the router of layer " + std::to_string(layer) + " has " + what + ", which this version does not execute.",
-                  checkpoint.name);
+  SY_CHECK(validate(options.sampling));
   // A model can be run by token ids without a tokenizer: one that cannot be read shows in the first snapshot.
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<Error> complaint;

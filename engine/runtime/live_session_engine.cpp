@@ -1,6 +1,5 @@
 // What the engine thread does: commands and due edits between tokens, then a chunk of the prompt or one token.
 #include <algorithm>
-#include <cmath>
 #include <exception>
 #include <new>
 
@@ -16,14 +15,6 @@ constexpr uint64_t kMeasureEvery = 32;    // tokens between two measurements of 
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-Result<void> check_sampling(const Sampling& s) {
-  if (s.greedy) return {};
-  if (!std::isfinite(s.temperature) || s.temperature <= 0) return fail(ErrorCode::kUsage, fmt::format("temperature is {}, needs more than 0", s.temperature), "sampling");
-  if (!(s.top_p > 0 && s.top_p <= 1)) return fail(ErrorCode::kUsage, fmt::format("top-p is {}, needs more than 0 and at most 1", s.top_p), "sampling");
-  if (s.top_k < 0) return fail(ErrorCode::kUsage, fmt::format("top-k is {}, needs 0 (off) or more", s.top_k), "sampling");
-  return {};
 }
 
 }  // namespace
@@ -135,7 +126,7 @@ void LiveSession::finish(Finish finish) {
 }
 
 void LiveSession::handle(const SetSampling& set) {
-  if (auto fits = check_sampling(set.sampling); !fits) return report(std::move(fits).error());
+  if (auto fits = validate(set.sampling); !fits) return report(std::move(fits).error());
   sampling_ = set.sampling;
 }
 

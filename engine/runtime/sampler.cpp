@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include <fmt/format.h>
+
 namespace switchyard {
 namespace {
 
@@ -27,6 +29,16 @@ struct Candidate {
 bool below(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight < b.weight : a.id > b.id; }
 
 }  // namespace
+
+Result<void> validate(const Sampling& sampling) {
+  if (sampling.greedy) return {};
+  if (!std::isfinite(sampling.temperature) || sampling.temperature <= 0)
+    return fail(ErrorCode::kUsage, fmt::format("temperature is {}, needs more than 0", sampling.temperature), "sampling");
+  if (!(sampling.top_p > 0 && sampling.top_p <= 1))
+    return fail(ErrorCode::kUsage, fmt::format("top-p is {}, needs more than 0 and at most 1", sampling.top_p), "sampling");
+  if (sampling.top_k < 0) return fail(ErrorCode::kUsage, fmt::format("top-k is {}, needs 0 (off) or more", sampling.top_k), "sampling");
+  return {};
+}
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {

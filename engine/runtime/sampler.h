@@ -11,6 +11,7 @@
 #include <span>
 
 #include "engine/base/ids.h"
+#include "engine/base/result.h"
 
 namespace switchyard {
 
@@ -22,6 +23,9 @@ struct Sampling {
   uint64_t seed = 0;
   bool operator==(const Sampling&) const = default;
 };
+
+// kUsage where a number is outside the ranges above; greedy ignores them.
+Result<void> validate(const Sampling& sampling);
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 double uniform(uint64_t seed, uint32_t sequence, uint64_t token_index);  // in (0, 1)
