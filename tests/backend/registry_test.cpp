@@ -60,16 +60,6 @@ TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
   }
 }
 
-TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
-  Checkpoint sparse = checkpoint("demo");
-  std::get<MoeSpec>(sparse.plan.layers[2].ffn).router.score = ScoreFn::kSparseMixer;
-  for (const char* name : {"cpu", "reference", "auto"}) {
-    const Error error = error_of(make(name, sparse));
-    EXPECT_EQ(error.code, ErrorCode::kUsage);
-    EXPECT_NE(error.message().find("the router of layer 2 has score function sparsemixer"), std::string::npos) << error.message();
-  }
-}
-
 #ifdef SWITCHYARD_WITH_REFERENCE
 TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
   const auto made = make("auto", with_layer_norm());
