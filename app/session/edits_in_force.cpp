@@ -1,0 +1,92 @@
+// Ready-made edits. Any thread.
+#include "app/session/edits_in_force.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace switchyard {
+namespace {
+
+LayerSet only(int layer) { return LayerSet{{layer}}; }
+
+// Experts where `differs` holds, as one edit of `make`.
+template <class Vector, class Differs, class Make>
+void collect(const Vector& values, Differs differs, Make make, std::vector<EditCommand>& out) {
+  std::vector<ExpertId> experts;
+  for (size_t i = 0; i < values.size(); ++i)
+    if (differs(values[i])) experts.push_back(static_cast<ExpertId>(i));
+  if (!experts.empty()) out.push_back({make(std::move(experts)), std::nullopt});
+}
+
+}  // namespace
+
+const Recipe* recipe_in_force(const SessionSnapshot& snapshot) {
+  return snapshot.epochs.empty() ? nullptr : snapshot.epochs.back().recipe.get();
+}
+
+const LayerRecipe* layer_in_force(const SessionSnapshot& snapshot, int moe_layer) {
+  const Recipe* recipe = recipe_in_force(snapshot);
+  return recipe ? recipe->layer(moe_layer) : nullptr;
+}
+
+bool is_muted(const LayerRecipe* layer, int expert) {
+  return layer && !layer->muted.empty() && layer->muted[size_t(expert)];
+}
+
+bool is_forced(const LayerRecipe* layer, int expert) {
+  return layer && !layer->forced.empty() && layer->forced[size_t(expert)];
+}
+
+float bias_of(const LayerRecipe* layer, int expert) {
+  return layer && !layer->logit_bias.empty() ? layer->logit_bias[size_t(expert)] : 0.0f;
+}
+
+EditCommand toggle_mute(const LayerRecipe* recipe, int layer, int expert) {
+  const std::vector<ExpertId> one{static_cast<ExpertId>(expert)};
+  if (is_muted(recipe, expert)) return {Unmute{only(layer), one}, std::nullopt};
+  return {Mute{only(layer), one}, std::nullopt};
+}
+
+EditCommand toggle_force(const LayerRecipe* recipe, int layer, int expert) {
+  const std::vector<ExpertId> one{static_cast<ExpertId>(expert)};
+  if (is_forced(recipe, expert)) return {Unforce{only(layer), one}, std::nullopt};
+  return {Force{only(layer), one}, std::nullopt};
+}
+
+EditCommand nudge_bias(const LayerRecipe* recipe, int layer, int expert, float by) {
+  const float value = std::round((bias_of(recipe, expert) + by) * 100.0f) / 100.0f;
+  return {Bias{only(layer), {static_cast<ExpertId>(expert)}, value}, std::nullopt};
+}
+
+std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
+  std::vector<EditCommand> out;
+  if (!recipe) return out;
+  const auto set = [](auto v) { return v != 0; };
+  const auto scaled = [](float v) { return v != 1.0f; };
+  using Experts = std::vector<ExpertId>;
+  collect(recipe->muted, set, [&](Experts e) { return Unmute{only(layer), std::move(e)}; }, out);
+  collect(recipe->forced, set, [&](Experts e) { return Unforce{only(layer), std::move(e)}; }, out);
+  collect(recipe->logit_bias, set, [&](Experts e) { return Bias{only(layer), std::move(e), 0.0f}; }, out);
+  collect(recipe->select_bias, set, [&](Experts e) { return SelectBias{only(layer), std::move(e), 0.0f}; }, out);
+  collect(recipe->expert_scale, scaled, [&](Experts e) { return ExpertScale{only(layer), std::move(e), 1.0f}; }, out);
+  collect(recipe->row_scale, scaled, [&](Experts e) { return RouterRow{only(layer), std::move(e), 1.0f}; }, out);
+  if (recipe->k != 0) out.push_back({TopK{only(layer), 0}, std::nullopt});
+  if (recipe->temperature != 1.0f) out.push_back({Temperature{only(layer), 1.0f}, std::nullopt});
+  return out;
+}
+
+std::vector<EditCommand> script_of(const SessionSnapshot& snapshot) {
+  std::vector<EditCommand> out;
+  for (size_t i = 0; i < snapshot.history_cursor && i < snapshot.history.size(); ++i) {
+    const HistoryEntry& entry = snapshot.history[i];
+    for (EditCommand command : entry.edits) {
+      const uint64_t begins = std::max(command.at_token.value_or(0), entry.first_token);
+      const bool from_start = (entry.applied && entry.sequence != snapshot.sequence) || begins == 0;
+      command.at_token = from_start ? std::nullopt : std::optional<uint64_t>(begins);
+      out.push_back(std::move(command));
+    }
+  }
+  return out;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,185 @@
+// Trace rows back into frames. A job's thread.
+#include "app/session/trace_run.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/model/checkpoint.h"
+#include "engine/routing/edit.h"
+
+namespace switchyard {
+namespace {
+
+using nlohmann::json;
+
+// A plan with the routing rows of the trace. Where the model is at hand its own plan is used instead.
+ModelPlan plan_of(const TraceInfo& info) {
+  ModelPlan plan;
+  const json config = json::parse(info.model_config_json, nullptr, false);
+  if (config.is_object() && config.contains("config") && config["config"].is_object())
+    plan.family = config["config"].value("model_type", std::string());
+  plan.moe_layers = info.moe_layers;
+  const int layers = info.moe_layers.empty() ? 0 : info.moe_layers.back() + 1;
+  plan.layers.resize(size_t(layers));
+  MoeSpec moe;
+  moe.router.experts = info.experts;
+  moe.router.experts_per_token = std::max(info.top_k, 1);
+  moe.experts.resize(size_t(info.experts));
+  for (const int layer : info.moe_layers) plan.layers[size_t(layer)].ffn = moe;
+  return plan;
+}
+
+// The model's own description, when its folder or name leads to the same routing rows.
+void use_model_at_hand(TraceRun& run) {
+  const json meta = json::parse(run.info.model_config_json, nullptr, false);
+  if (!meta.is_object()) return;
+  for (const char* key : {"folder", "path", "name"}) {
+    if (!meta.contains(key) || !meta[key].is_string()) continue;
+    const auto checkpoint = open_checkpoint(meta[key].get<std::string>());
+    if (!checkpoint || checkpoint->plan.moe_layers != run.info.moe_layers ||
+        checkpoint->plan.max_experts() != run.info.experts)
+      continue;
+    run.plan = checkpoint->plan;
+    if (const auto tokenizer = Tokenizer::load(checkpoint->folder)) run.tokenizer = *tokenizer;
+    return;
+  }
+}
+
+// The columns of one routing row for a block of tokens.
+struct RowBlock {
+  std::vector<ExpertId> ids;
+  std::vector<float> weights, logits, entropy, mass, margin, lse;
+};
+
+Result<RowBlock> read_row(const TraceReader& reader, int row, uint64_t first, uint64_t tokens) {
+  const TraceInfo& info = reader.info();
+  const auto has = [&](std::string_view field) {
+    return std::find(info.fields.begin(), info.fields.end(), field) != info.fields.end();
+  };
+  RowBlock block;
+  SY_TRY(block.ids, reader.expert_ids(row, first, tokens));
+  if (info.capture >= CaptureLevel::kWeights) {
+    SY_TRY(block.weights, reader.weights(row, first, tokens));
+  }
+  if (info.capture >= CaptureLevel::kLogits) {
+    SY_TRY(block.logits, reader.router_logits(row, first, tokens));
+  }
+  const std::pair<const char*, std::vector<float>*> scalars[] = {
+      {"entropy", &block.entropy}, {"topk_mass", &block.mass}, {"margin", &block.margin}, {"lse", &block.lse}};
+  for (const auto& [name, values] : scalars) {
+    if (!has(std::string("/routing/") + name)) continue;
+    SY_TRY(*values, reader.scalar(name, row, first, tokens));
+  }
+  return block;
+}
+
+float at_or_zero(const std::vector<float>& values, size_t i) { return i < values.size() ? values[i] : 0.0f; }
+
+void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, const TraceInfo& info) {
+  const auto k = size_t(info.top_k), experts = size_t(info.experts);
+  const std::span<const ExpertId> ids(block.ids.data() + i * k, k);
+  Decision decision;
+  while (size_t(decision.k_used) < k && ids[size_t(decision.k_used)] != kNoExpert) ++decision.k_used;
+  decision.stats = {at_or_zero(block.entropy, i), at_or_zero(block.mass, i), at_or_zero(block.margin, i),
+                    at_or_zero(block.lse, i)};
+  const std::vector<SlotKind> kinds(k, SlotKind::kRouted);
+  std::vector<float> weights(k, 0.0f);
+  if (!block.weights.empty()) std::copy_n(block.weights.begin() + ptrdiff_t(i * k), k, weights.begin());
+  std::span<const float> logits;
+  if (!block.logits.empty()) logits = {block.logits.data() + i * experts, experts};
+  frame.record(row, decision, ids, weights, kinds, logits);
+}
+
+std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, uint64_t first, uint64_t tokens) {
+  std::vector<Epoch> out;
+  const auto rows = reader.epochs();
+  if (!rows) return out;
+  uint32_t number = 0;
+  for (const auto& row : *rows) {
+    if (row.first_token >= first + tokens) break;
+    Epoch epoch;
+    epoch.epoch = number++;
+    epoch.first_token = row.first_token > first ? row.first_token - first : 0;
+    const auto edits = parse_script(row.json, plan);
+    auto recipe = std::make_shared<Recipe>();
+    recipe->epoch = epoch.epoch;
+    if (edits) {
+      epoch.edits = *edits;
+      for (const EditCommand& command : *edits) apply(command.edit, plan, *recipe);
+    }
+    epoch.sentence = epoch.edits.empty() ? "Native router" : describe(epoch.edits.back().edit);
+    epoch.recipe = recipe;
+    if (epoch.first_token == 0) out.clear();  // only the last one at the start is in force there
+    out.push_back(std::move(epoch));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequence, Task* task, size_t byte_budget) {
+  SY_TRY(const auto reader, TraceReader::open(path));
+  TraceRun run;
+  run.info = reader->info();
+  run.plan = plan_of(run.info);
+  use_model_at_hand(run);
+
+  SY_TRY(auto offsets, reader->sequence_offsets());
+  if (offsets.size() < 2) offsets = {0, int64_t(run.info.tokens)};
+  run.sequences = offsets.size() - 1;
+  if (sequence >= run.sequences)
+    return fail(ErrorCode::kUsage, "The trace has " + std::to_string(run.sequences) + " sequences.", path.string());
+  run.sequence = sequence;
+  const auto first = uint64_t(offsets[sequence]);
+  uint64_t tokens = std::min(uint64_t(offsets[sequence + 1]), run.info.tokens) - first;
+
+  const int rows = run.info.layers;
+  const size_t one = RoutingFrame(rows, run.info.experts, run.info.top_k, run.info.capture).memory_bytes();
+  if (tokens * one > byte_budget) {
+    run.tokens_left_out = tokens - byte_budget / one;
+    tokens = byte_budget / one;
+  }
+  SY_TRY(const auto ids, reader->token_ids(first, tokens));
+  SY_TRY(const auto phases, reader->token_column("phase", first, tokens));
+  SY_TRY(const auto positions, reader->token_column("position", first, tokens));
+  SY_TRY(const auto epochs, reader->token_column("recipe_epoch", first, tokens));
+
+  auto snapshot = std::make_shared<SessionSnapshot>();
+  snapshot->state = RunState::kFinished;
+  snapshot->capture = run.info.capture;
+  snapshot->sequence = uint32_t(sequence);
+  snapshot->backend.name = "trace";
+  snapshot->backend.detail = path.filename().string();
+  snapshot->dropped_frames = run.info.dropped;
+  snapshot->epochs = epochs_of(*reader, run.plan, first, tokens);
+
+  run.frames.reserve(tokens);
+  constexpr uint64_t kBlock = 1024;
+  for (uint64_t begin = 0; begin < tokens; begin += kBlock) {
+    if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "Cancelled.");
+    if (task) task->report(double(begin) / double(tokens), "reading the trace");
+    const uint64_t count = std::min(kBlock, tokens - begin);
+    std::vector<RoutingFrame> block;
+    for (uint64_t i = 0; i < count; ++i) {
+      RoutingFrame& frame = block.emplace_back(rows, run.info.experts, run.info.top_k, run.info.capture);
+      FrameHeader& header = frame.header();
+      header.token_index = begin + i;
+      header.token_id = ids[begin + i];
+      header.position = positions[begin + i];
+      header.sequence = uint32_t(sequence);
+      header.recipe_epoch = epochs[begin + i];
+      header.phase = phases[begin + i] == 0 ? Phase::kPrefill : Phase::kDecode;
+      (header.phase == Phase::kPrefill ? snapshot->prompt_ids : snapshot->generated_ids).push_back(header.token_id);
+    }
+    for (int row = 0; row < rows; ++row) {
+      SY_TRY(const RowBlock columns, read_row(*reader, row, first + begin, count));
+      for (uint64_t i = 0; i < count; ++i) fill_row(block[i], row, columns, i, run.info);
+    }
+    for (RoutingFrame& frame : block) run.frames.push_back(std::make_shared<const RoutingFrame>(std::move(frame)));
+  }
+  run.snapshot = std::move(snapshot);
+  return run;
+}
+
+}  // namespace switchyard
