@@ -1,0 +1,86 @@
+// switchyard-gui: from the command line to the event loop. GUI thread.
+#include <csignal>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <QApplication>
+#include <QSocketNotifier>
+#include <QTimer>
+
+#include "app/gui/behaviors/crash_recovery.h"
+#include "app/gui/behaviors/drop_open.h"
+#include "app/gui/behaviors/layout_memory.h"
+#include "app/gui/behaviors/recent_files.h"
+#include "app/gui/behaviors/screenshot_run.h"
+#include "app/gui/behaviors/settings.h"
+#include "app/gui/main_window.h"
+#include "app/gui/options.h"
+#include "app/gui/style.h"
+#include "views/host/live_view_widget.h"
+
+namespace {
+
+int g_signal_pipe[2] = {-1, -1};
+
+void on_signal(int number) {
+  const char byte = static_cast<char>(number);
+  [[maybe_unused]] const ssize_t wrote = ::write(g_signal_pipe[0], &byte, 1);
+}
+
+// SIGTERM and SIGINT end the program like Quit does: traces and journal are closed cleanly.
+void quit_on_signals(QApplication& app, int& exit_code) {
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, g_signal_pipe) != 0) return;
+  auto* notifier = new QSocketNotifier(g_signal_pipe[1], QSocketNotifier::Read, &app);
+  QObject::connect(notifier, &QSocketNotifier::activated, &app, [&exit_code] {
+    char byte = 0;
+    if (::read(g_signal_pipe[1], &byte, 1) == 1) exit_code = 128 + byte;
+    QApplication::exit(exit_code);
+  });
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGINT, on_signal);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace switchyard;
+  prepare_gl_defaults();
+  QStringList arguments;
+  for (int i = 0; i < argc; ++i) arguments << QString::fromLocal8Bit(argv[i]);
+  int exit_code = 0;
+  const auto options = parse_options(arguments, exit_code);
+  if (!options) return exit_code;
+
+  QApplication app(argc, argv);
+  QApplication::setApplicationName("switchyard");
+  QApplication::setApplicationDisplayName("Switchyard");
+  QApplication::setDesktopFileName("switchyard");
+  QLocale::setDefault(QLocale::c());
+  const bool remembers = options->screenshot.isEmpty() && !options->safe_mode;
+  if (remembers) set_ui_scale(window_settings()->value("scale", 1.0).toDouble());
+  const QString saved_theme = remembers ? window_settings()->value("theme", "dark").toString() : QString("dark");
+  apply_theme(app, theme_by_name(options->theme.isEmpty() ? saved_theme : options->theme));
+  quit_on_signals(app, exit_code);
+
+  int result = 0;
+  {
+    MainWindow window(*options);
+    new DropOpen(window);
+    std::unique_ptr<CrashRecovery> recovery;
+    if (remembers) {
+      new LayoutMemory(window, !options->reset_layout);
+      new RecentFiles(window);
+      recovery = std::make_unique<CrashRecovery>(window);
+    } else if (!options->screenshot.isEmpty()) {
+      new ScreenshotRun(window);
+    }
+    window.show();
+    window.setFocus();
+    const bool recovering = recovery && recovery->offer();
+    if (!options->target.isEmpty() && !recovering)
+      QTimer::singleShot(0, &window, [&] { window.open_path(options->target); });
+    result = QApplication::exec();
+    window.model().close();
+  }
+  return exit_code != 0 ? exit_code : result;
+}

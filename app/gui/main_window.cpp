@@ -1,0 +1,297 @@
+// Building the window and what its actions do. GUI thread.
+#include "app/gui/main_window.h"
+
+#include <filesystem>
+
+#include <QAction>
+#include <QApplication>
+#include <QCloseEvent>
+#include <QDateTime>
+#include <QFileDialog>
+#include <QFileInfo>
+#include <QLabel>
+#include <QMenuBar>
+#include <QScreen>
+#include <QStackedWidget>
+#include <QStandardPaths>
+#include <QVBoxLayout>
+
+#include "app/gui/action_table.h"
+#include "app/gui/actions.h"
+#include "app/gui/behaviors/drop_open.h"
+#include "app/gui/docks/generation_panel.h"
+#include "app/gui/docks/history_panel.h"
+#include "app/gui/docks/live_dock.h"
+#include "app/gui/docks/log_panel.h"
+#include "app/gui/go_to.h"
+#include "app/gui/help_dialog.h"
+#include "app/gui/palette.h"
+#include "app/gui/start_page.h"
+#include "app/gui/status_row.h"
+#include "app/gui/style.h"
+#include "app/gui/table_panel.h"
+#include "app/gui/toasts.h"
+#include "app/gui/token_text_view.h"
+#include "app/gui/tool_row.h"
+#include "app/gui/workbench.h"
+
+namespace switchyard {
+namespace {
+
+constexpr int kMinimumWidth = 720, kMinimumHeight = 480;
+
+QSize first_size(const WindowOptions& options) {
+  const auto parts = options.size.split('x');
+  if (parts.size() == 2) return {parts[0].toInt(), parts[1].toInt()};
+  const QSize screen = QGuiApplication::primaryScreen()->availableSize();
+  return QSize(1600, 900).boundedTo(screen);
+}
+
+QString script_filter() { return QObject::tr("Edit scripts (*.edits.json);;All files (*)"); }
+
+}  // namespace
+
+MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
+    : options_(options), model_(jobs_, std::move(open)) {
+  setWindowTitle("Switchyard");
+  setMinimumSize(kMinimumWidth, kMinimumHeight);
+  resize(first_size(options_));
+  commands_.select = [this](const Selection& s) { model_.select(s); };
+  commands_.set_cursor = [this](const TimeCursor& c) { model_.set_cursor(c); };
+  commands_.edit = [this](EditCommand e) { model_.edit(std::move(e)); };
+  commands_.edit_all = [this](std::vector<EditCommand> e) { model_.edit(std::move(e), "user"); };
+  commands_.run_action = [this](std::string_view id) { actions_->run(QString::fromUtf8(id.data(), qsizetype(id.size()))); };
+  commands_.set_setting = [this](std::string_view view, std::string_view setting, int value) {
+    if (LiveDock* dock = live_dock(QString::fromUtf8(view.data(), qsizetype(view.size()))))
+      dock->set_setting(QString::fromUtf8(setting.data(), qsizetype(setting.size())), value);
+  };
+
+  workbench_ = new Workbench(this);
+  build_docks();
+  actions_ = new ActionTable(this, action_rows(*this));
+  connect(actions_, &ActionTable::refused, this, [this](const QString& why) { log_.add(LogEntry::kNote, why); });
+
+  auto* brand = new QLabel("Switchyard");
+  brand->setObjectName("brand");
+  menuBar()->setCornerWidget(brand, Qt::TopLeftCorner);
+  actions_->fill(menuBar());
+
+  auto* body = new QWidget(this);
+  auto* column = new QVBoxLayout(body);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(0);
+  tools_ = new ToolRow(model_, *actions_, body);
+  pages_ = new QStackedWidget(body);
+  start_ = new StartPage(model_, jobs_, [this](const QString& id) { actions_->run(id); },
+                         [this](const QString& path) { open_path(path); }, pages_);
+  pages_->addWidget(start_);
+  pages_->addWidget(workbench_);
+  status_ = new StatusRow(model_, jobs_, body);
+  column->addWidget(tools_);
+  column->addWidget(pages_, 1);
+  column->addWidget(status_);
+  setCentralWidget(body);
+  palette_ = new Palette(this);
+  toasts_ = new Toasts(this, log_);
+  connect(toasts_, &Toasts::log_asked, this, [this] { if (!workbench_->dock("log")->isVisible()) toggle_dock("log"); });
+  workbench_->arrange_default();
+  connect_model();
+  refresh();
+}
+
+MainWindow::~MainWindow() {
+  model_.disconnect(this);
+  jobs_.disconnect(this);
+}
+
+void MainWindow::build_docks() {
+  generation_ = new GenerationPanel(model_);
+  generation_dock_ = new Dock("generation", tr("Generation"), workbench_);
+  generation_dock_->set_body(generation_);
+  generation_dock_->set_help("generation");
+  generation_settings_ = {{"tint", "Tint of the tokens",
+                           {"tint: none", "tint: router entropy", "tint: margin", "tint: first expert", "tint: changed by edits"},
+                           int(TokenQuantity::kEntropy)}};
+  generation_dock_->set_settings(generation_settings_, [this](const QString&, int value) {
+    generation_settings_[0].value = value;
+    generation_->text()->set_quantity(TokenQuantity(value));
+    generation_dock_->update_settings(generation_settings_);
+  });
+  workbench_->add(generation_dock_);
+
+  auto* history = new Dock("edit_history", tr("Edit history"), workbench_);
+  history->set_body(new HistoryPanel(model_, [this](const QString& id) { actions_->run(id); }));
+  history->set_help("edit_history");
+  workbench_->add(history);
+
+  for (auto& view : make_builtin_views()) {
+    auto* dock = new LiveDock(std::move(view), model_, commands_, workbench_);
+    live_.push_back(dock);
+    workbench_->add(dock);
+  }
+  const auto add_table = [&](const char* id, const QString& title, const char* view) {
+    LiveDock* source = live_dock(view);
+    if (!source) return;
+    auto* dock = new Dock(id, title, workbench_);
+    dock->set_body(source->make_table_panel(dock));
+    dock->set_help("tables");
+    workbench_->add(dock);
+  };
+  add_table("token_table", tr("Token table"), "token_strip");
+  add_table("load_table", tr("Load table"), "expert_load");
+  auto* log = new Dock("log", tr("Log"), workbench_);
+  log->set_body(new LogPanel(log_));
+  log->set_help("log");
+  workbench_->add(log);
+  for (Dock* dock : workbench_->docks())
+    connect(dock, &Dock::help_asked, this, [this](const QString& page) { help().show_page(page); });
+}
+
+void MainWindow::connect_model() {
+  connect(&model_, &RunModel::model_changed, this, &MainWindow::refresh);
+  connect(&model_, &RunModel::data_changed, this, &MainWindow::refresh);
+  connect(&model_, &RunModel::cursor_changed, this, &MainWindow::refresh);
+  connect(&model_, &RunModel::selection_changed, this, &MainWindow::refresh);
+  connect(&model_, &RunModel::recording_changed, this, &MainWindow::refresh);
+  connect(&model_, &RunModel::failed, this, [this](const Error& error) { log_.add(error); });
+  connect(&model_, &RunModel::note, this, [this](const QString& text) { log_.add(LogEntry::kNote, text); });
+}
+
+void MainWindow::refresh() {
+  QWidget* page = model_.is_empty() ? static_cast<QWidget*>(start_) : workbench_;
+  if (pages_->currentWidget() != page) pages_->setCurrentWidget(page);
+  actions_->refresh();
+  tools_->refresh();
+  status_->refresh();
+  const QString what = model_.is_empty() ? QString() : model_.has_trace() ? QFileInfo(model_.opened().model).fileName() : QString::fromStdString(model_.checkpoint()->name);
+  setWindowTitle(what.isEmpty() ? QString("Switchyard") : what + " – Switchyard");
+  generation_dock_->set_subtitle(model_.data().plan ? tr("layer %1").arg(model_.model_layer()) : QString());
+}
+
+LiveDock* MainWindow::live_dock(const QString& id) const {
+  for (LiveDock* dock : live_)
+    if (dock->objectName() == id) return dock;
+  return nullptr;
+}
+
+HelpDialog& MainWindow::help() {
+  if (!help_) help_ = new HelpDialog(*actions_, this);
+  return *help_;
+}
+
+void MainWindow::open_path(const QString& path) {
+  const Dropped dropped = what_is(path);
+  switch (dropped.kind) {
+    case Dropped::kModel:
+      Q_EMIT opened(path);
+      return model_.open_model({path, options_.backend.toStdString(), options_.threads});
+    case Dropped::kTrace:
+      Q_EMIT opened(path);
+      return model_.open_trace(path.toStdString());
+    case Dropped::kScript: return model_.load_script(path.toStdString());
+    case Dropped::kUnknown: break;
+  }
+  log_.add(Error{QFileInfo::exists(path) ? ErrorCode::kMalformed : ErrorCode::kNotFound, dropped.sentence.toStdString(), path.toStdString(),
+                 "Open a folder with config.json and safetensors, a *.moetrace.h5 trace or an *.edits.json script."});
+}
+
+void MainWindow::ask_for_model() {
+  const QString folder = QFileDialog::getExistingDirectory(this, tr("Open a checkpoint folder"));
+  if (!folder.isEmpty()) open_path(folder);
+}
+
+void MainWindow::ask_for_trace() {
+  const QString file = QFileDialog::getOpenFileName(this, tr("Open a trace"), {}, tr("Traces (*.moetrace.h5 *.part);;All files (*)"));
+  if (!file.isEmpty()) open_path(file);
+}
+
+void MainWindow::start_run() {
+  generation_->note_started();
+  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kRun);
+}
+
+void MainWindow::toggle_run() {
+  if (model_.running()) return model_.pause();
+  const SessionSnapshot* s = model_.snapshot();
+  const bool ended = s && s->state == RunState::kFinished && s->finish != Finish::kLength;
+  if (generation_->starts_anew() || !s || s->state == RunState::kIdle || s->state == RunState::kFailed || ended) return start_run();
+  model_.play(generation_->max_new_tokens());
+}
+
+void MainWindow::step_run() {
+  if (!generation_->starts_anew() && model_.state() != RunState::kIdle) return model_.step();
+  generation_->note_started();
+  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kStep);
+}
+
+void MainWindow::toggle_recording() {
+  if (model_.recording()) return model_.stop_recording();
+  const QString folder = QStandardPaths::writableLocation(QStandardPaths::DocumentsLocation);
+  const QString name = QString::fromStdString(model_.checkpoint()->name).replace('/', '-') +
+                       QDateTime::currentDateTime().toString("-yyyyMMdd-hhmmss") + ".moetrace.h5";
+  QString file = QFileDialog::getSaveFileName(this, tr("Record to"), folder + "/" + name, tr("Traces (*.moetrace.h5)"));
+  if (file.isEmpty()) return;
+  if (!file.endsWith(".moetrace.h5")) file += ".moetrace.h5";
+  model_.record_to(file.toStdString(), true);  // the dialog asked before replacing
+}
+
+void MainWindow::ask_to_save_script() {
+  QString file = QFileDialog::getSaveFileName(this, tr("Save edits as a script"), {}, script_filter());
+  if (file.isEmpty()) return;
+  if (!file.endsWith(".json")) file += ".edits.json";
+  model_.save_script(file.toStdString(), Overwrite::kAllow);  // the dialog asked before replacing
+}
+
+void MainWindow::ask_to_load_script() {
+  const QString file = QFileDialog::getOpenFileName(this, tr("Load an edit script"), {}, script_filter());
+  if (!file.isEmpty()) model_.load_script(file.toStdString());
+}
+
+void MainWindow::show_palette() {
+  std::vector<PaletteItem> items;
+  for (const ActionRow& row : actions_->rows()) {
+    QString group = row.menu;
+    if (group.startsWith('-')) group.remove(0, 1);
+    const QString id = row.id;
+    items.push_back({row.title, group, actions_->keys_text(row), actions_->why_blocked(row), [this, id] { actions_->run(id); }});
+  }
+  palette_->open(tr("Type an action; Ctrl+P goes to layers, experts and tokens"), std::move(items),
+                 [this](const QString& query) { return go_to_items(model_, query, false); });
+}
+
+void MainWindow::show_go_to() {
+  palette_->open(tr("layer 5, expert 12, token 66, or words of the text"), {},
+                 [this](const QString& query) { return go_to_items(model_, query, true); });
+}
+
+void MainWindow::show_help_of_focus() {
+  const Dock* dock = workbench_->focused();
+  help().show_page(dock ? dock->help_page() : "index");
+}
+
+void MainWindow::set_theme(const QString& name) {
+  apply_theme(*qApp, theme_by_name(name));
+  for (LiveDock* dock : live_) dock->theme_changed();
+  refresh();
+  Q_EMIT theme_changed();
+}
+
+void MainWindow::set_scale(double scale) {
+  set_ui_scale(scale);
+  set_theme(current_theme().dark ? "dark" : "light");
+}
+
+void MainWindow::toggle_dock(const QString& id) {
+  Dock* dock = workbench_->dock(id);
+  if (!dock) return;
+  dock->setVisible(!dock->isVisible());
+  if (dock->isVisible()) dock->raise();
+}
+
+void MainWindow::closeEvent(QCloseEvent* event) {
+  QMainWindow::closeEvent(event);
+  event->accept();
+  QApplication::quit();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,43 @@
+// A table twin: sortable, filtered as one types, copied as CSV, TSV, Markdown or JSON. GUI thread.
+#pragma once
+
+#include <functional>
+
+#include <QTimer>
+#include <QWidget>
+
+class QAbstractItemModel;
+class QLabel;
+class QLineEdit;
+class QSortFilterProxyModel;
+class QTableView;
+
+namespace switchyard {
+
+class TablePanel : public QWidget {
+  Q_OBJECT
+ public:
+  // refresh re-reads the data into the source model; called at most five times a second while visible.
+  TablePanel(QAbstractItemModel* source, std::function<void()> refresh, QWidget* parent = nullptr);
+
+  void data_changed();
+  void focus_filter();
+  QTableView* view() const { return view_; }
+  QSortFilterProxyModel* rows() const { return rows_; }
+
+ protected:
+  void showEvent(QShowEvent* event) override;
+
+ private:
+  void refresh_now();
+
+  std::function<void()> refresh_;
+  QTimer throttle_;
+  QSortFilterProxyModel* rows_;
+  QTableView* view_;
+  QLineEdit* filter_;
+  QLabel* count_;
+  bool sized_ = false;
+};
+
+}  // namespace switchyard
