@@ -76,7 +76,8 @@ int run(int argc, char** argv, Interrupts& interrupts) {
   const auto writable = cli.output.check_file();
   const Result<int> code = writable ? cli.action() : tl::unexpected<Error>(writable.error());
   if (!code) {
-    cli.output.error(code.error());
+    const bool asked = code.error().code == ErrorCode::kCancelled && interrupts.signal() != 0;
+    if (!asked) cli.output.error(code.error());
     return exit_code_of(code.error(), interrupts);
   }
   if (const auto written = cli.output.finish(); !written) {

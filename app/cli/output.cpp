@@ -62,11 +62,14 @@ double shortest(float value) {
 bool Output::data_to_terminal() const { return options.file.empty() && ::isatty(STDOUT_FILENO) == 1; }
 bool Output::messages_to_terminal() { return ::isatty(STDERR_FILENO) == 1; }
 
+bool Output::animated() {
+  const char* terminal = std::getenv("TERM");
+  return messages_to_terminal() && !(terminal && std::strcmp(terminal, "dumb") == 0);
+}
+
 bool Output::color() const {
   const char* no_color = std::getenv("NO_COLOR");
-  const char* terminal = std::getenv("TERM");
-  return messages_to_terminal() && !options.no_color && !(no_color && *no_color) &&
-         !(terminal && std::strcmp(terminal, "dumb") == 0);
+  return animated() && !options.no_color && !(no_color && *no_color);
 }
 
 void Output::json(const Document& document) {

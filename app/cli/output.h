@@ -39,6 +39,7 @@ class Output {
   bool json() const { return options.json; }
   bool data_to_terminal() const;
   static bool messages_to_terminal();
+  static bool animated();  // a terminal that can move the cursor
   bool color() const;  // for messages: NO_COLOR, TERM=dumb, --no-color and a missing terminal turn it off
 
   void data(std::string_view text) { held_ += text; }  // written when the command succeeds

@@ -31,16 +31,7 @@ std::string json_line(const ProgressState& state, double seconds) {
   return Document{{"progress", fields}}.dump() + "\n";
 }
 
-}  // namespace
-
-std::optional<ProgressMode> parse_progress_mode(const std::string& name) {
-  if (name == "auto") return ProgressMode::kAuto;
-  if (name == "plain") return ProgressMode::kPlain;
-  if (name == "json") return ProgressMode::kJson;
-  if (name == "none") return ProgressMode::kNone;
-  return std::nullopt;
-}
-
+// "[=====     ] 52 %  generate  31.4 tokens/s  ETA 3 s"
 std::string progress_line(const ProgressState& state, double seconds, bool bar) {
   std::string line;
   if (state.fraction >= 0) {
@@ -56,11 +47,21 @@ std::string progress_line(const ProgressState& state, double seconds, bool bar) 
   return line;
 }
 
+}  // namespace
+
+std::optional<ProgressMode> parse_progress_mode(const std::string& name) {
+  if (name == "auto") return ProgressMode::kAuto;
+  if (name == "plain") return ProgressMode::kPlain;
+  if (name == "json") return ProgressMode::kJson;
+  if (name == "none") return ProgressMode::kNone;
+  return std::nullopt;
+}
+
 Progress::Progress(Output& output, ProgressMode mode, std::function<ProgressState()> poll, bool silent_terminal)
     : output_(output), mode_(mode), poll_(std::move(poll)) {
   if (output.options.quiet && mode_ != ProgressMode::kJson) mode_ = ProgressMode::kNone;
   if (mode_ == ProgressMode::kAuto) {
-    bar_ = output.color();
+    bar_ = Output::animated();
     if (silent_terminal && Output::messages_to_terminal()) mode_ = ProgressMode::kNone;
   }
   if (mode_ != ProgressMode::kNone) thread_ = std::thread([this] { run(); });

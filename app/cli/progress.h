@@ -48,7 +48,4 @@ class Progress {
   std::thread thread_;
 };
 
-// "[=====>    ] 52 %  prefill  31.4 tokens/s  ETA 3 s"; exposed for tests.
-std::string progress_line(const ProgressState& state, double seconds, bool bar);
-
 }  // namespace switchyard

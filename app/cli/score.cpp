@@ -226,7 +226,11 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
       const uint64_t done = scorer.tokens_done;
       return ProgressState{.step = "score", .fraction = double(done) / double(total), .tokens = done};
     });
-    for (size_t i = 0; i < texts.size(); ++i) SY_CHECK(scorer.add(texts[i], static_cast<uint32_t>(i)));
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const auto added = scorer.add(texts[i], static_cast<uint32_t>(i));
+      if (!added && recorder) SY_CHECK(recorder->close());  // what was scored stays
+      SY_CHECK(added);
+    }
   }
   if (recorder) SY_CHECK(recorder->close());
   const Scores& scores = scorer.scores();

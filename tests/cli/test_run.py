@@ -182,6 +182,14 @@ class Score(CliTest):
         self.assertEqual(done["baseline"]["routing_shift"][:2], [1, 1])  # layers before the first edit
         self.assertLess(done["baseline"]["routing_shift"][2], 1)
 
+    def test_scored_routing_equals_that_of_a_run_under_the_same_script(self):
+        script = self.edits({"kind": "bias", "layer": "all", "expert": 3, "value": 2}, {"kind": "mute", "layer": 1, "expert": 3, "at_token": 12})
+        ran, scored = self.folder / "run.moetrace.h5", self.folder / "score.moetrace.h5"
+        self.json_of("run", "run", "demo", "--prompt-file", PROMPTS / "cpp.txt", "--max-new-tokens", "1", "--greedy", "--edits", script, "--trace", ran)
+        self.json_of("score", "score", "demo", "--text-file", PROMPTS / "cpp.txt", "--edits", script, "--trace", scored)
+        for field in ("ids", "weights", "token_id", "epoch", "position"):
+            numpy.testing.assert_array_equal(rows(scored)[field], rows(ran)[field], field)
+
     def test_many_texts_are_one_mean_over_tokens_and_one_trace(self):
         texts = [{"text": (PROMPTS / "german.txt").read_text(), "domain": "german"}, {"token_ids": EXPECTED["json"]["ids"], "domain": "json"}]
         file = self.write("texts.jsonl", "".join(json.dumps(t) + "\n" for t in texts))

@@ -1,11 +1,14 @@
 """Signals close the trace cleanly, a reader that leaves is quiet, progress keeps to stderr, the locale plays no part."""
 import json
+import os
+import pty
 import signal
 import subprocess
 import time
 import unittest
 
 import h5py
+import numpy
 
 from support import PROGRAM, PROMPTS, CliTest, run, started
 
@@ -51,6 +54,37 @@ class Signals(CliTest):
         self.assertEqual(document["finish"], "stopped")
         self.assertEqual(self.check_closed(trace), len(document["prompt_ids"]) + max(0, len(document["generated_ids"]) - 1))
 
+    def test_a_killed_run_is_recovered_row_for_row(self):
+        trace = self.folder / "killed.moetrace.h5"
+        with started(*ENDLESS, "--trace", trace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.read(600)
+            time.sleep(1.2)  # past one flush of the recorder
+            process.kill()
+        self.assertFalse(trace.exists())
+        part = self.folder / "killed.moetrace.h5.part"
+        committed = self.json_of("trace", "trace", "info", part)["committed_tokens"]
+        self.assertGreater(committed, 100)
+        rescued, whole = self.folder / "rescued.moetrace.h5", self.folder / "whole.moetrace.h5"
+        found = self.json_of("trace", "trace", "recover", part, "-o", rescued, code=10)
+        self.assertEqual(found["trace"]["tokens"], committed)
+        self.assertEqual(run(*ENDLESS, "--trace", whole).returncode, 0)
+        with h5py.File(rescued) as kept, h5py.File(whole) as all_rows:
+            for name in ("/routing/expert_id", "/routing/weight"):
+                numpy.testing.assert_array_equal(kept[name][:, :committed], all_rows[name][:, :committed])
+
+    def test_an_interrupted_scoring_closes_its_trace(self):
+        ids = ",".join(str(2 + i % 4000) for i in range(2000))
+        texts = self.write("texts.jsonl", "".join(f'{{"token_ids":[{ids}]}}\n' for _ in range(20)))
+        trace = self.folder / "score.moetrace.h5"
+        with started("score", "demo", "--texts", texts, "--trace", trace, "--threads", "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            while not list(self.folder.glob("*.part")) and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out, err), (143, b"", b""))
+        self.check_closed(trace)
+
     def test_a_reader_that_leaves_is_quiet(self):
         trace = self.folder / "left.moetrace.h5"
         with started(*ENDLESS, "--trace", trace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -63,7 +97,40 @@ class Signals(CliTest):
         self.assertEqual(done.stderr, b"")
 
 
+def on_terminal(*arguments, env=None):
+    """What the program writes to a terminal that is its stderr; stdout goes nowhere."""
+    master, slave = pty.openpty()
+    with started(*arguments, stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | (env or {})) as process:
+        os.close(slave)
+        written = b""
+        while True:
+            try:
+                block = os.read(master, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not block:
+                break
+            written += block
+        process.wait(timeout=60)
+    os.close(master)
+    return written
+
+
 class Progress(CliTest):
+    def test_a_terminal_gets_a_bar_that_is_wiped_at_the_end(self):
+        written = on_terminal(*ENDLESS[:4], "--max-new-tokens", "600", "--greedy", "--ignore-eos", "--json", env={"TERM": "xterm"})
+        self.assertRegex(written.decode(), r"\r\x1b\[K\[=* *\] +\d+ %  generate  [\d.]+ tokens/s")
+        self.assertTrue(written.endswith(b"\r\x1b[K"))
+
+    def test_a_dumb_terminal_and_quiet_get_none(self):
+        for more, env in ((), {"TERM": "dumb"}), (("-q",), {"TERM": "xterm"}), (("--progress=none",), {"TERM": "xterm"}):
+            self.assertEqual(on_terminal(*ENDLESS[:4], "--max-new-tokens", "200", "--greedy", "--json", *more, env=env), b"", (more, env))
+
+    def test_errors_are_red_unless_told_otherwise(self):
+        self.assertIn(b"\x1b[31merror:\x1b[0m ", on_terminal("inspect", "/nowhere", env={"TERM": "xterm", "NO_COLOR": ""}))
+        for more, env in ((), {"TERM": "xterm", "NO_COLOR": "1"}), (("--no-color",), {"TERM": "xterm"}), ((), {"TERM": "dumb"}):
+            self.assertTrue(on_terminal("inspect", "/nowhere", *more, env=env).startswith(b"error: "), (more, env))
+
     def test_json_progress_is_a_line_of_json_on_stderr(self):
         done = run(*ENDLESS[:5], "8", "--greedy", "--progress=json", "--json")
         json.loads(done.stdout)
