@@ -68,7 +68,7 @@ void AffinityView::draw_matrix(const ViewContext& context, int row, const ItemRe
   }
   if (from) frame({grid.x0 - 2, grid_.cell(*from, 0).y0 - 1, grid.x1 + 2, grid_.cell(*from, 0).y1 + 1}, ink(theme.selection), 1.2f, 2);
   if (to) frame({grid_.cell(0, *to).x0 - 1, grid.y0 - 2, grid_.cell(0, *to).x1 + 1, grid.y1 + 2}, ink(theme.selection), 1.2f, 2);
-  if (from && to) frame(inset(grid_.cell(*from, *to), -2), ink(theme.selection), 2.2f, 2);
+  if (from && to) selection_frame(inset(grid_.cell(*from, *to), -1), theme, 2);
 
   context.items.add_grid({experts, experts, grid, [=, this, c = context](int i, int j) {
     const size_t at = size_t(i) * size_t(experts) + size_t(j);

@@ -75,7 +75,7 @@ void ExpertLoad::draw_bars(const ViewContext& context, int row, std::span<const 
   }
   draw_text({plot.x0 - em(0.5f), plot.y0 + em(0.3f)}, Face::kMono, ink(theme.muted), fmt::format("{:.0f}", scale), Align::kRight, kSmall);
   draw_text({plot.x0 - em(0.5f), plot.y1 - em(0.3f)}, Face::kMono, ink(theme.muted), "0", Align::kRight, kSmall);
-  const auto selected = context.selection.expert;
+  const auto selected = selected_expert(context);
   column_labels(plot, {experts, [this](int c) { return std::to_string(order_[size_t(c)]); },
                        [this, selected](int c) { return selected == order_[size_t(c)]; }}, theme);
 
@@ -110,7 +110,7 @@ void ExpertLoad::answer_input(const ViewContext& context, int row, const ItemRec
     if (right) menu_expert_ = expert, ImGui::OpenPopup(kExpertMenu);
   }
   expert_menu(context, row, menu_expert_);
-  const std::optional<int> selected = context.selection.expert;
+  const std::optional<int> selected = selected_expert(context);
   if (selected && edit_keys(context, row, *selected)) return;
   if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
   const int across = int(ImGui::IsKeyPressed(ImGuiKey_RightArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_LeftArrow));

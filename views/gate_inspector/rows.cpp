@@ -60,7 +60,7 @@ void GateInspector::draw_probability(const ViewContext& context, const Columns& 
   const auto width = [&](float score) { return std::max(em(0.15f), c.score.bar * score / c.most); };
   if (gate.score > 0)
     fill({c.score.x, y - em(kBar), c.score.x + width(gate.score), y + em(kBar)}, ink(gate.selected ? theme.selection : theme.faint), 3);
-  if (table_.edited && (gate.native_selected || std::abs(gate.native_score - gate.score) > 0.02f * c.most))
+  if (table_.edited && (gate.native_selected != gate.selected || std::abs(gate.native_score - gate.score) > 0.02f * c.most))
     frame({c.score.x, y - em(kBar), c.score.x + width(gate.native_score), y + em(kBar)}, ink(gate.native_selected ? theme.text : theme.muted), 1, 3);
   if (c.score.number > 0) number(c.score.x + c.score.bar + c.score.number, y, ink(theme.muted), gate.score, 3);
 }

@@ -39,9 +39,7 @@ void GateInspector::refresh(const ViewContext& context, int row) {
 }
 
 int GateInspector::edited_expert(const ViewContext& context) const {
-  const int experts = experts_of(context.data, clamped_row(context.data, context.selection));
-  if (context.selection.expert && *context.selection.expert < experts) return *context.selection.expert;
-  return order_.empty() ? 0 : table_.rows[size_t(order_[0])].expert;
+  return selected_expert(context).value_or(order_.empty() ? 0 : table_.rows[size_t(order_[0])].expert);
 }
 
 float GateInspector::draw_summary(const ViewContext& context, float x0, float x1, float y) const {

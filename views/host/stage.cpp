@@ -88,10 +88,13 @@ void ViewStage::draw_view(const ViewContext& context) {
   ImPlot::DestroyContext(implot_);  // it may stand inside a plot
   implot_ = ImPlot::CreateContext();
   ImPlot::SetCurrentContext(implot_);
+  items_.begin();
+  draw_failure(context.theme);
 }
 
 void ViewStage::draw_failure(const Theme& theme) {
   const ItemRect area = view_area();
+  fill(area, ink(theme.dock));  // over what the view drew before it stopped
   const float x = area.x0 + em(1.2f), width = area.width() - em(2.4f);
   float y = area.y0 + em(1.6f);
   draw_text({x, y}, Face::kBold, ink(theme.error), fitted(Face::kBold, "This view stopped: it met an error", width));

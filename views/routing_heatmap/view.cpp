@@ -83,7 +83,7 @@ void RoutingHeatmap::refresh(const ViewContext& context) {
 void RoutingHeatmap::draw_axes(const ViewContext& context, const ItemRect& grid) const {
   const int row = clamped_row(context.data, context.selection);
   row_labels(grid, {rows_, [&](int r) { return std::to_string(model_layer(context.data, r)); }, [row](int r) { return r == row; }}, context.theme);
-  const auto expert = context.selection.expert;
+  const auto expert = selected_expert(context);
   column_labels(grid, {experts_, [this](int c) { return std::to_string(order_[c]); },
                        [this, expert](int c) { return expert && order_[c] == *expert; }}, context.theme);
 }
@@ -122,8 +122,8 @@ void RoutingHeatmap::draw_marks(const ViewContext& context) const {
   }
   const ItemRect first = grid_.cell(selected_row, 0), last = grid_.cell(selected_row, experts_ - 1);
   frame({first.x0 - 2, first.y0 - 2, last.x1 + 2, last.y1 + 2}, ink(context.theme.selection), 1.5f, 3);
-  if (context.selection.expert && *context.selection.expert < experts_)
-    frame(inset(grid_.cell(selected_row, column[size_t(*context.selection.expert)]), -2), ink(context.theme.selection), 2.5f, 3);
+  if (const auto expert = selected_expert(context))
+    selection_frame(grid_.cell(selected_row, column[size_t(*expert)]), context.theme, 2.5f);
 }
 
 void RoutingHeatmap::register_items(const ViewContext& context) const {
@@ -170,7 +170,7 @@ void RoutingHeatmap::answer_input(const ViewContext& context) {
 
   // The cell cursor is the selection; the first arrow starts at the first column.
   const int row = clamped_row(context.data, context.selection);
-  const std::optional<int> expert = context.selection.expert;
+  const std::optional<int> expert = selected_expert(context);
   if (expert && edit_keys(context, row, *expert)) return;
   if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
   const int across = int(ImGui::IsKeyPressed(ImGuiKey_RightArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_LeftArrow));

@@ -61,6 +61,11 @@ void frame(const ItemRect& r, ImU32 color, float thickness, float rounding) {
   list()->AddRect({r.x0, r.y0}, {r.x1, r.y1}, color, rounding, thickness);
 }
 
+void selection_frame(const ItemRect& r, const Theme& theme, float thickness) {
+  frame(inset(r, -1 - thickness), ink(theme.dock), 2, 3);
+  frame(inset(r, -thickness / 2), ink(theme.selection), thickness, 2);
+}
+
 void hatch(const ItemRect& r, ImU32 color, float spacing, float thickness) {
   if (r.x1 <= r.x0 || r.y1 <= r.y0) return;
   // Lines x + y = c; the phase is tied to the screen so that neighbouring cells join.
@@ -191,7 +196,7 @@ bool has_frames(const ViewContext& context) {
   }
   if (!context.data.shown(context.cursor)) {
     empty_state(context, "This token is no longer in memory", "The oldest frames were let go to stay within the memory limit. A recorded trace keeps them.",
-                "Go live", "run.go_live");
+                "Go live", "view.go_live");
     return false;
   }
   if (context.data.shown(context.cursor)->header().capture == CaptureLevel::kOff) {

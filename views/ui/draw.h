@@ -32,6 +32,8 @@ std::string fitted(Face face, std::string_view text, float width, float size = 1
 
 void fill(const ItemRect& rect, ImU32 color, float rounding = 0);
 void frame(const ItemRect& rect, ImU32 color, float thickness = 1, float rounding = 0);
+// The frame of the selection: the accent on a thin rim of the ground, seen on every colour of the maps.
+void selection_frame(const ItemRect& rect, const Theme& theme, float thickness = 2);
 // Diagonal stripes, clipped to the rectangle.
 void hatch(const ItemRect& rect, ImU32 color, float spacing = 5, float thickness = 1);
 void dashed_line(ImVec2 from, ImVec2 to, ImU32 color, float dash = 4, float gap = 3);

@@ -102,6 +102,12 @@ int clamped_row(const RunData& data, const Selection& selection) {
   return std::clamp(selection.moe_layer, 0, int(data.plan->moe_layers.size()) - 1);
 }
 
+std::optional<int> selected_expert(const ViewContext& context) {
+  const auto expert = context.selection.expert;
+  const bool there = expert && *expert >= 0 && *expert < experts_of(context.data, clamped_row(context.data, context.selection));
+  return there ? expert : std::nullopt;
+}
+
 RowRecipes row_recipes(const ViewContext& context, int moe_layer) {
   return {recipe_shown(context.data, context.cursor, moe_layer), recipe_next(context.data, moe_layer)};
 }

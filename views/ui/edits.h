@@ -28,6 +28,8 @@ std::string edit_lines(const ViewContext& context, int moe_layer, int expert);
 int experts_of(const RunData& data, int moe_layer);     // E of one row
 int model_layer(const RunData& data, int moe_layer);    // the model's layer number
 int clamped_row(const RunData& data, const Selection& selection);
+// The selected expert where the selected row has it; a selection may come from another model.
+std::optional<int> selected_expert(const ViewContext& context);
 
 // Both recipes of one row; looked up once per row, not once per cell.
 struct RowRecipes {
