@@ -140,7 +140,7 @@ class Builder {
   void growing(const char* path, hsize_t size = 0) {
     const Id made = dataset(path, H5T_IEEE_F32LE, {size}, {kUnlimited}, {1024});
     char name[80];
-    std::snprintf(name, sizeof name, "This is a netCDF dimension but not a netCDF variable%10d", int(size));
+    std::snprintf(name, sizeof name, "This is a netCDF dimension but not a netCDF variable.%10d", int(size));
     if (made) check(H5DSset_scale(made, name), path);
   }
 

@@ -73,6 +73,8 @@ def check_closed(path):
         assert attrs["n_tokens"] == TOKENS and attrs["n_sequences"] == 6 and attrs["dropped_tokens"] == 0
         assert (attrs["L"], attrs["E"], attrs["k"]) == (L, E, K) and list(attrs["moe_layer_to_model_layer"]) == [1, 3, 5]
         assert attrs["score_fn"] == "softmax" and attrs["id_order"] == "weight_desc"
+        # netCDF's own words (libhdf5/nc4hdf.c), with which h5netcdf and xarray take it for a mere size.
+        assert file["token"].attrs["NAME"].startswith(b"This is a netCDF dimension but not a netCDF variable.")
         datasets = check_axes(file)
         check_values(file, TOKENS)
         assert list(file["sequences/offset"]) == [0, 1000, 2000, 3000, 4000, 5000, 6000]
