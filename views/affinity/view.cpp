@@ -66,8 +66,8 @@ void AffinityView::draw_matrix(const ViewContext& context, int row, const ItemRe
     row_labels(grid, {experts, id, [from](int i) { return from == i; }}, theme);
     column_labels(grid, {experts, id, [to](int i) { return to == i; }}, theme);
   }
-  if (from) frame({grid.x0 - 2, grid_.cell(*from, 0).y0 - 1, grid.x1 + 2, grid_.cell(*from, 0).y1 + 1}, ink(theme.selection), 1.2f, 2);
-  if (to) frame({grid_.cell(0, *to).x0 - 1, grid.y0 - 2, grid_.cell(0, *to).x1 + 1, grid.y1 + 2}, ink(theme.selection), 1.2f, 2);
+  if (from) selection_frame({grid.x0, grid_.cell(*from, 0).y0, grid.x1, grid_.cell(*from, 0).y1}, theme, 1.5f);
+  if (to) selection_frame({grid_.cell(0, *to).x0, grid.y0, grid_.cell(0, *to).x1, grid.y1}, theme, 1.5f);
   if (from && to) selection_frame(inset(grid_.cell(*from, *to), -1), theme, 2);
 
   context.items.add_grid({experts, experts, grid, [=, this, c = context](int i, int j) {

@@ -20,12 +20,12 @@ struct GateInspector::Columns {
   float most = 1;                            // largest score
 
   Columns(float left, float right, const GateTable& table) : x0(left), x1(right) {
-    const float width = (right - left) / em(), gap = em(0.9f), weight = em(3.5f), expert = em(3.6f);
+    const float width = (right - left) / em(), gap = em(0.8f), weight = em(3.7f), expert = em(3.7f);
     const bool scores = table.has_logits && width > 20, edits = table.has_logits && width > 15;
-    if (width > 24) logit.number = em(3.0f);
-    if (width > 33) score.number = em(3.0f);
-    if (width > 42) edited.number = em(3.0f);
-    if (table.edited && width > 38) native_width = em(3.5f);
+    if (width > 24) logit.number = em(3.1f);
+    if (width > 33) score.number = em(3.3f);
+    if (width > 42) edited.number = em(3.3f);
+    if (table.edited && width > 38) native_width = em(3.9f);
     native_right = right - weight - gap;
 
     const float fixed = expert + weight + gap + (native_width > 0 ? native_width + gap : 0) + logit.number + edited.number + score.number;

@@ -27,12 +27,12 @@ void GateInspector::draw_header(const ViewContext& context, const Columns& c, fl
   const auto head = [&](float x, float room, const char* words, Align align = Align::kLeft) {
     draw_text({x, y}, Face::kWords, ink(context.theme.muted), fitted(Face::kWords, words, room), align);
   };
-  head(c.x0, em(3.5f), "expert");
+  head(c.x0, em(3.65f), "expert");
   if (c.logit.bar > 0) head(c.logit.x, c.logit.bar + c.logit.number, "logit");
   if (c.edited.bar > 0) head(c.edited.x, c.edited.bar + c.edited.number, "after edits");
-  if (c.score.bar > 0) head(c.score.x, c.score.bar + c.score.number, "probability");
+  if (c.score.bar > 0) head(c.score.x, c.score.bar + c.score.number + em(0.6f), "probability");
   if (c.native_width > 0) head(c.native_right, c.native_width, "native", Align::kRight);
-  head(c.x1, em(3.5f), "weight", Align::kRight);
+  head(c.x1, em(3.7f), "weight", Align::kRight);
 }
 
 void GateInspector::draw_edited_logit(const ViewContext& context, const Columns& c, const GateRow& gate, float y) const {
@@ -40,7 +40,7 @@ void GateInspector::draw_edited_logit(const ViewContext& context, const Columns&
   const auto& column = c.edited;
   const bool moved = gate.edited != gate.logit;
   if (gate.edits.muted) {
-    const float stub = std::min(em(1.8f), column.bar);
+    const float stub = std::min(em(1.3f), column.bar);
     hatch({column.x, y - em(kBar), column.x + stub, y + em(kBar)}, ink(theme.edit), em(0.42f), 1.2f);
     const float room = column.bar + column.number - stub - em(0.4f);
     draw_text({column.x + stub + em(0.4f), y}, Face::kWords, ink(theme.edit), fitted(Face::kWords, "muted", room));

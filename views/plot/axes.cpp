@@ -16,13 +16,13 @@ int label_step(float space, float need) {
 
 void row_labels(const ItemRect& grid, const AxisLabels& labels, const Theme& theme) {
   const float cell = grid.height() / float(std::max(1, labels.count));
-  const int step = label_step(cell, em(1.15f));
+  const int step = label_step(cell, em(1.25f));
   int strong_row = -1;
   for (int row = 0; row < labels.count; ++row)
     if (labels.strong && labels.strong(row)) strong_row = row;
   for (int row = 0; row < labels.count; ++row) {
     const bool strong = row == strong_row;
-    const bool crowded = strong_row >= 0 && !strong && std::abs(row - strong_row) * cell < em(1.15f);
+    const bool crowded = strong_row >= 0 && !strong && std::abs(row - strong_row) * cell < em(1.25f);
     if (!strong && (row % step != 0 || crowded)) continue;
     draw_text({grid.x0 - em(0.6f), grid.y0 + cell * (float(row) + 0.5f)}, Face::kMono, ink(strong ? theme.text : theme.muted),
               labels.text(row), Align::kRight, kSmall);

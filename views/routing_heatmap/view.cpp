@@ -121,7 +121,7 @@ void RoutingHeatmap::draw_marks(const ViewContext& context) const {
     }
   }
   const ItemRect first = grid_.cell(selected_row, 0), last = grid_.cell(selected_row, experts_ - 1);
-  frame({first.x0 - 2, first.y0 - 2, last.x1 + 2, last.y1 + 2}, ink(context.theme.selection), 1.5f, 3);
+  selection_frame({first.x0, first.y0, last.x1, last.y1}, context.theme, 1.5f);
   if (const auto expert = selected_expert(context))
     selection_frame(grid_.cell(selected_row, column[size_t(*expert)]), context.theme, 2.5f);
 }

@@ -20,7 +20,7 @@ struct TextureSlot {
 
 namespace {
 
-constexpr float kBaseSize = 12.5f;
+constexpr float kBaseSize = 12.5f * kLineHeight;
 
 ImFont* first_of(std::initializer_list<const char*> files) {
   for (const char* file : files) {

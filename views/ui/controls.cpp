@@ -25,7 +25,7 @@ std::optional<float> slider_line(const ViewContext& context, const ItemRect& lin
   ImGui::SetCursorScreenPos({track.x0 - em(0.5f), y - em(0.66f)});
   ImGui::SetNextItemWidth(std::max(em(2), track.width() + em(1)));
   for (const ImGuiCol color : {ImGuiCol_FrameBg, ImGuiCol_FrameBgHovered, ImGuiCol_FrameBgActive}) ImGui::PushStyleColor(color, IM_COL32(0, 0, 0, 0));
-  ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(0, em(0.16f)));
+  ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2(0, em(0.06f)));
   ImGui::PushStyleVar(ImGuiStyleVar_GrabMinSize, em(1.0f));
   ImGui::PushStyleVar(ImGuiStyleVar_GrabRounding, em(0.6f));
   // No text on the track; the format only serves the field that Ctrl+click opens.

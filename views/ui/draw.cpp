@@ -28,16 +28,17 @@ Rgb mix(Rgb a, Rgb b, float part) {
   return {one(a.r, b.r), one(a.g, b.g), one(a.b, b.b)};
 }
 
-float em(float heights) { return heights * ImGui::GetFontSize(); }
+float em(float sizes) { return sizes * ImGui::GetFontSize() / kLineHeight; }
 
 float text_width(Face face, std::string_view text, float size) {
-  return font_of(face)->CalcTextSizeA(em(size), FLT_MAX, 0, text.data(), text.data() + text.size()).x;
+  return font_of(face)->CalcTextSizeA(em(size * kLineHeight), FLT_MAX, 0, text.data(), text.data() + text.size()).x;
 }
 
 float draw_text(ImVec2 at, Face face, ImU32 color, std::string_view text, Align align, float size) {
   const float width = text_width(face, text, size);
   const float x = align == Align::kLeft ? at.x : align == Align::kRight ? at.x - width : at.x - width / 2;
-  list()->AddText(font_of(face), em(size), {std::round(x), std::round(at.y - em(size) / 2)}, color, text.data(), text.data() + text.size());
+  const float height = em(size * kLineHeight);
+  list()->AddText(font_of(face), height, {std::round(x), std::round(at.y - height / 2)}, color, text.data(), text.data() + text.size());
   return width;
 }
 

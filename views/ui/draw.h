@@ -1,5 +1,5 @@
 // Small drawing words shared by the views: text in two faces, hatching, frames, legends, empty states.
-// All sizes are multiples of the font height. GUI thread, inside a frame of the current ImGui context.
+// All sizes are multiples of the letter size. GUI thread, inside a frame of the current ImGui context.
 #pragma once
 
 #include <string>
@@ -18,11 +18,13 @@ struct ViewContext;
 enum class Face { kWords, kBold, kMono };
 enum class Align { kLeft, kCentre, kRight };
 
+// ImGui sizes a face by its line height (Inter: 1.21 em); words of 12.5 pixels need a face of 15.
+inline constexpr float kLineHeight = 1.2f;
 inline constexpr float kSmall = 0.88f;  // axis labels and other secondary numbers
 
 ImU32 ink(Rgb color, float alpha = 1.0f);
 Rgb mix(Rgb a, Rgb b, float part);  // part 0: a
-float em(float heights = 1.0f);     // logical pixels
+float em(float sizes = 1.0f);       // logical pixels of that many letter sizes (12.5 pixels each at zoom 1)
 
 float text_width(Face face, std::string_view text, float size = 1.0f);
 // y is the middle of the line. Returns the width drawn.
