@@ -131,6 +131,7 @@ std::shared_ptr<const SessionSnapshot> generate(Cli& cli, Session& session, cons
     started = started || running(*snapshot) || snapshot->state == RunState::kFinished || snapshot->state == RunState::kFailed;
     if (!show(*snapshot)) session.send(Stop{});
     if (started && !running(*snapshot)) break;
+    if (!started && snapshot->error) break;  // refused, as when a shard changed on disk
   }
   const auto last = session.wait();
   show(*last);
@@ -247,7 +248,7 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   const Document result = result_json(*session, *snapshot, options, load_seconds);
   session.reset();  // joins the engine thread
   if (recorder) SY_CHECK(recorder->close());
-  if (snapshot->state == RunState::kFailed)
+  if (snapshot->state == RunState::kFailed || snapshot->state == RunState::kIdle)
     return tl::unexpected<Error>(snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
   if (logits) SY_CHECK(logits->commit());
   warn_of_edits_ahead(cli.output, *snapshot);
