@@ -172,10 +172,12 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       {"file.open_model", tr("Open model…"), "File", "Ctrl+O", tr("Opens a checkpoint folder."), [&w] { w.ask_for_model(); }},
       {"file.open_trace", tr("Open trace…"), "File", "Ctrl+Shift+O", tr("Opens a recorded run."), [&w] { w.ask_for_trace(); }},
       {"file.open_demo", tr("Try the demo"), "File", "", tr("Opens the small trained model that ships with the program."), [&w] { w.open_path("demo"); }},
+      {"file.open_workspace", tr("Open workspace…"), "File", "", tr("Opens model, prompt, edits, settings and layout as they were saved."), [&w] { w.ask_to_open_workspace(); }},
       {"file.cancel_opening", tr("Cancel opening"), "File", "", tr("Gives up opening; what was open stays."), [&m] { m.cancel_opening(); },
        [&m] { return m.opening() ? QString() : tr("nothing is being opened"); }},
       {"file.close", tr("Close"), "File", "Ctrl+W", tr("Closes the model or trace."), [&m] { m.close(); }, any},
       {"edit.save_script", tr("Save edits as script…"), "-File", "Ctrl+S", tr("Writes the edits in force, each with the token it began at."), [&w] { w.ask_to_save_script(); }, edits},
+      {"file.save_workspace", tr("Save workspace…"), "File", "Ctrl+Shift+S", tr("Writes model, prompt, edits, settings and layout to a file."), [&w] { w.ask_to_save_workspace(); }, any},
       {"edit.load_script", tr("Load edit script…"), "File", "Ctrl+L", tr("Sends every edit of a script, all or none."), [&w] { w.ask_to_load_script(); }, model},
       {"file.quit", tr("Quit"), "-File", "Ctrl+Q", tr("Closes the window; a trace being recorded is closed cleanly."), [&w] { w.close(); }},
       // Edit

@@ -44,7 +44,10 @@ void Log::add(LogEntry::Level level, const QString& text) {
   Q_EMIT added(entries_.back());
 }
 
-void Log::add(const Error& error) { add(LogEntry::kError, QString::fromStdString(error.message())); }
+void Log::add(const Error& error) {
+  add(LogEntry::kError, QString::fromStdString(error.message()));
+  Q_EMIT failed(error);
+}
 
 QString Log::bug_report(bool with_paths) const {
   QString out = QString("Switchyard %1, Qt %2, %3, %4, %5 cores\n\n")

@@ -30,6 +30,7 @@ class Log : public QObject {
 
  Q_SIGNALS:
   void added(const LogEntry& entry);
+  void failed(const switchyard::Error& error);  // after added()
 
  private:
   std::deque<LogEntry> entries_;

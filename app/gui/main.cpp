@@ -77,8 +77,8 @@ int main(int argc, char** argv) {
     window.show();
     window.setFocus();
     const bool recovering = recovery && recovery->offer();
-    if (!options->target.isEmpty() && !recovering)
-      QTimer::singleShot(0, &window, [&] { window.open_path(options->target); });
+    const QString first = options->workspace.isEmpty() ? options->target : options->workspace;
+    if (!first.isEmpty() && !recovering) QTimer::singleShot(0, &window, [&window, first] { window.open_path(first); });
     result = QApplication::exec();
     window.model().close();
   }

@@ -19,6 +19,7 @@
 #include "app/gui/action_table.h"
 #include "app/gui/actions.h"
 #include "app/gui/behaviors/drop_open.h"
+#include "app/gui/behaviors/workspace.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
@@ -47,6 +48,7 @@ QSize first_size(const WindowOptions& options) {
   return QSize(1600, 900).boundedTo(screen);
 }
 
+QString workspace_filter() { return QObject::tr("Workspaces (*.switchyard.json)"); }
 QString script_filter() { return QObject::tr("Edit scripts (*.edits.json);;All files (*)"); }
 
 }  // namespace
@@ -153,6 +155,7 @@ void MainWindow::connect_model() {
   connect(&model_, &RunModel::cursor_changed, this, &MainWindow::refresh);
   connect(&model_, &RunModel::selection_changed, this, &MainWindow::refresh);
   connect(&model_, &RunModel::recording_changed, this, &MainWindow::refresh);
+  connect(qApp, &QApplication::focusChanged, actions_, &ActionTable::refresh);  // some depend on the panel in use
   connect(&model_, &RunModel::failed, this, [this](const Error& error) { log_.add(error); });
   connect(&model_, &RunModel::note, this, [this](const QString& text) { log_.add(LogEntry::kNote, text); });
 }
@@ -189,6 +192,9 @@ void MainWindow::open_path(const QString& path) {
       Q_EMIT opened(path);
       return model_.open_trace(path.toStdString());
     case Dropped::kScript: return model_.load_script(path.toStdString());
+    case Dropped::kWorkspace:
+      Q_EMIT opened(path);
+      return open_workspace(*this, path.toStdString());
     case Dropped::kUnknown: break;
   }
   log_.add(Error{QFileInfo::exists(path) ? ErrorCode::kMalformed : ErrorCode::kNotFound, dropped.sentence.toStdString(), path.toStdString(),
@@ -245,6 +251,18 @@ void MainWindow::ask_to_save_script() {
 void MainWindow::ask_to_load_script() {
   const QString file = QFileDialog::getOpenFileName(this, tr("Load an edit script"), {}, script_filter());
   if (!file.isEmpty()) model_.load_script(file.toStdString());
+}
+
+void MainWindow::ask_to_save_workspace() {
+  QString file = QFileDialog::getSaveFileName(this, tr("Save workspace"), {}, workspace_filter());
+  if (file.isEmpty()) return;
+  if (!file.endsWith(".switchyard.json")) file += ".switchyard.json";
+  save_workspace(*this, file.toStdString());
+}
+
+void MainWindow::ask_to_open_workspace() {
+  const QString file = QFileDialog::getOpenFileName(this, tr("Open a workspace"), {}, workspace_filter());
+  if (!file.isEmpty()) open_path(file);
 }
 
 void MainWindow::show_palette() {

@@ -60,6 +60,8 @@ class MainWindow : public QMainWindow {
   void toggle_recording();
   void ask_to_save_script();
   void ask_to_load_script();
+  void ask_to_save_workspace();
+  void ask_to_open_workspace();
   void show_palette();
   void show_go_to();
   void show_help_of_focus();

@@ -13,9 +13,11 @@
 namespace switchyard {
 namespace {
 
-constexpr int kDrainEveryMs = 33;
+constexpr qint64 kDrainEveryMs = 33, kDrainAtLeastEveryMs = 200;
 constexpr uint64_t kFramesPerDrain = 512;  // bounds one turn of the GUI thread
 constexpr uintmax_t kLargestScript = uintmax_t(16) << 20;
+
+int64_t steady_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
 Result<std::vector<EditCommand>> read_script(const std::filesystem::path& file, const ModelPlan& plan) {
   std::error_code problem;
@@ -139,6 +141,7 @@ void RunModel::adopt(std::unique_ptr<Session> session, const OpenRequest& reques
   error_serial_ = 0;
   session_->set_listener([wake = wake_] {
     if (wake->pending.exchange(true)) return;
+    wake->posted_ns = steady_ns();
     QMetaObject::invokeMethod(wake->model, &RunModel::wake_up, Qt::QueuedConnection);
   });
   if (journal_) journal_->model_opened(request.model.toStdString());
@@ -207,10 +210,13 @@ void RunModel::clear_sequence() {
   cursor_.reset();
 }
 
+// A wake-up that had to wait was behind a repaint: as much time as that took is left for input before the next.
 void RunModel::wake_up() {
+  const qint64 late = (steady_ns() - wake_->posted_ns) / 1'000'000;
+  drain_every_ms_ = std::clamp(kDrainEveryMs + late, kDrainEveryMs, kDrainAtLeastEveryMs);
   const qint64 since = since_drain_.elapsed();
-  if (since >= kDrainEveryMs) return drain();
-  if (!throttle_.isActive()) throttle_.start(int(kDrainEveryMs - since));
+  if (since >= drain_every_ms_) return drain();
+  if (!throttle_.isActive()) throttle_.start(int(drain_every_ms_ - since));
 }
 
 void RunModel::drain() {

@@ -121,6 +121,7 @@ class RunModel : public QObject {
  private:
   struct Wake {  // shared with the engine thread's listener
     std::atomic<bool> pending{false};
+    std::atomic<int64_t> posted_ns{0};  // when, on the steady clock
     RunModel* model = nullptr;
   };
   void adopt(std::unique_ptr<Session> session, const OpenRequest& request);
@@ -143,6 +144,7 @@ class RunModel : public QObject {
   std::shared_ptr<Wake> wake_;
   QTimer throttle_;
   QElapsedTimer since_drain_;
+  qint64 drain_every_ms_ = 33;  // longer where painting keeps the GUI thread busy
   bool starting_ = false;  // a prompt is being tokenised
 
   RunData data_;

@@ -37,6 +37,7 @@ Dropped what_is(const QString& path) {
       return QFileInfo::exists(info.path() + "/config.json")
                  ? Dropped{Dropped::kModel, QObject::tr("Opens the model %1").arg(QDir(info.path()).dirName())}
                  : Dropped{Dropped::kUnknown, QObject::tr("There is no config.json beside this file, so it is no checkpoint.")};
+    if (path.endsWith(".switchyard.json")) return {Dropped::kWorkspace, QObject::tr("Opens the workspace %1").arg(info.fileName())};
     if (path.endsWith(".json")) return {Dropped::kScript, QObject::tr("Loads the edit script %1").arg(info.fileName())};
     return {Dropped::kUnknown, QObject::tr("This is not a file that Switchyard knows.")};
   }

@@ -10,7 +10,7 @@ namespace switchyard {
 class MainWindow;
 
 struct Dropped {
-  enum Kind { kModel, kTrace, kScript, kUnknown } kind = kUnknown;
+  enum Kind { kModel, kTrace, kScript, kWorkspace, kUnknown } kind = kUnknown;
   QString sentence;  // "Opens the model demo"; for kUnknown: why not
 };
 // path: a file or folder, "demo", or "org/name" of the Hugging Face cache. Looks at names only.

@@ -32,7 +32,7 @@ Result<QString> read_prompt(const QString& named) {
 }  // namespace
 
 ScreenshotRun::ScreenshotRun(MainWindow& window) : QObject(&window), window_(window) {
-  connect(&window_.model(), &RunModel::failed, this, &ScreenshotRun::stop_with);
+  connect(&window_.log(), &Log::failed, this, &ScreenshotRun::stop_with);
   connect(&tick_, &QTimer::timeout, this, &ScreenshotRun::look);
   tick_.start(100);
 }

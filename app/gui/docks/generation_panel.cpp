@@ -172,11 +172,11 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
   prompt_ = new QPlainTextEdit;
   prompt_->setObjectName("prompt");
   prompt_->setAccessibleName(tr("Prompt"));
-  prompt_->setPlaceholderText(tr("Type a prompt, or take one of the demo prompts below. Ctrl+Enter runs it."));
+  prompt_->setPlaceholderText(tr("Type a prompt, or take one under “prompts”. Ctrl+Enter runs it."));
   prompt_->setFont(number_font());
   prompt_->setTabChangesFocus(true);
   prompt_->setMinimumHeight(QFontMetrics(number_font()).lineSpacing() * 3 + 14);
-  prompt_->setMaximumHeight(QFontMetrics(number_font()).lineSpacing() * 4 + 16);
+  prompt_->setMaximumHeight(QFontMetrics(number_font()).lineSpacing() * 4 + 11);
   prompt_->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Preferred);
   column->addWidget(prompt_);
 
@@ -204,7 +204,7 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
   holder->setDefaultWidget(form);
   popup->addAction(holder);
   summary_->setMenu(popup);
-  auto* demo = flat_button(tr("demo prompts ▾"), tr("Fill the prompt with one of the shipped texts"), this);
+  auto* demo = flat_button(tr("prompts ▾"), tr("Fill the prompt with one of the shipped texts"), this);
   fill_demo_prompts(demo);
   auto* line = new QHBoxLayout;
   line->setContentsMargins(0, 0, 0, 0);

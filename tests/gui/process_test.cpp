@@ -1,0 +1,120 @@
+// The installed program as a process: screenshots, exit codes, kills, signals.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "app/session/journal.h"
+#include "engine/trace/trace.h"
+
+namespace switchyard {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Program : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "switchyard-process-XXXXXX").string();
+    home_ = ::mkdtemp(name.data());
+    for (const char* variable : {"HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"})
+      ::setenv(variable, home_.c_str(), 1);
+  }
+  void TearDown() override { fs::remove_all(home_); }
+
+  pid_t start(const std::vector<std::string>& arguments) {
+    const pid_t child = ::fork();
+    if (child != 0) return child;
+    std::vector<char*> argv{const_cast<char*>(SWITCHYARD_GUI_PROGRAM)};
+    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+
+  // Exit code; 128 + signal when killed; -1 when it did not end in time.
+  int wait_for(pid_t child, int seconds) {
+    for (int i = 0; i < seconds * 20; ++i) {
+      int status = 0;
+      if (::waitpid(child, &status, WNOHANG) == child)
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    return -1;
+  }
+
+  int run(const std::vector<std::string>& arguments) { return wait_for(start(arguments), 120); }
+
+  template <class Done>
+  bool wait_until(Done done, int seconds = 60) {
+    for (int i = 0; i < seconds * 20; ++i) {
+      if (done()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return false;
+  }
+
+  fs::path home_;
+};
+
+TEST_F(Program, ScreenshotAndTraceOfTheDemo) {
+  const fs::path picture = home_ / "a.png", trace = home_ / "a.moetrace.h5";
+  ASSERT_EQ(run({"demo", "--screenshot", picture, "--after-tokens", "16", "--trace", trace, "--size", "1280x720"}), 0);
+  std::ifstream in(picture, std::ios::binary);
+  std::string head(24, '\0');
+  in.read(head.data(), 24);
+  EXPECT_EQ(head.substr(1, 3), "PNG");
+  EXPECT_EQ(uint8_t(head[18]) << 8 | uint8_t(head[19]), 1280);  // width and height of IHDR
+  EXPECT_EQ(uint8_t(head[22]) << 8 | uint8_t(head[23]), 720);
+  const auto verified = verify_trace(trace);
+  ASSERT_TRUE(verified) << verified.error().message();
+  EXPECT_TRUE(verified->problems.empty());
+  EXPECT_TRUE(verified->info.complete);
+  EXPECT_EQ(verified->info.dropped, 0u);
+  EXPECT_FALSE(fs::exists(trace.string() + ".part"));
+}
+
+TEST_F(Program, FailuresEndWithTheirCode) {
+  EXPECT_EQ(run({"--no-such-option"}), 2);
+  EXPECT_EQ(run({"--after-tokens", "many"}), 2);
+  EXPECT_EQ(run({"/no/such/model", "--screenshot", home_ / "x.png"}), int(ErrorCode::kNotFound));
+  EXPECT_EQ(run({"demo", "--screenshot", home_ / "none" / "x.png", "--after-tokens", "2"}), int(ErrorCode::kOutput));
+  EXPECT_EQ(run({"demo", "--screenshot", home_ / "x.png", "--prompt-file", home_ / "none.txt"}), int(ErrorCode::kNotFound));
+  EXPECT_EQ(run({"--version"}), 0);
+}
+
+TEST_F(Program, TermClosesCleanly) {
+  const pid_t child = start({"demo"});
+  ASSERT_TRUE(wait_until([&] { return fs::exists(home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl")); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(wait_for(child, 30), 143);
+  EXPECT_TRUE(orphaned_journals(home_ / "switchyard").empty());
+}
+
+// Killed in the middle: the journal stays, and is seen as left by a dead process.
+TEST_F(Program, KilledRunLeavesAJournalToRestore) {
+  const pid_t child = start({"demo"});
+  const fs::path journal = home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl");
+  ASSERT_TRUE(wait_until([&] {
+    const auto read = read_journal(journal);
+    return read && read->model == "demo";
+  }));
+  ::kill(child, SIGKILL);
+  EXPECT_EQ(wait_for(child, 10), 137);
+  const auto orphans = orphaned_journals(home_ / "switchyard");
+  ASSERT_EQ(orphans.size(), 1u);
+  EXPECT_EQ(orphans[0], journal);
+}
+
+}  // namespace
+}  // namespace switchyard

@@ -1,0 +1,245 @@
+// The window from the user's hand: type, run, click a cell, mute, see it gone, undo, save, load.
+#include <algorithm>
+
+#include <QOpenGLWidget>
+#include <QPlainTextEdit>
+#include <QPushButton>
+#include <QTreeView>
+
+#include "app/gui/action_table.h"
+#include "app/gui/docks/history_model.h"
+#include "app/gui/docks/history_panel.h"
+#include "app/gui/go_to.h"
+#include "app/gui/status_row.h"
+#include "app/gui/workbench.h"
+#include "app/session/edits_in_force.h"
+#include "tests/gui/support.h"
+
+namespace switchyard {
+namespace {
+
+class Window : public DemoWindow {
+ protected:
+  QWidget* canvas(const char* id) { return window_->live_dock(id)->live()->findChild<QOpenGLWidget*>(); }
+
+  // Clicks an item of a picture through its item map, as a hand would.
+  void click_item(const char* view, const std::string& id, Qt::MouseButton button = Qt::LeftButton) {
+    LiveDock* dock = window_->live_dock(view);
+    ASSERT_TRUE(wait_until([&] { return dock->live()->items().find(id).has_value(); })) << id;
+    const ItemRect rect = dock->live()->items().find(id)->rect;
+    const QPoint at(int((rect.x0 + rect.x1) / 2), int((rect.y0 + rect.y1) / 2));
+    QTest::mouseMove(canvas(view), at);
+    QTest::qWait(120);
+    QTest::mousePress(canvas(view), button, Qt::NoModifier, at);
+    QTest::qWait(120);
+    QTest::mouseRelease(canvas(view), button, Qt::NoModifier, at);
+    QTest::qWait(150);
+  }
+
+  bool selected_in(const RoutingFrame& frame, int row, int expert) {
+    for (const ExpertId id : frame.used_ids(row))
+      if (id == expert) return true;
+    return false;
+  }
+};
+
+TEST_F(Window, TypeRunClickMuteUndoSaveLoad) {
+  // Type a prompt and press Run.
+  auto* prompt = window_->generation().prompt_edit();
+  prompt->setFocus();
+  prompt->clear();
+  QTest::keyClicks(prompt, "The king said unto the people");
+  window_->generation().set_max_new_tokens(400);
+  auto* run_button = window_->findChild<QPushButton*>("tool.run.toggle");
+  ASSERT_TRUE(run_button && run_button->isEnabled());
+  QTest::mouseClick(run_button, Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return model().data().tokens() > 20; })) << newest_message();
+  EXPECT_TRUE(window_->generation().text()->full_text().startsWith("The king said unto the people"));
+
+  // Click the cell of an expert that is in use.
+  window_->actions().run("run.toggle");
+  ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kPaused; }));
+  const int row = 5, expert = model().data().shown({})->ids(row)[0];
+  const int layer = model().data().plan->moe_layers[row];
+  click_item("routing_heatmap", "layer " + std::to_string(layer) + "/expert " + std::to_string(expert));
+  EXPECT_EQ(model().selection().moe_layer, row);
+  ASSERT_EQ(model().selection().expert, expert);
+
+  // Mute it: it is in no later frame.
+  const uint64_t muted_from = model().data().tokens();
+  window_->actions().run("edit.mute_expert");
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history.size() == 1; }));
+  window_->actions().run("run.toggle");
+  ASSERT_TRUE(wait_until([&] { return model().data().tokens() >= muted_from + 20; })) << newest_message();
+  window_->actions().run("run.toggle");
+  ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kPaused; }));
+  const HistoryEntry entry = model().snapshot()->history[0];
+  EXPECT_GE(entry.first_token, muted_from);
+  for (uint64_t t = entry.first_token; t < model().data().tokens(); ++t) {
+    EXPECT_FALSE(selected_in(*model().data().frames[t], row, expert)) << "token " << t;
+    EXPECT_EQ(model().data().frames[t]->header().recipe_epoch, entry.epoch);
+  }
+
+  // The history shows it, with sentence and token.
+  auto* history = window_->findChild<HistoryPanel*>();
+  ASSERT_TRUE(wait_until([&] { return history->rows()->rowCount() == 2; }));
+  EXPECT_EQ(history->rows()->index(1, HistoryModel::kSentence).data().toString().toStdString(), entry.sentence);
+  EXPECT_EQ(history->rows()->index(1, HistoryModel::kToken).data().toString(), QString("token %1").arg(entry.first_token));
+
+  // The saved script parses to the same edit at the same token.
+  const TemporaryFolder folder;
+  model().save_script(folder / "a.edits.json", Overwrite::kRefuse);
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(folder / "a.edits.json"); })) << newest_message();
+  std::ifstream in(folder / "a.edits.json");
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto parsed = parse_script(text, model().checkpoint()->plan);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  EXPECT_EQ(*parsed, script_of(*model().snapshot()));
+  ASSERT_EQ(parsed->size(), 1u);
+  EXPECT_EQ((*parsed)[0].edit, entry.edits[0].edit);
+  EXPECT_EQ((*parsed)[0].at_token, entry.first_token);
+
+  // Undo by key: the next frames are native again.
+  prompt->clearFocus();
+  canvas("routing_heatmap")->setFocus();
+  QTest::keyClick(QApplication::focusWidget(), Qt::Key_Z, Qt::ControlModifier);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == 0; }));
+  EXPECT_TRUE(history->rows()->index(1, HistoryModel::kSentence).data().toString().endsWith("(undone)"));
+  const uint64_t undone_from = model().data().tokens();
+  window_->actions().run("run.step");
+  ASSERT_TRUE(wait_until([&] { return model().data().tokens() > undone_from; }));
+  EXPECT_EQ(model().data().frames[undone_from]->layer(row).changed, 0);
+
+  // Double-clicking the row brings it back; loading the script adds its own entry.
+  model().undo_to(1);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == 1; }));
+  model().load_script(folder / "a.edits.json");
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history.size() == 2; }));
+}
+
+TEST_F(Window, TokensAreSelectedEverywhereByOneClick) {
+  run("def add(a, b):\n    return a + b\n", 24);
+  TokenTextView* text = window_->generation().text();
+  const QRect cell = text->token_rect(9);
+  ASSERT_FALSE(cell.isEmpty());
+  QTest::mouseClick(text->viewport(), Qt::LeftButton, Qt::NoModifier, cell.center());
+  ASSERT_EQ(model().cursor(), 9u);
+  EXPECT_TRUE(window_->status().text().contains("token 9 of")) << window_->status().text().toStdString();
+  EXPECT_TRUE(wait_until([&] { return window_->live_dock("gate_inspector")->subtitle().contains("token 9"); }))
+      << window_->live_dock("gate_inspector")->subtitle().toStdString();
+  EXPECT_TRUE(text->accessibleDescription().startsWith("token 9 "));
+  QTest::keyClick(text, Qt::Key_Right);
+  EXPECT_EQ(model().cursor(), 10u);
+  QTest::keyClick(window_.get(), Qt::Key_Comma);
+  EXPECT_EQ(model().cursor(), 9u);
+  QTest::keyClick(window_.get(), Qt::Key_End);
+  EXPECT_EQ(model().cursor(), std::nullopt);
+}
+
+TEST_F(Window, PinnedPictureKeepsItsToken) {
+  run("def add(a, b):\n", 16);
+  LiveDock* inspector = window_->live_dock("gate_inspector");
+  model().set_cursor(4);
+  inspector->set_pinned(true);
+  model().set_cursor(8);
+  EXPECT_TRUE(inspector->subtitle().contains("token 4")) << inspector->subtitle().toStdString();
+  inspector->set_pinned(false);
+  EXPECT_TRUE(inspector->subtitle().contains("token 8"));
+}
+
+TEST_F(Window, RightClickOnACellOffersEditsAndHeatMapMutes) {
+  run("2 + 3 = 5\n", 16);
+  const int expert = model().data().shown({})->ids(2)[0];
+  click_item("routing_heatmap", "layer 2/expert " + std::to_string(expert), Qt::RightButton);
+  ASSERT_TRUE(wait_until([&] { return model().selection().expert == expert || window_->live_dock("routing_heatmap")->live()->items().find("menu/mute").has_value(); }, 3000));
+}
+
+TEST_F(Window, SamplingDefaultsAreTheModels) {
+  // assets/models/demo/generation_config.json: do_sample, temperature 0.8, top_p 0.95
+  const Sampling sampling = window_->generation().sampling();
+  EXPECT_FALSE(sampling.greedy);
+  EXPECT_FLOAT_EQ(sampling.temperature, 0.8f);
+  EXPECT_FLOAT_EQ(sampling.top_p, 0.95f);
+}
+
+TEST_F(Window, SameSeedSameText) {
+  run("Et le roi", 24);
+  const QString first = window_->generation().text()->full_text();
+  const uint32_t sequence = model().snapshot()->sequence;
+  Sampling greedy;
+  window_->generation().set_sampling(greedy);
+  run("Et le roi", 24);
+  const QString second = window_->generation().text()->full_text();
+  run("Et le roi", 24);
+  EXPECT_GT(model().snapshot()->sequence, sequence);
+  EXPECT_EQ(window_->generation().text()->full_text(), second);
+  EXPECT_FALSE(first.isEmpty());
+}
+
+TEST_F(Window, GoToFindsLayersExpertsAndTokens) {
+  run("def add(a, b):\n", 8);
+  const auto titles = [&](const QString& query) {
+    QStringList out;
+    for (const PaletteItem& item : go_to_items(model(), query, true)) out << item.title;
+    return out;
+  };
+  EXPECT_TRUE(titles("layer").contains("layer 7"));
+  EXPECT_TRUE(titles("expert 12").contains("expert 12"));
+  EXPECT_FALSE(titles("expert 64").contains("expert 64"));  // the demo has 32
+  for (const PaletteItem& item : go_to_items(model(), "token 3", true))
+    if (item.title.startsWith("token 3 ")) item.take();
+  EXPECT_EQ(model().cursor(), 3u);
+}
+
+TEST_F(Window, RecordingWritesATraceOfTheSameTokens) {
+  const TemporaryFolder folder;
+  model().record_to(folder / "run.moetrace.h5", false);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+  run("2 + 3 = 5\n", 12);
+  const auto expected = model().data().token_ids;
+  const uint64_t routed = model().data().tokens();
+  model().stop_recording();
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(folder / "run.moetrace.h5"); })) << newest_message();
+
+  // And the window shows the same run from the file.
+  window_->open_path(QString::fromStdString((folder / "run.moetrace.h5").string()));
+  ASSERT_TRUE(wait_until([&] { return model().has_trace(); })) << newest_message();
+  EXPECT_EQ(model().data().tokens(), routed);
+  EXPECT_EQ(model().data().token_ids, std::vector<TokenId>(expected.begin(), expected.begin() + ptrdiff_t(routed)));
+  EXPECT_EQ(model().data().snapshot->dropped_frames, 0u);
+}
+
+// The GUI thread must answer while the engine works: the bound is loose because the machine is shared; the
+// numbers are printed.
+TEST_F(Window, NeverStallsWhileGenerating) {
+  QElapsedTimer clock;
+  qint64 longest = 0, over_100 = 0;
+  std::vector<qint64> gaps;
+  QTimer beat;
+  beat.setTimerType(Qt::PreciseTimer);
+  QObject::connect(&beat, &QTimer::timeout, [&] {
+    const qint64 gap = clock.restart();
+    longest = std::max(longest, gap);
+    over_100 += gap > 100;
+    gaps.push_back(gap);
+  });
+  for (LiveDock* dock : window_->live_docks()) dock->live()->reset_stats();
+  clock.start();
+  beat.start(5);
+  run("The function below adds two numbers.\n", 1200);
+  beat.stop();
+  std::sort(gaps.begin(), gaps.end());
+  std::printf("1200 tokens, %.0f tokens/s; gaps of the GUI thread: median %lld ms, p99 %lld ms, longest %lld ms, over 100 ms: %lld of %zu\n",
+              model().snapshot()->mean_decode_tokens_per_s, static_cast<long long>(gaps[gaps.size() / 2]),
+              static_cast<long long>(gaps[gaps.size() * 99 / 100]), static_cast<long long>(longest),
+              static_cast<long long>(over_100), gaps.size());
+  for (LiveDock* dock : window_->live_docks()) {
+    const FrameStats stats = dock->live()->stats();
+    std::printf("%-16s %5llu frames, build p99 %.2f ms, paint p99 %.2f ms\n", dock->objectName().toStdString().c_str(),
+                static_cast<unsigned long long>(stats.frames), stats.build_p99, stats.paint_p99);
+  }
+  EXPECT_LT(longest, 2000);
+}
+
+}  // namespace
+}  // namespace switchyard
