@@ -25,21 +25,30 @@ Document spread_json(const Spread& spread) {
 Document result_json(const BenchResult& result) {
   Document capture = Document::array();
   for (const CaptureCost& level : result.capture)
-    capture.push_back({{"level", level.level}, {"tokens_per_s", spread_json(level.tokens_per_s)}, {"cost", level.cost}});
+    capture.push_back(
+        {{"level", level.level}, {"tokens_per_s", spread_json(level.tokens_per_s)}, {"cost", level.cost}});
   return {{"schema", kSchema},
-          {"machine", {{"processor", result.machine.processor}, {"cores", result.machine.cores}, {"memory_bytes", result.machine.memory_bytes},
-                       {"kernel", result.machine.kernel}, {"compiler", result.machine.compiler}}},
+          {"machine",
+           {{"processor", result.machine.processor},
+            {"cores", result.machine.cores},
+            {"memory_bytes", result.machine.memory_bytes},
+            {"kernel", result.machine.kernel},
+            {"compiler", result.machine.compiler}}},
           {"backend", result.backend.name},
           {"backend_detail", result.backend.detail},
           {"threads", result.threads},
           {"prompt_tokens", result.prompt_tokens},
           {"new_tokens", result.new_tokens},
           {"repeat", result.repeat},
-          {"ceiling", {{"read_gb_per_s", result.ceiling.gb_per_s}, {"read_bytes", result.ceiling.bytes},
-                       {"memory_gb_per_s", result.ceiling.memory_gb_per_s}}},
+          {"ceiling",
+           {{"read_gb_per_s", result.ceiling.gb_per_s},
+            {"read_bytes", result.ceiling.bytes},
+            {"memory_gb_per_s", result.ceiling.memory_gb_per_s}}},
           {"prefill", {{"tokens_per_s", spread_json(result.prefill_tokens_per_s)}}},
-          {"decode", {{"tokens_per_s", spread_json(result.decode_tokens_per_s)}, {"bytes_per_token", result.bytes_per_token},
-                      {"share_of_ceiling", result.share_of_ceiling}}},
+          {"decode",
+           {{"tokens_per_s", spread_json(result.decode_tokens_per_s)},
+            {"bytes_per_token", result.bytes_per_token},
+            {"share_of_ceiling", result.share_of_ceiling}}},
           {"capture", capture},
           {"other_load", result.other_load},
           {"noisy", result.noisy}};
@@ -51,16 +60,22 @@ std::string spread_text(const Spread& spread) {
 
 void show(Output& out, const BenchResult& result) {
   std::vector<std::vector<std::string>> rows = {
-      {"machine", fmt::format("{}, {} cores, {:.1f} GB", printable(result.machine.processor), result.machine.cores, double(result.machine.memory_bytes) / 1e9)},
+      {"machine", fmt::format("{}, {} cores, {:.1f} GB", printable(result.machine.processor), result.machine.cores,
+                              double(result.machine.memory_bytes) / 1e9)},
       {"backend", fmt::format("{}: {}", result.backend.name, result.backend.detail)},
       {"prefill", fmt::format("{} of {} tokens", spread_text(result.prefill_tokens_per_s), result.prompt_tokens)},
       {"decode", fmt::format("{} of {} tokens", spread_text(result.decode_tokens_per_s), result.new_tokens)},
-      {"ceiling", fmt::format("{:.2f} GB/s read; decoding reads {:.2f} MB per token, {:.1f} % of it", result.ceiling.gb_per_s,
-                              double(result.bytes_per_token) / 1e6, 100 * result.share_of_ceiling)}};
+      {"ceiling",
+       fmt::format("{:.2f} GB/s read; decoding reads {:.2f} MB per token, {:.1f} % of it", result.ceiling.gb_per_s,
+                   double(result.bytes_per_token) / 1e6, 100 * result.share_of_ceiling)}};
   for (const CaptureCost& level : result.capture)
-    rows.push_back({"capture " + level.level, fmt::format("{}, costs {:.1f} %", spread_text(level.tokens_per_s), 100 * level.cost)});
+    rows.push_back({"capture " + level.level,
+                    fmt::format("{}, costs {:.1f} %", spread_text(level.tokens_per_s), 100 * level.cost)});
   out.table(rows);
-  if (result.noisy) out.warn(fmt::format("other programs used {:.0f} % of the machine meanwhile; no claim should be made from these figures.", 100 * result.other_load));
+  if (result.noisy)
+    out.warn(fmt::format(
+        "other programs used {:.0f} % of the machine meanwhile; no claim should be made from these figures.",
+        100 * result.other_load));
 }
 
 Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
@@ -75,11 +90,14 @@ Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
   options.threads = arguments.backend.threads;
   if (arguments.recording.wanted()) {
     constexpr int kChunkRows = 1024;  // generation (formats.md, section 6)
-    SY_TRY(options.sink, arguments.recording.create(checkpoint, {}, {{"command", "bench"}}, cli.output.options.force, kChunkRows, task));
+    SY_TRY(options.sink, arguments.recording.create(checkpoint, {}, {{"command", "bench"}}, cli.output.options.force,
+                                                    kChunkRows, task));
   }
   SY_TRY(const BenchResult result, bench(checkpoint, *backend, options, &task));
-  if (cli.output.json()) cli.output.json(result_json(result));
-  else show(cli.output, result);
+  if (cli.output.json())
+    cli.output.json(result_json(result));
+  else
+    show(cli.output, result);
   return 0;
 }
 
@@ -91,9 +109,15 @@ void add_bench(CLI::App& app, Cli& cli) {
                               "  switchyard bench demo --backend reference --new-tokens 32 --json");
   const auto arguments = std::make_shared<BenchArguments>();
   command->add_option("MODEL", arguments->model, "A folder, org/name of the HF cache, or demo")->required();
-  command->add_option("--prompt-tokens", arguments->options.prompt_tokens, "Tokens of the prompt (128)")->check(whole_number(1, 1 << 24))->type_name("N");
-  command->add_option("--new-tokens", arguments->options.new_tokens, "Tokens decoded per round (128)")->check(whole_number(1, 1 << 24))->type_name("N");
-  command->add_option("--repeat", arguments->options.repeat, "Rounds (5)")->check(whole_number(1, 10000))->type_name("N");
+  command->add_option("--prompt-tokens", arguments->options.prompt_tokens, "Tokens of the prompt (128)")
+      ->check(whole_number(1, 1 << 24))
+      ->type_name("N");
+  command->add_option("--new-tokens", arguments->options.new_tokens, "Tokens decoded per round (128)")
+      ->check(whole_number(1, 1 << 24))
+      ->type_name("N");
+  command->add_option("--repeat", arguments->options.repeat, "Rounds (5)")
+      ->check(whole_number(1, 10000))
+      ->type_name("N");
   arguments->backend.add_options(*command);
   arguments->recording.add_options(*command);
   command->callback([&cli, arguments] { cli.action = [&cli, arguments] { return run_bench(cli, *arguments); }; });

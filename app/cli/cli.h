@@ -27,7 +27,8 @@ struct Cli {
 inline constexpr int kSchema = 1;  // of every JSON document
 
 // examples: whole lines, shown first in the help.
-CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description, const std::string& examples);
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
+                      const std::string& examples);
 
 void add_open(CLI::App& app, Cli& cli);
 void add_inspect(CLI::App& app, Cli& cli);

@@ -10,7 +10,8 @@ namespace switchyard {
 
 void BackendChoice::add_options(CLI::App& app) {
   app.add_option("--backend", name, "auto, reference, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "reference", "cpu", "cuda"}))->type_name("NAME");
+      ->check(CLI::IsMember({"auto", "reference", "cpu", "cuda"}))
+      ->type_name("NAME");
   app.add_option("--threads", threads, "Worker threads; 0: one per core")->check(whole_number(0, 1024))->type_name("N");
 }
 

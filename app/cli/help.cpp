@@ -24,7 +24,9 @@ class ExamplesFirst final : public CLI::Formatter {
   }
   std::string make_footer(const CLI::App*) const override { return {}; }
   std::string make_option_opts(const CLI::Option* option) const override {
-    return option->get_positional() || option->get_type_size() == 0 ? "" : " " + option->get_type_name().substr(0, option->get_type_name().find(':'));
+    return option->get_positional() || option->get_type_size() == 0
+               ? ""
+               : " " + option->get_type_name().substr(0, option->get_type_name().find(':'));
   }
 };
 
@@ -44,7 +46,8 @@ size_t edits_between(std::string_view a, std::string_view b) {
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(sub->get_name());
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
   return names;
 }
 
@@ -63,12 +66,14 @@ std::string with_suggestion(std::string text, const std::string& suggestion) {
 }  // namespace
 
 CLI::Validator whole_number(uint64_t min, uint64_t max) {
-  return CLI::Validator([min, max](std::string& text) -> std::string {
-    uint64_t value = 0;
-    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (problem == std::errc() && end == text.data() + text.size() && value >= min && value <= max) return {};
-    return fmt::format("{} is no whole number from {} to {}", quote(text, 40), min, max);
-  }, "");
+  return CLI::Validator(
+      [min, max](std::string& text) -> std::string {
+        uint64_t value = 0;
+        const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (problem == std::errc() && end == text.data() + text.size() && value >= min && value <= max) return {};
+        return fmt::format("{} is no whole number from {} to {}", quote(text, 40), min, max);
+      },
+      "");
 }
 
 std::shared_ptr<CLI::Formatter> make_help_formatter() {
@@ -99,13 +104,15 @@ std::string explain_unknown(const CLI::App& app, const std::vector<std::string>&
     if (names.empty()) break;
     if (word.starts_with("-")) continue;
     if (std::find(names.begin(), names.end(), word) == names.end())
-      return with_suggestion(fmt::format("\"{}\" is no command of {}.", word, at->get_name()), did_you_mean(word, names));
+      return with_suggestion(fmt::format("\"{}\" is no command of {}.", word, at->get_name()),
+                             did_you_mean(word, names));
     at = at->get_subcommand(word);
   }
   for (const std::string& word : app.remaining(true)) {
     if (word.starts_with("-")) {
       const std::string name = word.substr(0, word.find('='));
-      return with_suggestion(fmt::format("{} is no option of {}.", name, at->get_name()), did_you_mean(name, option_names(*at)));
+      return with_suggestion(fmt::format("{} is no option of {}.", name, at->get_name()),
+                             did_you_mean(name, option_names(*at)));
     }
   }
   const auto extras = app.remaining(true);

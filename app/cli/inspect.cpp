@@ -17,24 +17,36 @@ constexpr int kDefaultContext = 4096;  // that of a session (SessionOptions::con
 // Names of specs/families.md, section 2.
 std::string_view name(ScoreFn score) {
   switch (score) {
-    case ScoreFn::kSoftmaxAll: return "softmax_all";
-    case ScoreFn::kSoftmaxTopK: return "softmax_topk";
-    case ScoreFn::kSigmoid: return "sigmoid";
-    case ScoreFn::kSigmoidTopK: return "sigmoid_topk";
-    case ScoreFn::kSparseMixer: return "sparsemixer";
-    case ScoreFn::kNone: break;
+    case ScoreFn::kSoftmaxAll:
+      return "softmax_all";
+    case ScoreFn::kSoftmaxTopK:
+      return "softmax_topk";
+    case ScoreFn::kSigmoid:
+      return "sigmoid";
+    case ScoreFn::kSigmoidTopK:
+      return "sigmoid_topk";
+    case ScoreFn::kSparseMixer:
+      return "sparsemixer";
+    case ScoreFn::kNone:
+      break;
   }
   return "none";
 }
 
 std::string_view name(Renorm renorm) {
   switch (renorm) {
-    case Renorm::kNone: break;
-    case Renorm::kSum: return "sum";
-    case Renorm::kSumEps20: return "sum+1e-20";
-    case Renorm::kSumEps6: return "sum+1e-6";
-    case Renorm::kMaxSum: return "max(sum,m)";
-    case Renorm::kPNorm: return "p-norm";
+    case Renorm::kNone:
+      break;
+    case Renorm::kSum:
+      return "sum";
+    case Renorm::kSumEps20:
+      return "sum+1e-20";
+    case Renorm::kSumEps6:
+      return "sum+1e-6";
+    case Renorm::kMaxSum:
+      return "max(sum,m)";
+    case Renorm::kPNorm:
+      return "p-norm";
   }
   return "none";
 }
@@ -58,7 +70,8 @@ Document memory_json(const Checkpoint& checkpoint, int context) {
   Document memory = Document::object();
   for (const char* backend : {"cpu", "reference"}) {
     const MemoryEstimate need = estimate_memory(backend, checkpoint.plan, checkpoint, context);
-    memory[backend] = {{"weights", need.weights}, {"kv", need.kv}, {"workspace", need.workspace}, {"total", need.total()}};
+    memory[backend] = {
+        {"weights", need.weights}, {"kv", need.kv}, {"workspace", need.workspace}, {"total", need.total()}};
   }
   return memory;
 }
@@ -66,8 +79,11 @@ Document memory_json(const Checkpoint& checkpoint, int context) {
 Document tensors_json(const Checkpoint& checkpoint) {
   Document tensors = Document::array();
   for (const TensorInfo& tensor : checkpoint.tensors)
-    tensors.push_back({{"name", tensor.name}, {"dtype", name(tensor.dtype)}, {"shape", tensor.shape},
-                       {"bytes", tensor.end - tensor.begin}, {"shard", checkpoint.shards[tensor.shard]}});
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", name(tensor.dtype)},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.end - tensor.begin},
+                       {"shard", checkpoint.shards[tensor.shard]}});
   return tensors;
 }
 
@@ -89,7 +105,8 @@ std::string ranges_text(const std::vector<int>& numbers) {
   for (size_t i = 0; i < numbers.size();) {
     size_t end = i;
     while (end + 1 < numbers.size() && numbers[end + 1] == numbers[end] + 1) ++end;
-    text += (text.empty() ? "" : ", ") + (end == i ? fmt::format("{}", numbers[i]) : fmt::format("{}-{}", numbers[i], numbers[end]));
+    text += (text.empty() ? "" : ", ") +
+            (end == i ? fmt::format("{}", numbers[i]) : fmt::format("{}-{}", numbers[i], numbers[end]));
     i = end + 1;
   }
   return text;
@@ -102,19 +119,21 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 }
 
 std::string memory_text(const MemoryEstimate& need) {
-  return fmt::format("{} (weights {}, keys and values {}, workspace {})", bytes_text(need.total()), bytes_text(need.weights),
-                     bytes_text(need.kv), bytes_text(need.workspace));
+  return fmt::format("{} (weights {}, keys and values {}, workspace {})", bytes_text(need.total()),
+                     bytes_text(need.weights), bytes_text(need.kv), bytes_text(need.workspace));
 }
 
 std::string router_text(const RouterSpec& router) {
-  std::string text = fmt::format("{}, top {} of {}, weights renormalised: {}", name(router.score), router.experts_per_token,
-                                 router.experts, name(router.renorm));
+  std::string text = fmt::format("{}, top {} of {}, weights renormalised: {}", name(router.score),
+                                 router.experts_per_token, router.experts, name(router.renorm));
   if (router.groups > 1) text += fmt::format(", {} of {} groups", router.groups_kept, router.groups);
   if (router.scale != 1) text += fmt::format(", scale {}", router.scale);
   return text;
 }
 
-struct Tokens { std::string kind, problem; };
+struct Tokens {
+  std::string kind, problem;
+};
 Tokens inspect_tokenizer(const Checkpoint& checkpoint) {
   const auto tokenizer = Tokenizer::load(checkpoint.folder);
   if (tokenizer) return {std::string((*tokenizer)->kind()), ""};
@@ -124,20 +143,24 @@ Tokens inspect_tokenizer(const Checkpoint& checkpoint) {
 void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, int context, bool tensors) {
   const ModelPlan& plan = checkpoint.plan;
   std::vector<std::vector<std::string>> rows = {
-      {"model", printable(checkpoint.name) + (checkpoint.revision.empty() ? "" : " @ " + printable(checkpoint.revision))},
+      {"model",
+       printable(checkpoint.name) + (checkpoint.revision.empty() ? "" : " @ " + printable(checkpoint.revision))},
       {"family", printable(plan.family)},
       {"layers", fmt::format("{}, with experts: {}", plan.layers.size(), ranges_text(plan.moe_layers))},
       {"experts", fmt::format("{} per layer, {} per token", plan.max_experts(), plan.max_experts_per_token())}};
   if (!plan.moe_layers.empty()) rows.push_back({"router", router_text(plan.moe(0).router)});
-  rows.push_back({"parameters", fmt::format("{}, {} active per token", count_text(plan.parameters()), count_text(plan.active_parameters()))});
+  rows.push_back({"parameters", fmt::format("{}, {} active per token", count_text(plan.parameters()),
+                                            count_text(plan.active_parameters()))});
   rows.push_back({"weights", fmt::format("{} as {}", bytes_text(checkpoint.weight_bytes()), name(plan.dtype))});
   rows.push_back({"vocabulary", fmt::format("{}", plan.vocab)});
   rows.push_back({"context", fmt::format("{}", plan.context)});
   rows.push_back({"tokenizer", tokens.problem.empty() ? tokens.kind : "none: " + printable(tokens.problem, 400)});
   for (const char* backend : {"cpu", "reference"})
-    rows.push_back({fmt::format("memory, {}", backend),
-                    fmt::format("{}, at {} tokens", memory_text(estimate_memory(backend, plan, checkpoint, context)), context)});
-  if (const std::string missing = missing_on_cpu(plan); !missing.empty()) rows.push_back({"cpu backend", "lacks " + printable(missing)});
+    rows.push_back(
+        {fmt::format("memory, {}", backend),
+         fmt::format("{}, at {} tokens", memory_text(estimate_memory(backend, plan, checkpoint, context)), context)});
+  if (const std::string missing = missing_on_cpu(plan); !missing.empty())
+    rows.push_back({"cpu backend", "lacks " + printable(missing)});
   out.table(rows);
   if (!tensors) return;
   out.data("\n");
@@ -158,25 +181,25 @@ Result<int> inspect(Cli& cli, const std::string& model, bool tensors) {
     return 0;
   }
   Document document = {{"schema", kSchema},
-                   {"name", checkpoint.name},
-                   {"revision", checkpoint.revision.empty() ? Document() : Document(checkpoint.revision)},
-                   {"family", plan.family},
-                   {"layers", plan.layers.size()},
-                   {"moe_layers", plan.moe_layers},
-                   {"experts", plan.max_experts()},
-                   {"experts_per_token", plan.max_experts_per_token()},
-                   {"shared_experts", 0},
-                   {"router", plan.moe_layers.empty() ? Document() : router_json(plan.moe(0).router)},
-                   {"parameters", plan.parameters()},
-                   {"active_parameters", plan.active_parameters()},
-                   {"weight_bytes", checkpoint.weight_bytes()},
-                   {"dtype", name(plan.dtype)},
-                   {"hidden", plan.hidden},
-                   {"vocab", plan.vocab},
-                   {"context", plan.context},
-                   {"tokenizer", tokens.problem.empty() ? Document(tokens.kind) : Document()},
-                   {"memory_context", context},
-                   {"memory", memory_json(checkpoint, context)}};
+                       {"name", checkpoint.name},
+                       {"revision", checkpoint.revision.empty() ? Document() : Document(checkpoint.revision)},
+                       {"family", plan.family},
+                       {"layers", plan.layers.size()},
+                       {"moe_layers", plan.moe_layers},
+                       {"experts", plan.max_experts()},
+                       {"experts_per_token", plan.max_experts_per_token()},
+                       {"shared_experts", 0},
+                       {"router", plan.moe_layers.empty() ? Document() : router_json(plan.moe(0).router)},
+                       {"parameters", plan.parameters()},
+                       {"active_parameters", plan.active_parameters()},
+                       {"weight_bytes", checkpoint.weight_bytes()},
+                       {"dtype", name(plan.dtype)},
+                       {"hidden", plan.hidden},
+                       {"vocab", plan.vocab},
+                       {"context", plan.context},
+                       {"tokenizer", tokens.problem.empty() ? Document(tokens.kind) : Document()},
+                       {"memory_context", context},
+                       {"memory", memory_json(checkpoint, context)}};
   if (!tokens.problem.empty()) document["tokenizer_problem"] = tokens.problem;
   if (const std::string missing = missing_on_cpu(plan); !missing.empty()) document["missing_on_cpu"] = missing;
   if (tensors) document["tensors"] = tensors_json(checkpoint);
@@ -195,7 +218,8 @@ void add_inspect(CLI::App& app, Cli& cli) {
   const auto tensors = std::make_shared<bool>(false);
   command->add_option("MODEL", *model, "A folder, org/name of the HF cache, or demo")->required();
   command->add_flag("--tensors", *tensors, "List every tensor as well");
-  command->callback([&cli, model, tensors] { cli.action = [&cli, model, tensors] { return inspect(cli, *model, *tensors); }; });
+  command->callback(
+      [&cli, model, tensors] { cli.action = [&cli, model, tensors] { return inspect(cli, *model, *tensors); }; });
 }
 
 }  // namespace switchyard

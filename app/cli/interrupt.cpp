@@ -80,6 +80,8 @@ void Interrupts::restore_defaults() {
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-int Interrupts::signal() const { return state_->signal; }
+int Interrupts::signal() const {
+  return state_->signal;
+}
 
 }  // namespace switchyard

@@ -14,23 +14,32 @@ void add_common_options(CLI::App& app, Cli& cli) {
   OutputOptions& options = cli.output.options;
   app.add_flag("--json", options.json, "One JSON document on stdout")->group("Everywhere");
   app.add_flag("--plain", options.plain, "Tables as tab-separated values")->group("Everywhere");
-  app.add_option("-o,--output", options.file, "Write the data to this file instead of stdout")->group("Everywhere")->type_name("FILE");
+  app.add_option("-o,--output", options.file, "Write the data to this file instead of stdout")
+      ->group("Everywhere")
+      ->type_name("FILE");
   app.add_flag("--force", options.force, "Write over existing files")->group("Everywhere");
   app.add_flag("-q,--quiet", options.quiet, "No messages but errors")->group("Everywhere");
   app.add_flag("--no-color", options.no_color, "No colour (also: NO_COLOR, TERM=dumb)")->group("Everywhere");
-  app.add_flag_callback("--no-input", [] {}, "Never ask; this program never does")->group("Everywhere");
+  app.add_flag_callback(
+         "--no-input", [] {}, "Never ask; this program never does")
+      ->group("Everywhere");
   app.add_option("--log-level", options.log_level, "debug, info, warning or error")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))->group("Everywhere")->type_name("LEVEL");
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->group("Everywhere")
+      ->type_name("LEVEL");
   app.add_option("--progress", cli.progress_name, "auto, plain, json or none")
-      ->check(CLI::IsMember({"auto", "plain", "json", "none"}))->group("Everywhere")->type_name("KIND");
+      ->check(CLI::IsMember({"auto", "plain", "json", "none"}))
+      ->group("Everywhere")
+      ->type_name("KIND");
 }
 
 void build(CLI::App& app, Cli& cli) {
   app.name("switchyard");
   app.formatter(make_help_formatter());
-  app.footer("  switchyard open demo\n"
-             "  switchyard run demo --prompt \"The router\" --max-new-tokens 32\n"
-             "  switchyard inspect demo");
+  app.footer(
+      "  switchyard open demo\n"
+      "  switchyard run demo --prompt \"The router\" --max-new-tokens 32\n"
+      "  switchyard inspect demo");
   app.set_version_flag("--version", "switchyard " SWITCHYARD_VERSION);
   app.require_subcommand(1);
   add_common_options(app, cli);
@@ -92,17 +101,22 @@ int guarded(int argc, char** argv, Interrupts& interrupts) {
   try {
     return run(argc, argv, interrupts);
   } catch (const std::bad_alloc&) {
-    output.error({ErrorCode::kMemory, "out of memory.", {}, "Close other programs or choose a smaller model or context."});
+    output.error(
+        {ErrorCode::kMemory, "out of memory.", {}, "Close other programs or choose a smaller model or context."});
     return static_cast<int>(ErrorCode::kMemory);
   } catch (const std::exception& error) {
-    output.error({ErrorCode::kInternal, fmt::format("unexpected failure: {}", error.what()), {}, "This is a bug; please report it."});
+    output.error({ErrorCode::kInternal,
+                  fmt::format("unexpected failure: {}", error.what()),
+                  {},
+                  "This is a bug; please report it."});
     return static_cast<int>(ErrorCode::kInternal);
   }
 }
 
 }  // namespace
 
-CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description, const std::string& examples) {
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
+                      const std::string& examples) {
   CLI::App* command = parent.add_subcommand(name, description);
   command->footer(examples);
   command->fallthrough();

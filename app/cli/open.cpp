@@ -62,9 +62,12 @@ void add_open(CLI::App& app, Cli& cli) {
   command->add_option("MODEL|TRACE", options->what, "What to open; nothing: the start page");
   command->add_option("--workspace", options->workspace, "A workspace file")->type_name("FILE");
   command->add_flag("--safe-mode", options->safe_mode, "No plugins, default layout");
-  auto* screenshot = command->add_option("--screenshot", options->screenshot, "Draw, save this picture, exit")->type_name("PNG");
+  auto* screenshot =
+      command->add_option("--screenshot", options->screenshot, "Draw, save this picture, exit")->type_name("PNG");
   command->add_option("--after-tokens", options->after_tokens, "Generate so many tokens before the picture")
-      ->check(whole_number(0, 1 << 24))->needs(screenshot)->type_name("N");
+      ->check(whole_number(0, 1 << 24))
+      ->needs(screenshot)
+      ->type_name("N");
   command->callback([&cli, options] { cli.action = [options] { return open_window(*options); }; });
 }
 

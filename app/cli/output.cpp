@@ -29,7 +29,8 @@ void write_all(int descriptor, std::string_view bytes, int& error) {
   error = 0;
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
-    if (written >= 0) bytes.remove_prefix(static_cast<size_t>(written));
+    if (written >= 0)
+      bytes.remove_prefix(static_cast<size_t>(written));
     else if (errno != EINTR) {
       error = errno;
       return;
@@ -59,8 +60,12 @@ double shortest(float value) {
   return out;
 }
 
-bool Output::data_to_terminal() const { return options.file.empty() && ::isatty(STDOUT_FILENO) == 1; }
-bool Output::messages_to_terminal() { return ::isatty(STDERR_FILENO) == 1; }
+bool Output::data_to_terminal() const {
+  return options.file.empty() && ::isatty(STDOUT_FILENO) == 1;
+}
+bool Output::messages_to_terminal() {
+  return ::isatty(STDERR_FILENO) == 1;
+}
 
 bool Output::animated() {
   const char* terminal = std::getenv("TERM");
@@ -85,9 +90,12 @@ void Output::table(const std::vector<std::vector<std::string>>& rows) {
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
       held_ += row[i];
-      if (i + 1 == row.size()) held_ += '\n';
-      else if (options.plain) held_ += '\t';
-      else held_.append(widths[i] - row[i].size() + 2, ' ');
+      if (i + 1 == row.size())
+        held_ += '\n';
+      else if (options.plain)
+        held_ += '\t';
+      else
+        held_.append(widths[i] - row[i].size() + 2, ' ');
     }
   }
 }
@@ -113,7 +121,9 @@ void Output::message(MessageLevel level, std::string_view text) {
   write_progress(line);
 }
 
-void Output::error(const Error& error) { message(MessageLevel::kError, terminal_safe(error.message())); }
+void Output::error(const Error& error) {
+  message(MessageLevel::kError, terminal_safe(error.message()));
+}
 
 void Output::write_progress(std::string_view text) {
   const std::scoped_lock lock(stderr_mutex_);
@@ -124,21 +134,25 @@ void Output::write_progress(std::string_view text) {
 Result<void> Output::write_stdout(std::string_view bytes) {
   int error = 0;
   write_all(STDOUT_FILENO, bytes, error);
-  if (error == EPIPE) reader_gone_ = true;
-  else if (error != 0) return fail(ErrorCode::kOutput, std::string("could not be written: ") + std::strerror(error) + ".", "stdout");
+  if (error == EPIPE)
+    reader_gone_ = true;
+  else if (error != 0)
+    return fail(ErrorCode::kOutput, std::string("could not be written: ") + std::strerror(error) + ".", "stdout");
   return {};
 }
 
 Result<void> Output::check_file() const {
   std::error_code ignored;
   if (!options.force && !options.file.empty() && std::filesystem::exists(options.file, ignored))
-    return fail(ErrorCode::kOutput, "exists already.", options.file, "Choose another name, or overwrite it with --force.");
+    return fail(ErrorCode::kOutput, "exists already.", options.file,
+                "Choose another name, or overwrite it with --force.");
   return {};
 }
 
 Result<void> Output::finish() {
   if (stdout_error_) return tl::unexpected<Error>(*stdout_error_);
-  if (!options.file.empty()) return write_file(options.file, held_, options.force ? Overwrite::kAllow : Overwrite::kRefuse);
+  if (!options.file.empty())
+    return write_file(options.file, held_, options.force ? Overwrite::kAllow : Overwrite::kRefuse);
   if (reader_gone_ || held_.empty()) return {};
   return write_stdout(held_);
 }

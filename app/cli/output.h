@@ -24,11 +24,11 @@ double shortest(float value);  // the double that prints as the float's shortest
 // Options that every command takes.
 struct OutputOptions {
   bool json = false;
-  bool plain = false;       // tables as tab-separated values
-  bool quiet = false;       // errors only
-  bool force = false;       // write over existing files
+  bool plain = false;  // tables as tab-separated values
+  bool quiet = false;  // errors only
+  bool force = false;  // write over existing files
   bool no_color = false;
-  std::string file;         // -o; empty: stdout
+  std::string file;  // -o; empty: stdout
   std::string log_level = "info";
 };
 
@@ -40,10 +40,10 @@ class Output {
   bool data_to_terminal() const;
   static bool messages_to_terminal();
   static bool animated();  // a terminal that can move the cursor
-  bool color() const;  // for messages: NO_COLOR, TERM=dumb, --no-color and a missing terminal turn it off
+  bool color() const;      // for messages: NO_COLOR, TERM=dumb, --no-color and a missing terminal turn it off
 
   void data(std::string_view text) { held_ += text; }  // written when the command succeeds
-  void json(const Document& document);                      // the one document of --json
+  void json(const Document& document);                 // the one document of --json
   // "name  value" lines, names aligned; tab-separated with --plain.
   void table(const std::vector<std::vector<std::string>>& rows);
   // Written at once, for text that grows while one looks on; held back under --json or -o. On a terminal,

@@ -22,12 +22,12 @@ std::optional<double> eta_seconds(const ProgressState& state, double seconds) {
 std::string json_line(const ProgressState& state, double seconds) {
   const auto eta = eta_seconds(state, seconds);
   const Document fields = {{"step", state.step},
-                       {"fraction", state.fraction < 0 ? Document() : Document(state.fraction)},
-                       {"tokens", state.tokens},
-                       {"tokens_per_s", state.tokens_per_s},
-                       {"eta_s", eta ? Document(*eta) : Document()},
-                       {"bytes", state.bytes ? Document(*state.bytes) : Document()},
-                       {"dropped", state.dropped}};
+                           {"fraction", state.fraction < 0 ? Document() : Document(state.fraction)},
+                           {"tokens", state.tokens},
+                           {"tokens_per_s", state.tokens_per_s},
+                           {"eta_s", eta ? Document(*eta) : Document()},
+                           {"bytes", state.bytes ? Document(*state.bytes) : Document()},
+                           {"dropped", state.dropped}};
   return Document{{"progress", fields}}.dump() + "\n";
 }
 
@@ -92,9 +92,12 @@ void Progress::run() {
 }
 
 void Progress::show(const ProgressState& state) {
-  if (mode_ == ProgressMode::kJson) output_.write_progress(json_line(state, seconds_));
-  else if (bar_) output_.write_progress("\r\033[K" + progress_line(state, seconds_, true));
-  else output_.write_progress(progress_line(state, seconds_, false) + "\n");
+  if (mode_ == ProgressMode::kJson)
+    output_.write_progress(json_line(state, seconds_));
+  else if (bar_)
+    output_.write_progress("\r\033[K" + progress_line(state, seconds_, true));
+  else
+    output_.write_progress(progress_line(state, seconds_, false) + "\n");
 }
 
 }  // namespace switchyard

@@ -15,8 +15,8 @@
 namespace switchyard {
 
 struct ProgressState {
-  std::string step;               // "prefill"
-  double fraction = -1;           // 0..1; negative: unknown
+  std::string step;      // "prefill"
+  double fraction = -1;  // 0..1; negative: unknown
   uint64_t tokens = 0;
   double tokens_per_s = 0;        // 0: not known yet
   std::optional<uint64_t> bytes;  // written to the trace

@@ -10,7 +10,8 @@ namespace switchyard {
 void RecordingOptions::add_options(CLI::App& app) {
   app.add_option("--trace", file_, "Record the routing of every token here (*.moetrace.h5)")->type_name("FILE");
   app.add_option("--capture", capture_, "off, ids, weights or logits (weights with --trace)")
-      ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))->type_name("LEVEL");
+      ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))
+      ->type_name("LEVEL");
   app.add_option("--taps", taps_, "Further datasets for the trace")->type_name("NAMES");
 }
 
@@ -18,8 +19,10 @@ Result<void> RecordingOptions::check(bool force) const {
   if (!taps_.empty()) return not_yet("--taps", "taps");
   if (!wanted()) return {};
   if (level() == CaptureLevel::kOff)
-    return fail(ErrorCode::kUsage, "a trace cannot be recorded with --capture off.", "--trace", "Use ids, weights or logits.");
-  if (!file_.ends_with(".moetrace.h5")) return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "--trace " + file_);
+    return fail(ErrorCode::kUsage, "a trace cannot be recorded with --capture off.", "--trace",
+                "Use ids, weights or logits.");
+  if (!file_.ends_with(".moetrace.h5"))
+    return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "--trace " + file_);
   std::error_code ignored;
   if (!force && std::filesystem::exists(file_, ignored))
     return fail(ErrorCode::kOutput, "exists already.", file_, "Choose another name, or overwrite it with --force.");

@@ -34,40 +34,50 @@ struct RunOptions {
 
 // The command line over generation_config.json; greedy where neither says more.
 Result<Sampling> resolve_sampling(const RunOptions& options, const SamplingDefaults& defaults) {
-  const bool given = options.temperature_given->count() + options.top_p_given->count() + options.top_k_given->count() > 0;
+  const bool given =
+      options.temperature_given->count() + options.top_p_given->count() + options.top_k_given->count() > 0;
   if (options.greedy && given)
     return fail(ErrorCode::kUsage, "--greedy leaves no room for --temperature, --top-p or --top-k.");
   Sampling sampling;
   sampling.seed = options.seed;
   sampling.greedy = options.greedy || (!given && !defaults.do_sample);
   if (sampling.greedy) return sampling;
-  sampling.temperature = options.temperature_given->count() ? static_cast<float>(options.temperature) : defaults.temperature;
+  sampling.temperature =
+      options.temperature_given->count() ? static_cast<float>(options.temperature) : defaults.temperature;
   sampling.top_p = options.top_p_given->count() ? static_cast<float>(options.top_p) : defaults.top_p;
   sampling.top_k = options.top_k_given->count() ? options.top_k : defaults.top_k;
   if (!(sampling.temperature > 0 && sampling.temperature <= 1e6f))
-    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0.", sampling.temperature), "--temperature", "For the most likely token use --greedy.");
+    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0.", sampling.temperature), "--temperature",
+                "For the most likely token use --greedy.");
   if (!(sampling.top_p > 0 && sampling.top_p <= 1))
-    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0 and at most 1.", sampling.top_p), "--top-p");
+    return fail(ErrorCode::kUsage, fmt::format("is {}; it needs to be above 0 and at most 1.", sampling.top_p),
+                "--top-p");
   return sampling;
 }
 
 Document sampling_json(const Sampling& sampling) {
   if (sampling.greedy) return {{"greedy", true}};
-  return {{"greedy", false}, {"temperature", shortest(sampling.temperature)}, {"top_p", shortest(sampling.top_p)}, {"top_k", sampling.top_k}, {"seed", sampling.seed}};
+  return {{"greedy", false},
+          {"temperature", shortest(sampling.temperature)},
+          {"top_p", shortest(sampling.top_p)},
+          {"top_k", sampling.top_k},
+          {"seed", sampling.seed}};
 }
 
 // The prompt's ids, and that they and the new tokens fit into the model's context.
 Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Checkpoint& checkpoint) {
   if (!options.prompt.given())
-    return fail(ErrorCode::kUsage, "no prompt given.", {}, "Give --prompt TEXT, --prompt-file FILE (- is stdin) or --token-ids 1,2,3.");
+    return fail(ErrorCode::kUsage, "no prompt given.", {},
+                "Give --prompt TEXT, --prompt-file FILE (- is stdin) or --token-ids 1,2,3.");
   const auto tokenizer = Tokenizer::load(checkpoint.folder);
   if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
   SY_TRY(std::vector<TokenId> ids, options.prompt.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab));
   if (ids.empty()) return fail(ErrorCode::kUsage, "the prompt is empty.", {}, "Give at least one token.");
   const auto context = static_cast<uint64_t>(checkpoint.plan.context);
   if (ids.size() > context || options.max_new_tokens > context - ids.size())
-    return fail(ErrorCode::kUsage, fmt::format("{} prompt tokens and {} new ones do not fit into the model's context of {}.",
-                                               ids.size(), options.max_new_tokens, context),
+    return fail(ErrorCode::kUsage,
+                fmt::format("{} prompt tokens and {} new ones do not fit into the model's context of {}.", ids.size(),
+                            options.max_new_tokens, context),
                 {}, "Lower --max-new-tokens or shorten the prompt.");
   return ids;
 }
@@ -104,31 +114,37 @@ ProgressState progress_of(const SessionSnapshot& snapshot, uint64_t max_new_toke
 }
 
 bool running(const SessionSnapshot& snapshot) {
-  return snapshot.state != RunState::kFinished && snapshot.state != RunState::kFailed && snapshot.state != RunState::kIdle;
+  return snapshot.state != RunState::kFinished && snapshot.state != RunState::kFailed &&
+         snapshot.state != RunState::kIdle;
 }
 
 // Starts the run and streams its text until it ends, the reader goes or a signal comes.
-std::shared_ptr<const SessionSnapshot> generate(Cli& cli, Session& session, const RunOptions& options, std::vector<TokenId> prompt) {
+std::shared_ptr<const SessionSnapshot> generate(Cli& cli, Session& session, const RunOptions& options,
+                                                std::vector<TokenId> prompt) {
   Bell bell;
   session.set_listener([&bell] { bell.ring(); });
   const auto stop_on_signal = cli.interrupts.on_interrupt([&session] { session.send(Stop{}); });
-  const Progress progress(cli.output, cli.progress(), [&] { return progress_of(*session.snapshot(), options.max_new_tokens); },
-                          !cli.output.json() && cli.output.data_to_terminal());
+  const Progress progress(
+      cli.output, cli.progress(), [&] { return progress_of(*session.snapshot(), options.max_new_tokens); },
+      !cli.output.json() && cli.output.data_to_terminal());
   std::optional<StreamDecoder> decoder;
   if (session.tokenizer()) decoder.emplace(session.tokenizer(), true);
   size_t shown = 0;
   const auto show = [&](const SessionSnapshot& snapshot) {
     std::string text;
-    for (; decoder && shown < snapshot.generated_ids.size(); ++shown) text += decoder->push(snapshot.generated_ids[shown]);
+    for (; decoder && shown < snapshot.generated_ids.size(); ++shown)
+      text += decoder->push(snapshot.generated_ids[shown]);
     return cli.output.json() || text.empty() || cli.output.stream(text);
   };
 
   session.send(Start{std::move(prompt), options.max_new_tokens, false});
+  if (cli.interrupts.signal() != 0) session.send(Stop{});  // one that came before the start had nothing to stop
   bool started = false;
   while (true) {
     bell.wait();
     const auto snapshot = session.snapshot();
-    started = started || running(*snapshot) || snapshot->state == RunState::kFinished || snapshot->state == RunState::kFailed;
+    started =
+        started || running(*snapshot) || snapshot->state == RunState::kFinished || snapshot->state == RunState::kFailed;
     if (!show(*snapshot)) session.send(Stop{});
     if (started && !running(*snapshot)) break;
     if (!started && snapshot->error) break;  // refused, as when a shard changed on disk
@@ -142,9 +158,12 @@ std::shared_ptr<const SessionSnapshot> generate(Cli& cli, Session& session, cons
 
 std::string_view finish_name(Finish finish) {
   switch (finish) {
-    case Finish::kEos: return "eos";
-    case Finish::kStopped: return "stopped";
-    default: return "length";
+    case Finish::kEos:
+      return "eos";
+    case Finish::kStopped:
+      return "stopped";
+    default:
+      return "length";
   }
 }
 
@@ -158,12 +177,17 @@ Document epochs_json(const SessionSnapshot& snapshot) {
   return epochs;
 }
 
-Document result_json(const Session& session, const SessionSnapshot& snapshot, const RunOptions& options, double load_seconds) {
+Document result_json(const Session& session, const SessionSnapshot& snapshot, const RunOptions& options,
+                     double load_seconds) {
   const ModelPlan& plan = session.checkpoint().plan;
   const auto tokenizer = session.tokenizer();
   return {{"schema", kSchema},
-          {"model", {{"family", plan.family}, {"layers", plan.layers.size()}, {"moe_layers", plan.moe_layers},
-                     {"experts", plan.max_experts()}, {"experts_per_token", plan.max_experts_per_token()}}},
+          {"model",
+           {{"family", plan.family},
+            {"layers", plan.layers.size()},
+            {"moe_layers", plan.moe_layers},
+            {"experts", plan.max_experts()},
+            {"experts_per_token", plan.max_experts_per_token()}}},
           {"backend", snapshot.backend.name},
           {"backend_detail", snapshot.backend.detail},
           {"sampling", sampling_json(snapshot.sampling)},
@@ -172,30 +196,34 @@ Document result_json(const Session& session, const SessionSnapshot& snapshot, co
           {"text", tokenizer ? Document(tokenizer->decode(snapshot.generated_ids, true)) : Document()},
           {"finish", finish_name(snapshot.finish)},
           {"epochs", epochs_json(snapshot)},
-          {"timing", {{"load_s", load_seconds}, {"prefill_tokens_per_s", snapshot.prefill_tokens_per_s},
-                      {"decode_tokens_per_s", snapshot.mean_decode_tokens_per_s}}},
+          {"timing",
+           {{"load_s", load_seconds},
+            {"prefill_tokens_per_s", snapshot.prefill_tokens_per_s},
+            {"decode_tokens_per_s", snapshot.mean_decode_tokens_per_s}}},
           {"trace", options.recording.wanted() ? Document(options.recording.file()) : Document()},
           {"dropped_frames", snapshot.dropped_frames}};
 }
 
 void warn_of_edits_ahead(Output& output, const SessionSnapshot& snapshot) {
   for (const EditCommand& command : snapshot.scheduled)
-    output.warn(fmt::format("\"{}\" at token {} lies beyond the run and never took effect.", describe(command.edit), command.at_token.value_or(0)));
+    output.warn(fmt::format("\"{}\" at token {} lies beyond the run and never took effect.", describe(command.edit),
+                            command.at_token.value_or(0)));
 }
 
 // The logits of every prompt position, under the edits, in a pass of their own.
 Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunOptions& options,
                               const std::vector<EditCommand>& edits, const std::vector<TokenId>& prompt, Task& task) {
-  SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, prompt.size(), static_cast<uint64_t>(checkpoint.plan.vocab),
-                                           cli.output.options.force));
+  SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, prompt.size(),
+                                           static_cast<uint64_t>(checkpoint.plan.vocab), cli.output.options.force));
   SY_TRY(const auto backend, options.backend.open(checkpoint, task));
   ForcedPass pass(*backend, checkpoint.plan, recipe_spans(edits, checkpoint.plan), static_cast<int>(prompt.size()));
   pass.begin(0);
-  SY_CHECK(in_chunks(prompt, checkpoint.plan.vocab, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
-    std::vector<RoutingFrame> frames;
-    SY_CHECK(pass.forward(tokens, logits, CaptureLevel::kOff, frames, &task));
-    return file.append(logits);
-  }));
+  SY_CHECK(in_chunks(prompt, checkpoint.plan.vocab,
+                     [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+                       std::vector<RoutingFrame> frames;
+                       SY_CHECK(pass.forward(tokens, logits, CaptureLevel::kOff, frames, &task));
+                       return file.append(logits);
+                     }));
   return file;
 }
 
@@ -227,7 +255,9 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<Session> session;
   {
-    const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
+    const Progress progress(cli.output, cli.progress(), [&task] {
+      return ProgressState{task.step(), task.fraction()};
+    });
     SY_TRY(session, Session::open(checkpoint, session_options, &task));
   }
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -237,10 +267,15 @@ Result<int> run(Cli& cli, const RunOptions& options) {
 
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {
-    Document about = {{"command", "run"}, {"backend", backend.name}, {"backend_detail", backend.detail},
-                      {"threads", options.backend.threads}, {"sampling", sampling_json(sampling)}, {"max_new_tokens", options.max_new_tokens}};
+    Document about = {{"command", "run"},
+                      {"backend", backend.name},
+                      {"backend_detail", backend.detail},
+                      {"threads", options.backend.threads},
+                      {"sampling", sampling_json(sampling)},
+                      {"max_new_tokens", options.max_new_tokens}};
     constexpr int kChunkRows = 1024;  // generation (formats.md, section 6)
-    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force, kChunkRows, task));
+    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force,
+                                              kChunkRows, task));
     session->record_to(recorder);
   }
 
@@ -248,36 +283,55 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   const Document result = result_json(*session, *snapshot, options, load_seconds);
   session.reset();  // joins the engine thread
   if (recorder) SY_CHECK(recorder->close());
-  if (snapshot->state == RunState::kFailed || snapshot->state == RunState::kIdle)
-    return tl::unexpected<Error>(snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
+  const bool interrupted = cli.interrupts.signal() != 0;
+  if (snapshot->state == RunState::kFailed || (snapshot->state == RunState::kIdle && !interrupted))
+    return tl::unexpected<Error>(
+        snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
   if (logits) SY_CHECK(logits->commit());
   warn_of_edits_ahead(cli.output, *snapshot);
   if (cli.output.json()) cli.output.json(result);
-  cli.output.message(MessageLevel::kDebug, fmt::format("{} tokens, {:.1f} tokens/s", snapshot->generated_ids.size(), snapshot->mean_decode_tokens_per_s));
-  return cli.interrupts.signal() != 0 ? 128 + cli.interrupts.signal() : 0;
+  cli.output.message(MessageLevel::kDebug, fmt::format("{} tokens, {:.1f} tokens/s", snapshot->generated_ids.size(),
+                                                       snapshot->mean_decode_tokens_per_s));
+  return interrupted ? 128 + cli.interrupts.signal() : 0;
 }
 
 }  // namespace
 
 void add_run(CLI::App& app, Cli& cli) {
-  auto* command = add_command(app, "run", "Generates a continuation; every token can be edited and recorded.",
-                              "  switchyard run demo --prompt \"The router\" --greedy\n"
-                              "  switchyard run demo --prompt-file assets/prompts/python.txt --max-new-tokens 32 --greedy --json\n"
-                              "  switchyard run demo --prompt-file - --edits mute.json --trace run.moetrace.h5 < prompt.txt");
+  auto* command =
+      add_command(app, "run", "Generates a continuation; every token can be edited and recorded.",
+                  "  switchyard run demo --prompt \"The router\" --greedy\n"
+                  "  switchyard run demo --prompt-file assets/prompts/python.txt --max-new-tokens 32 --greedy --json\n"
+                  "  switchyard run demo --prompt-file - --edits mute.json --trace run.moetrace.h5 < prompt.txt");
   const auto options = std::make_shared<RunOptions>();
   command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
   options->prompt.add_options(*command, "--prompt", "--prompt-file");
-  command->add_option("--max-new-tokens", options->max_new_tokens, "Tokens to generate (64)")->check(whole_number(0, 1 << 24))->type_name("N");
+  command->add_option("--max-new-tokens", options->max_new_tokens, "Tokens to generate (64)")
+      ->check(whole_number(0, 1 << 24))
+      ->type_name("N");
   command->add_flag("--greedy", options->greedy, "Always the most likely token");
-  options->temperature_given = command->add_option("--temperature", options->temperature, "Logits divided by it (generation_config.json)")->type_name("T");
-  options->top_p_given = command->add_option("--top-p", options->top_p, "Nucleus: smallest set of this probability (generation_config.json)")->type_name("P");
-  options->top_k_given = command->add_option("--top-k", options->top_k, "Among the K most likely; 0: off (generation_config.json)")->check(whole_number(0, 1 << 24))->type_name("K");
-  command->add_option("--seed", options->seed, "Of the sampler (0)")->check(whole_number(0, UINT64_MAX))->type_name("N");
+  options->temperature_given =
+      command->add_option("--temperature", options->temperature, "Logits divided by it (generation_config.json)")
+          ->type_name("T");
+  options->top_p_given =
+      command
+          ->add_option("--top-p", options->top_p, "Nucleus: smallest set of this probability (generation_config.json)")
+          ->type_name("P");
+  options->top_k_given =
+      command->add_option("--top-k", options->top_k, "Among the K most likely; 0: off (generation_config.json)")
+          ->check(whole_number(0, 1 << 24))
+          ->type_name("K");
+  command->add_option("--seed", options->seed, "Of the sampler (0)")
+      ->check(whole_number(0, UINT64_MAX))
+      ->type_name("N");
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
   options->backend.add_options(*command);
   options->edits.add_options(*command);
   options->recording.add_options(*command);
-  command->add_option("--dump-logits", options->dump_logits, "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]")->type_name("FILE");
+  command
+      ->add_option("--dump-logits", options->dump_logits,
+                   "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]")
+      ->type_name("FILE");
   command->add_flag("--chat", options->chat, "Wrap the prompt in the model's chat template");
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
 }

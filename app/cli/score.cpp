@@ -58,11 +58,13 @@ Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const C
     SY_TRY(std::vector<TokenId> ids, options.input.ids(encoder, checkpoint.plan.vocab));
     texts.push_back({std::move(ids), {}, {}});
   } else {
-    return fail(ErrorCode::kUsage, "no text given.", {}, "Give --text-file FILE (- is stdin), --token-ids 1,2,3 or --texts FILE.jsonl.");
+    return fail(ErrorCode::kUsage, "no text given.", {},
+                "Give --text-file FILE (- is stdin), --token-ids 1,2,3 or --texts FILE.jsonl.");
   }
   for (size_t i = 0; i < texts.size(); ++i)
     if (texts[i].ids.size() > static_cast<size_t>(checkpoint.plan.context))
-      return fail(ErrorCode::kUsage, fmt::format("sequence {} has {} tokens, the model's context is {}.", i, texts[i].ids.size(), checkpoint.plan.context));
+      return fail(ErrorCode::kUsage, fmt::format("sequence {} has {} tokens, the model's context is {}.", i,
+                                                 texts[i].ids.size(), checkpoint.plan.context));
   if (std::none_of(texts.begin(), texts.end(), [](const auto& one) { return one.ids.size() > 1; }))
     return fail(ErrorCode::kUsage, "nothing to score: a text needs at least two tokens.");
   return texts;
@@ -73,8 +75,11 @@ class Scorer {
  public:
   Scorer(const Checkpoint& checkpoint, Backend& backend, std::vector<RecipeSpan> spans, int capacity, bool baseline,
          CaptureLevel capture, TraceRecorder* recorder, const Task& task)
-      : plan_(checkpoint.plan), edited_(backend, checkpoint.plan, std::move(spans), capacity), capture_(capture),
-        recorder_(recorder), task_(task) {
+      : plan_(checkpoint.plan),
+        edited_(backend, checkpoint.plan, std::move(spans), capacity),
+        capture_(capture),
+        recorder_(recorder),
+        task_(task) {
     if (baseline) {
       base_.emplace(backend, checkpoint.plan, recipe_spans({}, checkpoint.plan), capacity);
       capture_ = std::max(capture_, CaptureLevel::kIds);
@@ -87,14 +92,15 @@ class Scorer {
     if (base_) base_->begin(sequence);
     if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size())));
     size_t at = 0;
-    return in_chunks(text.ids, plan_.vocab, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
-      SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
-      SY_CHECK(score(text, at, tokens.size(), logits));
-      if (recorder_) SY_CHECK(record(sequence));
-      at += tokens.size();
-      tokens_done += tokens.size();
-      return {};
-    });
+    return in_chunks(text.ids, plan_.vocab,
+                     [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+                       SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
+                       SY_CHECK(score(text, at, tokens.size(), logits));
+                       if (recorder_) SY_CHECK(record(sequence));
+                       at += tokens.size();
+                       tokens_done += tokens.size();
+                       return {};
+                     });
   }
 
   const Scores& scores() const { return scores_; }
@@ -106,7 +112,8 @@ class Scorer {
     const auto vocab = static_cast<size_t>(plan_.vocab);
     if (base_) {
       base_logits_.resize(logits.size());
-      SY_CHECK(base_->forward(std::span(text.ids).subspan(from, count), base_logits_, CaptureLevel::kIds, base_frames_, &task_));
+      SY_CHECK(base_->forward(std::span(text.ids).subspan(from, count), base_logits_, CaptureLevel::kIds, base_frames_,
+                              &task_));
       SY_CHECK(compare_routing());
     }
     Loss* domain = scores_.domain(text.domain);
@@ -116,7 +123,8 @@ class Scorer {
       const double nll = negative_log_likelihood(row, target);
       for (Loss* loss : {&scores_.loss, domain})
         if (loss) *loss = {loss->tokens + 1, loss->sum + nll};
-      if (base_) scores_.effect.add(effect_at(std::span<const float>(base_logits_).subspan(i * vocab, vocab), row, target));
+      if (base_)
+        scores_.effect.add(effect_at(std::span<const float>(base_logits_).subspan(i * vocab, vocab), row, target));
     }
     return {};
   }
@@ -165,12 +173,19 @@ std::vector<double> overlaps(const RoutingShift& shift) {
 }
 
 Document scores_json(const Scores& scores, const std::vector<int>& moe_layers, const ScoreOptions& options) {
-  Document document = {{"schema", kSchema}, {"tokens", scores.loss.tokens}, {"nll", scores.loss.nll()}, {"ppl", perplexity(scores.loss.nll())}};
+  Document document = {{"schema", kSchema},
+                       {"tokens", scores.loss.tokens},
+                       {"nll", scores.loss.nll()},
+                       {"ppl", perplexity(scores.loss.nll())}};
   if (options.baseline) {
     const double base = scores.effect.mean(&PositionEffect::nll_base);
-    document["baseline"] = {{"nll", base}, {"ppl", perplexity(base)}, {"kl", scores.effect.mean(&PositionEffect::kl)},
-                            {"dnll", scores.effect.dnll()}, {"top1_flips", scores.effect.top1_flip_rate()},
-                            {"routing_shift", overlaps(scores.shift)}, {"moe_layers", moe_layers}};
+    document["baseline"] = {{"nll", base},
+                            {"ppl", perplexity(base)},
+                            {"kl", scores.effect.mean(&PositionEffect::kl)},
+                            {"dnll", scores.effect.dnll()},
+                            {"top1_flips", scores.effect.top1_flip_rate()},
+                            {"routing_shift", overlaps(scores.shift)},
+                            {"moe_layers", moe_layers}};
   }
   if (!scores.domains.empty()) {
     document["domains"] = Document::object();
@@ -188,11 +203,15 @@ void show(Output& out, const Scores& scores, const std::vector<int>& moe_layers,
   for (const auto& [name, loss] : scores.domains)
     rows.push_back({"  " + printable(name), fmt::format("{:.6f} nats per token over {}", loss.nll(), loss.tokens)});
   if (baseline) {
-    rows.push_back({"unedited nll", fmt::format("{:.6f}, so {:+.6f} by the edits", scores.effect.mean(&PositionEffect::nll_base), scores.effect.dnll())});
-    rows.push_back({"KL(base || edited)", fmt::format("{:.6f} nats, 95 % below {:.6f}", scores.effect.mean(&PositionEffect::kl), scores.effect.kl_percentile(95))});
+    rows.push_back({"unedited nll", fmt::format("{:.6f}, so {:+.6f} by the edits",
+                                                scores.effect.mean(&PositionEffect::nll_base), scores.effect.dnll())});
+    rows.push_back(
+        {"KL(base || edited)", fmt::format("{:.6f} nats, 95 % below {:.6f}", scores.effect.mean(&PositionEffect::kl),
+                                           scores.effect.kl_percentile(95))});
     rows.push_back({"top-1 flips", fmt::format("{:.2f} %", 100 * scores.effect.top1_flip_rate())});
     for (int row = 0; row < scores.shift.rows(); ++row)
-      rows.push_back({fmt::format("same experts, layer {}", moe_layers[row]), fmt::format("{:.2f} %", 100 * scores.shift.overlap(row))});
+      rows.push_back({fmt::format("same experts, layer {}", moe_layers[row]),
+                      fmt::format("{:.2f} %", 100 * scores.shift.overlap(row))});
   }
   out.table(rows);
 }
@@ -216,8 +235,12 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {
     constexpr int kChunkRows = 32768;  // evaluation (formats.md, section 6)
-    const Document about = {{"command", "score"}, {"backend", backend->info().name}, {"sequences", texts.size()}, {"source", options.texts}};
-    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force, kChunkRows, task));
+    const Document about = {{"command", "score"},
+                            {"backend", backend->info().name},
+                            {"sequences", texts.size()},
+                            {"source", options.texts}};
+    SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force,
+                                              kChunkRows, task));
   }
   Scorer scorer(checkpoint, *backend, recipe_spans(edits, checkpoint.plan), static_cast<int>(longest), options.baseline,
                 options.recording.level(), recorder.get(), task);
@@ -234,8 +257,10 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   }
   if (recorder) SY_CHECK(recorder->close());
   const Scores& scores = scorer.scores();
-  if (cli.output.json()) cli.output.json(scores_json(scores, checkpoint.plan.moe_layers, options));
-  else show(cli.output, scores, checkpoint.plan.moe_layers, options.baseline);
+  if (cli.output.json())
+    cli.output.json(scores_json(scores, checkpoint.plan.moe_layers, options));
+  else
+    show(cli.output, scores, checkpoint.plan.moe_layers, options.baseline);
   return 0;
 }
 
@@ -249,7 +274,10 @@ void add_score(CLI::App& app, Cli& cli) {
   const auto options = std::make_shared<ScoreOptions>();
   command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
   options->input.add_options(*command, "--text", "--text-file");
-  command->add_option("--texts", options->texts, "A sequence per line: {\"text\": ...} or {\"token_ids\": [...]}, with optional domain")->type_name("JSONL");
+  command
+      ->add_option("--texts", options->texts,
+                   "A sequence per line: {\"text\": ...} or {\"token_ids\": [...]}, with optional domain")
+      ->type_name("JSONL");
   command->add_flag("--baseline", options->baseline, "Score the unedited model too and compare");
   options->backend.add_options(*command);
   options->edits.add_options(*command);

@@ -1,8 +1,8 @@
 // Text and id arguments, see text_input.h.
 #include "app/cli/text_input.h"
 
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include <fcntl.h>
@@ -29,7 +29,8 @@ Result<std::string> read_text(const std::string& file) {
   const bool from_stdin = file == "-";
   const std::string name = from_stdin ? "stdin" : file;
   const int descriptor = from_stdin ? STDIN_FILENO : ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return fail(ErrorCode::kNotFound, fmt::format("cannot be opened: {}.", std::strerror(errno)), name);
+  if (descriptor < 0)
+    return fail(ErrorCode::kNotFound, fmt::format("cannot be opened: {}.", std::strerror(errno)), name);
   std::string text;
   char block[1 << 16];
   int error = 0;
@@ -54,7 +55,9 @@ Result<std::vector<TokenId>> parse_ids(std::string_view list, std::string_view o
     TokenId id = -1;
     const auto [end, problem] = std::from_chars(item.data(), item.data() + item.size(), id);
     if (problem != std::errc() || end != item.data() + item.size() || id < 0)
-      return fail(ErrorCode::kUsage, fmt::format("holds {} at place {}; token ids are whole numbers from 0, joined by commas.", quote(item, 40), ids.size()),
+      return fail(ErrorCode::kUsage,
+                  fmt::format("holds {} at place {}; token ids are whole numbers from 0, joined by commas.",
+                              quote(item, 40), ids.size()),
                   std::string(option));
     ids.push_back(id);
     from = comma + 1;
@@ -76,7 +79,8 @@ Result<std::vector<TokenId>> SequenceInput::ids(const Tokenizer* tokenizer, int 
     SY_TRY(ids, parse_ids(ids_value_, "--token-ids"));
   } else {
     if (!tokenizer)
-      return fail(ErrorCode::kUsage, "the model's folder has no tokenizer.json, so it takes no text.", {}, "Give --token-ids.");
+      return fail(ErrorCode::kUsage, "the model's folder has no tokenizer.json, so it takes no text.", {},
+                  "Give --token-ids.");
     std::string text = text_value_;
     if (file_->count() > 0) {
       SY_TRY(text, read_text(file_value_));
@@ -85,7 +89,8 @@ Result<std::vector<TokenId>> SequenceInput::ids(const Tokenizer* tokenizer, int 
   }
   for (size_t i = 0; i < ids.size(); ++i)
     if (ids[i] >= vocab)
-      return fail(ErrorCode::kUsage, fmt::format("token id {} at place {} is outside the vocabulary of {} ids.", ids[i], i, vocab));
+      return fail(ErrorCode::kUsage,
+                  fmt::format("token id {} at place {} is outside the vocabulary of {} ids.", ids[i], i, vocab));
   return ids;
 }
 

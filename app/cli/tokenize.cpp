@@ -48,8 +48,10 @@ Result<int> detokenize(Cli& cli, const DetokenizeOptions& options) {
   SY_TRY(const std::vector<TokenId> ids, parse_ids(options.ids, "--ids"));
   SY_TRY(const auto tokenizer, open_tokenizer(options.model));
   const std::string text = tokenizer->decode(ids, options.skip_special);
-  if (cli.output.json()) cli.output.json(Document{{"schema", kSchema}, {"text", text}});
-  else cli.output.stream(cli.output.data_to_terminal() ? text + "\n" : text);
+  if (cli.output.json())
+    cli.output.json(Document{{"schema", kSchema}, {"text", text}});
+  else
+    cli.output.stream(cli.output.data_to_terminal() ? text + "\n" : text);
   return 0;
 }
 
@@ -62,8 +64,10 @@ void add_tokenize(CLI::App& app, Cli& cli) {
   const auto to_ids = std::make_shared<TokenizeOptions>();
   encode->add_option("MODEL", to_ids->model, "A folder, org/name of the HF cache, or demo")->required();
   to_ids->text_given = encode->add_option("--text", to_ids->text, "The text itself")->type_name("TEXT");
-  to_ids->file_given = encode->add_option("--text-file", to_ids->file, "A file with the text, byte for byte; - is stdin")
-                           ->type_name("FILE")->excludes(to_ids->text_given);
+  to_ids->file_given =
+      encode->add_option("--text-file", to_ids->file, "A file with the text, byte for byte; - is stdin")
+          ->type_name("FILE")
+          ->excludes(to_ids->text_given);
   encode->add_flag("--no-special", to_ids->no_special, "Leave out what the tokenizer's template adds");
   encode->callback([&cli, to_ids] { cli.action = [&cli, to_ids] { return tokenize(cli, *to_ids); }; });
 

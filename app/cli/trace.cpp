@@ -10,10 +10,14 @@ namespace {
 
 std::string_view name(CaptureLevel level) {
   switch (level) {
-    case CaptureLevel::kIds: return "ids";
-    case CaptureLevel::kWeights: return "weights";
-    case CaptureLevel::kLogits: return "logits";
-    case CaptureLevel::kOff: break;
+    case CaptureLevel::kIds:
+      return "ids";
+    case CaptureLevel::kWeights:
+      return "weights";
+    case CaptureLevel::kLogits:
+      return "logits";
+    case CaptureLevel::kOff:
+      break;
   }
   return "off";
 }
@@ -24,14 +28,23 @@ Document parsed_or_null(const std::string& json) {
 }
 
 Document trace_json(const TraceInfo& info) {
-  return {{"path", info.path.string()}, {"tokens", info.tokens}, {"sequences", info.sequences}, {"layers", info.layers},
-          {"experts", info.experts}, {"top_k", info.top_k}, {"moe_layers", info.moe_layers}};
+  return {{"path", info.path.string()},   {"tokens", info.tokens},   {"sequences", info.sequences},
+          {"layers", info.layers},        {"experts", info.experts}, {"top_k", info.top_k},
+          {"moe_layers", info.moe_layers}};
 }
 
 Document result_json(const std::string& command, const TraceInfo& info, const std::vector<std::string>& problems) {
-  return {{"command", command},     {"schema", kSchema},          {"trace", trace_json(info)},  {"complete", info.complete},
-          {"committed_tokens", info.tokens}, {"problems", problems}, {"capture", name(info.capture)}, {"dropped", info.dropped},
-          {"fields", info.fields},  {"notes", info.notes},        {"run", parsed_or_null(info.run_json)}};
+  return {{"command", command},
+          {"schema", kSchema},
+          {"trace", trace_json(info)},
+          {"complete", info.complete},
+          {"committed_tokens", info.tokens},
+          {"problems", problems},
+          {"capture", name(info.capture)},
+          {"dropped", info.dropped},
+          {"fields", info.fields},
+          {"notes", info.notes},
+          {"run", parsed_or_null(info.run_json)}};
 }
 
 std::string joined(const std::vector<std::string>& words) {
@@ -57,16 +70,20 @@ void show(Output& out, const TraceInfo& info, const std::vector<std::string>& pr
 
 Result<int> info(Cli& cli, const std::string& file) {
   SY_TRY(const auto reader, TraceReader::open(file));
-  if (cli.output.json()) cli.output.json(result_json("trace info", reader->info(), {}));
-  else show(cli.output, reader->info(), {}, false);
+  if (cli.output.json())
+    cli.output.json(result_json("trace info", reader->info(), {}));
+  else
+    show(cli.output, reader->info(), {}, false);
   return 0;
 }
 
 // The two below read the whole file; both can be stopped and show their progress.
 Result<int> report(Cli& cli, const std::string& command, const Result<VerifyReport>& done, int code_when_sound) {
   if (!done) return tl::unexpected<Error>(done.error());
-  if (cli.output.json()) cli.output.json(result_json(command, done->info, done->problems));
-  else show(cli.output, done->info, done->problems, true);
+  if (cli.output.json())
+    cli.output.json(result_json(command, done->info, done->problems));
+  else
+    show(cli.output, done->info, done->problems, true);
   return done->problems.empty() ? code_when_sound : static_cast<int>(ErrorCode::kCheckFailed);
 }
 
@@ -78,7 +95,8 @@ Result<int> verify(Cli& cli, const std::string& file) {
 }
 
 Result<int> recover(Cli& cli, const std::string& source, const std::string& target) {
-  if (!target.ends_with(".moetrace.h5")) return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "-o " + target);
+  if (!target.ends_with(".moetrace.h5"))
+    return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "-o " + target);
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
   const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
@@ -110,7 +128,8 @@ void add_trace(CLI::App& app, Cli& cli) {
   const auto files = std::make_shared<std::pair<std::string, std::string>>();
   command->add_option("TRACE", files->first, "The damaged trace; it stays as it is")->required();
   command->add_option("-o,--output", files->second, "The new trace (*.moetrace.h5)")->required()->type_name("FILE");
-  command->callback([&cli, files] { cli.action = [&cli, files] { return recover(cli, files->first, files->second); }; });
+  command->callback(
+      [&cli, files] { cli.action = [&cli, files] { return recover(cli, files->first, files->second); }; });
 }
 
 }  // namespace switchyard

@@ -20,7 +20,9 @@ size_t first_largest(std::span<const float> logits) {
 }
 
 // p ln(p / q) with 0 ln 0 = 0.
-double divergence_term(double p, double log_p, double log_q) { return p > 0 ? p * (log_p - log_q) : 0; }
+double divergence_term(double p, double log_p, double log_q) {
+  return p > 0 ? p * (log_p - log_q) : 0;
+}
 
 }  // namespace
 
@@ -50,7 +52,7 @@ void EditEffect::merge(const EditEffect& other) {
   positions_.insert(positions_.end(), other.positions_.begin(), other.positions_.end());
 }
 
-double EditEffect::mean(double PositionEffect::* field) const {
+double EditEffect::mean(double PositionEffect::*field) const {
   if (positions_.empty()) return 0;
   double sum = 0;
   for (const PositionEffect& position : positions_) sum += position.*field;
@@ -82,14 +84,16 @@ std::vector<size_t> EditEffect::worst_positions(size_t top) const {
   return order;
 }
 
-double perplexity(double mean_nll) { return std::exp(mean_nll); }
+double perplexity(double mean_nll) {
+  return std::exp(mean_nll);
+}
 
 Result<void> RoutingShift::feed(int row, std::span<const ExpertId> base, std::span<const ExpertId> other) {
-  if (row < 0 || row >= rows()) return fail(ErrorCode::kUsage, "routing row " + std::to_string(row) + " of " + std::to_string(rows()) + ".");
+  if (row < 0 || row >= rows())
+    return fail(ErrorCode::kUsage, "routing row " + std::to_string(row) + " of " + std::to_string(rows()) + ".");
   if (base.empty()) return fail(ErrorCode::kUsage, "a decision without experts has no overlap.");
-  const auto shared = std::count_if(base.begin(), base.end(), [&](ExpertId id) {
-    return std::find(other.begin(), other.end(), id) != other.end();
-  });
+  const auto shared = std::count_if(
+      base.begin(), base.end(), [&](ExpertId id) { return std::find(other.begin(), other.end(), id) != other.end(); });
   const auto all = static_cast<double>(base.size() + other.size()) - static_cast<double>(shared);
   Row& sums = rows_[static_cast<size_t>(row)];
   ++sums.tokens;

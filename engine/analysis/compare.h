@@ -17,12 +17,12 @@ double negative_log_likelihood(std::span<const float> logits, TokenId target);
 
 // One position: p from the base logits, q from the edited ones, full vocabulary.
 struct PositionEffect {
-  double kl = 0;           // sum p ln(p / q)
-  double kl_reversed = 0;  // sum q ln(q / p)
-  double js = 0;           // Jensen-Shannon divergence
-  double tv = 0;           // total variation, half the sum of |p - q|
+  double kl = 0;                        // sum p ln(p / q)
+  double kl_reversed = 0;               // sum q ln(q / p)
+  double js = 0;                        // Jensen-Shannon divergence
+  double tv = 0;                        // total variation, half the sum of |p - q|
   double nll_base = 0, nll_edited = 0;  // of the target
-  bool top1_flip = false;  // the first of the largest differs
+  bool top1_flip = false;               // the first of the largest differs
 };
 // base and edited: [V] each, V the same; target < V.
 PositionEffect effect_at(std::span<const float> base, std::span<const float> edited, TokenId target);
@@ -35,10 +35,10 @@ class EditEffect {
 
   const std::vector<PositionEffect>& positions() const { return positions_; }
   // Means over positions; 0 when there are none.
-  double mean(double PositionEffect::* field) const;
+  double mean(double PositionEffect::*field) const;
   double dnll() const { return mean(&PositionEffect::nll_edited) - mean(&PositionEffect::nll_base); }
   double top1_flip_rate() const;
-  double kl_percentile(double percent) const;     // linear interpolation between ranks
+  double kl_percentile(double percent) const;             // linear interpolation between ranks
   std::vector<size_t> worst_positions(size_t top) const;  // falling KL, then earlier
 
  private:
@@ -60,7 +60,10 @@ class RoutingShift {
   double jaccard(int row) const;  // mean |base n other| / |base u other|
 
  private:
-  struct Row { uint64_t tokens = 0; double overlap = 0, jaccard = 0; };
+  struct Row {
+    uint64_t tokens = 0;
+    double overlap = 0, jaccard = 0;
+  };
   std::vector<Row> rows_;
 };
 

@@ -19,8 +19,8 @@ namespace switchyard {
 // One recipe and the first token routed under it.
 struct RecipeSpan {
   uint64_t first_token = 0;
-  std::shared_ptr<const Recipe> recipe;    // epoch = place in the list
-  std::vector<EditCommand> edits;          // in force, oldest first, without at_token
+  std::shared_ptr<const Recipe> recipe;  // epoch = place in the list
+  std::vector<EditCommand> edits;        // in force, oldest first, without at_token
 };
 // The spans of a validated script: entries apply in order of at_token, equal ones in script order. The
 // first span begins at token 0 with every entry that has no at_token, or 0.

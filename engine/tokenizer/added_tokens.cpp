@@ -27,7 +27,8 @@ Result<AddedToken> read_token(const JsonView& entry) {
 
 }  // namespace
 
-Result<AddedTokens> AddedTokens::read(const JsonView* list, const Vocabulary& vocabulary, const Normalizer* normalizer) {
+Result<AddedTokens> AddedTokens::read(const JsonView* list, const Vocabulary& vocabulary,
+                                      const Normalizer* normalizer) {
   AddedTokens added;
   if (!list) return added;
   SY_TRY(const auto entries, list->as_array());
@@ -45,7 +46,8 @@ Result<AddedTokens> AddedTokens::read(const JsonView* list, const Vocabulary& vo
   return added;
 }
 
-Result<void> AddedTokens::give_ids(std::vector<AddedToken>& tokens, const Vocabulary& vocabulary, const JsonView& list) {
+Result<void> AddedTokens::give_ids(std::vector<AddedToken>& tokens, const Vocabulary& vocabulary,
+                                   const JsonView& list) {
   const auto vocabulary_size = static_cast<TokenId>(vocabulary.size());
   TokenId next = vocabulary_size;
   for (AddedToken& token : tokens) {
@@ -96,7 +98,8 @@ std::vector<TextPart> AddedTokens::split(std::string_view text, const Trie& trie
     size_t begin = at, end = at + length;
     at = end;
     const AddedToken& token = by_id_.at(id);
-    if (token.single_word && (ends_with_word_character(text.substr(0, begin)) || starts_with_word_character(text.substr(end))))
+    if (token.single_word &&
+        (ends_with_word_character(text.substr(0, begin)) || starts_with_word_character(text.substr(end))))
       continue;
     if (token.lstrip) begin = std::max(begin - trailing_whitespace(text.substr(0, begin)), plain);
     if (token.rstrip) end += leading_whitespace(text.substr(end));

@@ -14,7 +14,8 @@ namespace {
 Result<void> refuse_foreign_settings(const JsonView& model) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     SY_TRY(const std::string text, model.text_or(key, ""));
-    if (!text.empty()) return model.fail("has " + std::string(key) + " " + quote(text) + ", which this reader does not support.");
+    if (!text.empty())
+      return model.fail("has " + std::string(key) + " " + quote(text) + ", which this reader does not support.");
   }
   SY_TRY(const bool byte_fallback, model.boolean_or("byte_fallback", false));
   if (byte_fallback) return model.fail("has byte_fallback (SentencePiece BPE), which this reader does not support.");
@@ -23,10 +24,13 @@ Result<void> refuse_foreign_settings(const JsonView& model) {
   return {};
 }
 
-Result<std::pair<std::string, std::string>> read_merge(const Json& merge, const std::string& document, const std::string& path) {
+Result<std::pair<std::string, std::string>> read_merge(const Json& merge, const std::string& document,
+                                                       const std::string& path) {
   const auto refuse = [&] {
-    return fail(ErrorCode::kMalformed, path + " is " + printable(merge.dump(-1, ' ', false, Json::error_handler_t::replace)) +
-                                           ", needs \"a b\" or [\"a\", \"b\"].", document);
+    return fail(ErrorCode::kMalformed,
+                path + " is " + printable(merge.dump(-1, ' ', false, Json::error_handler_t::replace)) +
+                    ", needs \"a b\" or [\"a\", \"b\"].",
+                document);
   };
   if (merge.is_array()) {
     if (merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string()) return refuse();
@@ -70,8 +74,8 @@ Result<void> Bpe::read_merges(const JsonView& merges) {
     const auto& [left, right] = parts;
     const auto id_of = [&](const std::string& piece) -> Result<TokenId> {
       if (const auto id = vocabulary_.find(piece)) return *id;
-      return fail(ErrorCode::kMalformed, path + " needs the piece " + quote(piece) + ", which is not in the vocabulary.",
-                  merges.document());
+      return fail(ErrorCode::kMalformed,
+                  path + " needs the piece " + quote(piece) + ", which is not in the vocabulary.", merges.document());
     };
     SY_TRY(const TokenId left_id, id_of(left));
     SY_TRY(const TokenId right_id, id_of(right));
@@ -110,7 +114,11 @@ std::vector<TokenId> Bpe::characters(std::string_view piece) const {
 }
 
 void Bpe::merge_all(std::vector<TokenId>& ids) const {
-  struct Symbol { TokenId id; int previous, next; bool alive = true; };
+  struct Symbol {
+    TokenId id;
+    int previous, next;
+    bool alive = true;
+  };
   struct Candidate {
     uint32_t rank;
     int left;

@@ -23,7 +23,10 @@ class Bpe {
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
-  struct Merge { uint32_t rank; TokenId merged; };
+  struct Merge {
+    uint32_t rank;
+    TokenId merged;
+  };
 
   Result<void> read_merges(const JsonView& merges);
   std::vector<TokenId> characters(std::string_view piece) const;

@@ -8,8 +8,8 @@ namespace switchyard {
 namespace {
 
 struct Alphabet {
-  std::array<uint16_t, 256> character{};   // of a byte
-  std::array<int16_t, 0x144> byte{};       // of a character below U+0144, -1: none
+  std::array<uint16_t, 256> character{};  // of a byte
+  std::array<int16_t, 0x144> byte{};      // of a character below U+0144, -1: none
 
   constexpr Alphabet() {
     byte.fill(-1);

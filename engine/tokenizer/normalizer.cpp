@@ -32,8 +32,8 @@ class UnicodeForm final : public Normalizer {
 
  private:
   std::vector<utf8proc_int32_t> decompose(const std::string& text) const {
-    const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
-                                                        (compatibility_ ? UTF8PROC_COMPAT : 0));
+    const auto options =
+        static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatibility_ ? UTF8PROC_COMPAT : 0));
     std::vector<utf8proc_int32_t> codes;
     codes.reserve(text.size());
     std::array<utf8proc_int32_t, 64> parts;  // the longest decomposition, U+FDFA, has 18
@@ -105,7 +105,8 @@ Result<std::unique_ptr<Normalizer>> make_normalizer(const JsonView& spec) {
     }
     return std::make_unique<NormalizerSequence>(std::move(steps));
   }
-  return spec.fail("is of type " + quote(type) + ", which this reader does not support (NFC, NFD, NFKC, NFKD, Sequence).");
+  return spec.fail("is of type " + quote(type) +
+                   ", which this reader does not support (NFC, NFD, NFKC, NFKD, Sequence).");
 }
 
 }  // namespace switchyard

@@ -37,7 +37,8 @@ Result<void> PostProcessor::add(const JsonView& spec, TokenId end_id) {
     return {};
   }
   if (type != "TemplateProcessing")
-    return spec.fail("is of type " + quote(type) + ", which this reader does not support (TemplateProcessing, ByteLevel, Sequence).");
+    return spec.fail("is of type " + quote(type) +
+                     ", which this reader does not support (TemplateProcessing, ByteLevel, Sequence).");
   SY_TRY(const auto items, spec.array("single"));
   Template made;
   for (const JsonView& item : items) {
@@ -46,7 +47,8 @@ Result<void> PostProcessor::add(const JsonView& spec, TokenId end_id) {
       made.insert(made.end(), ids.begin(), ids.end());
     } else if (const auto sequence = item.find("Sequence")) {
       SY_TRY(const std::string which, sequence->text("id"));
-      if (which != "A") return sequence->fail("names the text " + quote(which) + "; a template for one text has only \"A\".");
+      if (which != "A")
+        return sequence->fail("names the text " + quote(which) + "; a template for one text has only \"A\".");
       made.push_back(std::nullopt);
     } else {
       return item.fail("needs a \"SpecialToken\" or a \"Sequence\".");
@@ -60,8 +62,10 @@ std::vector<TokenId> PostProcessor::apply(std::vector<TokenId> ids) const {
   for (const Template& items : templates_) {
     std::vector<TokenId> out;
     for (const Item& item : items) {
-      if (item) out.push_back(*item);
-      else out.insert(out.end(), ids.begin(), ids.end());
+      if (item)
+        out.push_back(*item);
+      else
+        out.insert(out.end(), ids.begin(), ids.end());
     }
     ids = std::move(out);
   }

@@ -11,8 +11,7 @@ namespace switchyard {
 namespace {
 
 // The expression GPT-2 cuts by (families.md, section 3.1, regex G).
-constexpr std::string_view kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
@@ -125,7 +124,8 @@ Result<SplitBehavior> read_behavior(const JsonView& spec) {
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
   SY_TRY(const JsonView behavior, spec.at("behavior"));
-  return behavior.fail("is " + quote(name) + ", needs Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous.");
+  return behavior.fail("is " + quote(name) +
+                       ", needs Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous.");
 }
 
 Result<Regex> read_pattern(const JsonView& pattern) {
@@ -163,7 +163,8 @@ Result<std::unique_ptr<PreTokenizer>> make_byte_level(const JsonView& spec) {
 Result<std::unique_ptr<PreTokenizer>> make_digits(const JsonView& spec) {
   SY_TRY(const bool individual, spec.boolean_or("individual_digits", false));
   SY_TRY(Regex regex, Regex::compile(R"(\p{N})", spec.document() + ": " + spec.path()));
-  return std::make_unique<Split>(std::move(regex), individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false);
+  return std::make_unique<Split>(std::move(regex), individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous,
+                                 false);
 }
 
 }  // namespace
@@ -182,7 +183,8 @@ Result<std::unique_ptr<PreTokenizer>> make_pre_tokenizer(const JsonView& spec) {
     }
     return std::make_unique<PreTokenizerSequence>(std::move(steps));
   }
-  return spec.fail("is of type " + quote(type) + ", which this reader does not support (Split, ByteLevel, Digits, Sequence).");
+  return spec.fail("is of type " + quote(type) +
+                   ", which this reader does not support (Split, ByteLevel, Digits, Sequence).");
 }
 
 }  // namespace switchyard

@@ -61,11 +61,16 @@ class Translator {
   Result<std::string> run() {
     while (at_ < pattern_.size()) {
       const char c = pattern_[at_];
-      if (c == '\\') SY_CHECK(escape());
-      else if (in_class_) SY_CHECK(class_member());
-      else if (c == '[') open_class();
-      else if (c == '(' && next_is("(?")) SY_CHECK(group());
-      else copy(1);
+      if (c == '\\')
+        SY_CHECK(escape());
+      else if (in_class_)
+        SY_CHECK(class_member());
+      else if (c == '[')
+        open_class();
+      else if (c == '(' && next_is("(?"))
+        SY_CHECK(group());
+      else
+        copy(1);
     }
     return std::move(out_);
   }
@@ -92,20 +97,41 @@ class Translator {
       return fail(ErrorCode::kMalformed, "the regular expression ends in a backslash.", where_);
     const char c = pattern_[at_ + 1];
     switch (c) {
-      case 's': replace(2, R"(\p{White_Space})"); return {};  // PCRE2's \s has U+180E as well
-      case 'S': replace(2, R"(\P{White_Space})"); return {};
-      case 'v': replace(2, R"(\x0B)"); return {};             // PCRE2's \v is a class
-      case 'w': replace(2, in_class_ ? std::string(kWord) : "[" + std::string(kWord) + "]"); return {};
+      case 's':
+        replace(2, R"(\p{White_Space})");
+        return {};  // PCRE2's \s has U+180E as well
+      case 'S':
+        replace(2, R"(\P{White_Space})");
+        return {};
+      case 'v':
+        replace(2, R"(\x0B)");
+        return {};  // PCRE2's \v is a class
+      case 'w':
+        replace(2, in_class_ ? std::string(kWord) : "[" + std::string(kWord) + "]");
+        return {};
       case 'W':
         if (in_class_) return refuse("\\W inside a class");
         replace(2, "[^" + std::string(kWord) + "]");
         return {};
-      case 'u': return unicode_escape();
-      case 'd': case 'D': case 'p': case 'P': case 'r': case 'n': case 't': case 'f': case 'a': case 'e':
-      case 'x': case 'A': case 'z':
+      case 'u':
+        return unicode_escape();
+      case 'd':
+      case 'D':
+      case 'p':
+      case 'P':
+      case 'r':
+      case 'n':
+      case 't':
+      case 'f':
+      case 'a':
+      case 'e':
+      case 'x':
+      case 'A':
+      case 'z':
         copy(2);
         return {};
-      default: break;
+      default:
+        break;
     }
     if (std::isalnum(static_cast<unsigned char>(c))) return refuse("the escape \\" + std::string(1, c));
     copy(1 + 1);  // escaped punctuation; of a multi-byte character the lead, the rest is copied as text
@@ -185,7 +211,8 @@ Result<Regex> Regex::compile(std::string_view pattern, const std::string& where)
 
 Result<Regex> Regex::literal(std::string_view text, const std::string& where) {
   if (text.size() > kMaxPattern)
-    return fail(ErrorCode::kMalformed, "the pattern has " + std::to_string(text.size()) + " bytes; the limit is 65536.", where);
+    return fail(ErrorCode::kMalformed, "the pattern has " + std::to_string(text.size()) + " bytes; the limit is 65536.",
+                where);
   return build(text, PCRE2_LITERAL, where);
 }
 
@@ -218,9 +245,10 @@ Result<std::vector<Span>> Regex::find_all(std::string_view text) const {
                                PCRE2_NO_UTF_CHECK, match.get(), limits.get());
     if (rc == PCRE2_ERROR_NOMATCH) break;
     if (rc < 0)
-      return fail(ErrorCode::kMalformed,
-                  "the regular expression gave up on the text at byte " + std::to_string(from) + ": " + message_of(rc) + ".",
-                  program_->where, "A limit keeps hostile patterns from hanging the program.");
+      return fail(
+          ErrorCode::kMalformed,
+          "the regular expression gave up on the text at byte " + std::to_string(from) + ": " + message_of(rc) + ".",
+          program_->where, "A limit keeps hostile patterns from hanging the program.");
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(match.get());
     if (ends[0] == ends[1] && ends[1] == last_end) {  // no second match where the last one ended
       from = last_end + 1;

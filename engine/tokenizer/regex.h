@@ -12,7 +12,9 @@
 
 namespace switchyard {
 
-struct Span { size_t begin = 0, end = 0; };  // bytes
+struct Span {
+  size_t begin = 0, end = 0;
+};  // bytes
 
 class Regex {
  public:

@@ -41,8 +41,8 @@ class ByteLevelBpe final : public Tokenizer {
 
   Bpe model_;
   AddedTokens added_;
-  std::unique_ptr<Normalizer> normalizer_;        // may be null
-  std::unique_ptr<PreTokenizer> pre_tokenizer_;   // may be null
+  std::unique_ptr<Normalizer> normalizer_;       // may be null
+  std::unique_ptr<PreTokenizer> pre_tokenizer_;  // may be null
   PostProcessor post_processor_;
   std::unique_ptr<Decoder> decoder_;
 };
@@ -66,7 +66,8 @@ Result<std::shared_ptr<const Tokenizer>> ByteLevelBpe::read(const JsonView& file
 
   SY_TRY(Bpe model, Bpe::read(model_spec));
   const auto added_spec = file.find("added_tokens");
-  SY_TRY(AddedTokens added, AddedTokens::read(added_spec ? &*added_spec : nullptr, model.vocabulary(), normalizer.get()));
+  SY_TRY(AddedTokens added,
+         AddedTokens::read(added_spec ? &*added_spec : nullptr, model.vocabulary(), normalizer.get()));
 
   const std::shared_ptr<ByteLevelBpe> made(new ByteLevelBpe(std::move(model), std::move(added)));
   const auto post_spec = file.find("post_processor");
@@ -91,8 +92,10 @@ Result<std::vector<TokenId>> ByteLevelBpe::encode(std::string_view bytes, bool a
       SY_TRY(text, normalizer_->normalize(std::move(text)));
     }
     for (const TextPart& inner : added_.split_normalized(text)) {
-      if (inner.id) ids.push_back(*inner.id);
-      else SY_CHECK(encode_plain(inner.text, ids));
+      if (inner.id)
+        ids.push_back(*inner.id);
+      else
+        SY_CHECK(encode_plain(inner.text, ids));
     }
   }
   return add_special ? post_processor_.apply(std::move(ids)) : std::move(ids);
@@ -164,6 +167,8 @@ std::string StreamDecoder::push(TokenId id) {
   return stream_->push(piece);
 }
 
-std::string StreamDecoder::finish() { return stream_->finish(); }
+std::string StreamDecoder::finish() {
+  return stream_->finish();
+}
 
 }  // namespace switchyard

@@ -9,7 +9,10 @@ namespace switchyard {
 namespace {
 
 enum class Sequence { kValid, kInvalid, kTruncated };
-struct Step { size_t length; Sequence kind; };
+struct Step {
+  size_t length;
+  Sequence kind;
+};
 
 // The well-formed sequences of Unicode table 3-7; an ill-formed one is cut after its maximal subpart.
 Step next_sequence(std::string_view bytes) {
@@ -17,10 +20,14 @@ Step next_sequence(std::string_view bytes) {
   if (lead < 0x80) return {1, Sequence::kValid};
   size_t length = 0;
   uint8_t low = 0x80, high = 0xBF;
-  if (lead >= 0xC2 && lead <= 0xDF) length = 2;
-  else if (lead >= 0xE0 && lead <= 0xEF) length = 3;
-  else if (lead >= 0xF0 && lead <= 0xF4) length = 4;
-  else return {1, Sequence::kInvalid};
+  if (lead >= 0xC2 && lead <= 0xDF)
+    length = 2;
+  else if (lead >= 0xE0 && lead <= 0xEF)
+    length = 3;
+  else if (lead >= 0xF0 && lead <= 0xF4)
+    length = 4;
+  else
+    return {1, Sequence::kInvalid};
   if (lead == 0xE0) low = 0xA0;
   if (lead == 0xED) high = 0x9F;
   if (lead == 0xF0) low = 0x90;
@@ -35,7 +42,10 @@ Step next_sequence(std::string_view bytes) {
   return {length, Sequence::kValid};
 }
 
-struct Character { char32_t code; size_t length; };
+struct Character {
+  char32_t code;
+  size_t length;
+};
 
 Character first_character(std::string_view text) {
   utf8proc_int32_t code = 0;
@@ -64,9 +74,17 @@ bool is_word(char32_t c) {
       (c >= 0x1F170 && c <= 0x1F189))
     return true;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
       return true;
     default:
       return false;
@@ -80,8 +98,10 @@ size_t append_lossy(std::string_view bytes, bool final, std::string& out) {
   while (at < bytes.size()) {
     const Step step = next_sequence(bytes.substr(at));
     if (step.kind == Sequence::kTruncated && !final) break;
-    if (step.kind == Sequence::kValid) out.append(bytes.substr(at, step.length));
-    else out.append(kReplacementCharacter);
+    if (step.kind == Sequence::kValid)
+      out.append(bytes.substr(at, step.length));
+    else
+      out.append(kReplacementCharacter);
     at += step.length;
   }
   return at;
@@ -94,10 +114,16 @@ std::string lossy_utf8(std::string_view bytes) {
   return out;
 }
 
-size_t character_length(std::string_view text) { return next_sequence(text).length; }
+size_t character_length(std::string_view text) {
+  return next_sequence(text).length;
+}
 
-bool starts_with_word_character(std::string_view text) { return !text.empty() && is_word(first_character(text).code); }
-bool ends_with_word_character(std::string_view text) { return !text.empty() && is_word(last_character(text).code); }
+bool starts_with_word_character(std::string_view text) {
+  return !text.empty() && is_word(first_character(text).code);
+}
+bool ends_with_word_character(std::string_view text) {
+  return !text.empty() && is_word(last_character(text).code);
+}
 
 size_t leading_whitespace(std::string_view text) {
   size_t at = 0;

@@ -17,11 +17,13 @@ Result<Vocabulary> Vocabulary::read(const JsonView& object) {
   vocabulary.ids_.reserve(object.json().size());
   vocabulary.pieces_.reserve(object.json().size());
   for (const auto& [piece, value] : object.json().items()) {
-    SY_TRY(const int64_t id, JsonView(value, object.document(), object.path() + "/" + printable(piece)).as_integer(0, kMaxId));
+    SY_TRY(const int64_t id,
+           JsonView(value, object.document(), object.path() + "/" + printable(piece)).as_integer(0, kMaxId));
     const auto [entry, is_new] = vocabulary.ids_.emplace(piece, static_cast<TokenId>(id));
     const auto [owner, is_free] = vocabulary.pieces_.emplace(static_cast<TokenId>(id), &entry->first);
     if (!is_free)
-      return object.fail("gives id " + std::to_string(id) + " to both " + quote(*owner->second) + " and " + quote(piece) + ".");
+      return object.fail("gives id " + std::to_string(id) + " to both " + quote(*owner->second) + " and " +
+                         quote(piece) + ".");
     vocabulary.end_id_ = std::max(vocabulary.end_id_, static_cast<TokenId>(id) + 1);
   }
   return vocabulary;

@@ -21,7 +21,7 @@ class Vocabulary {
   std::optional<TokenId> find(std::string_view piece) const;
   const std::string* piece(TokenId id) const;  // nullptr: no such id
   size_t size() const { return ids_.size(); }
-  TokenId end_id() const { return end_id_; }   // largest id + 1
+  TokenId end_id() const { return end_id_; }  // largest id + 1
 
  private:
   struct Hash {

@@ -29,7 +29,8 @@ std::vector<std::vector<float>> logits_of(const json& input, const std::string& 
 EditEffect effect_of(const json& input) {
   const auto base = logits_of(input, "base"), edited = logits_of(input, "edited");
   EditEffect effect;
-  for (size_t t = 0; t < base.size(); ++t) effect.add(effect_at(base[t], edited[t], input["targets"][t].get<TokenId>()));
+  for (size_t t = 0; t < base.size(); ++t)
+    effect.add(effect_at(base[t], edited[t], input["targets"][t].get<TokenId>()));
   return effect;
 }
 

@@ -63,7 +63,8 @@ const Json& goldens() {
 }
 
 std::shared_ptr<const Tokenizer> golden_tokenizer(const Json& golden) {
-  Json file = golden["base"] == "tiny" ? goldens()["tiny"] : Json::parse(read(kSource / "assets/models/demo/tokenizer.json"));
+  Json file =
+      golden["base"] == "tiny" ? goldens()["tiny"] : Json::parse(read(kSource / "assets/models/demo/tokenizer.json"));
   file.merge_patch(golden["patch"]);
   const Folder folder(file);
   return load(folder.path());
@@ -96,7 +97,9 @@ TEST_P(Golden, TextsEqualThoseOfTheTokenizersPackage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, Golden, testing::Range<size_t>(0, goldens()["tokenizers"].size()),
-                         [](const auto& info) { return goldens()["tokenizers"][info.param]["name"].template get<std::string>(); });
+                         [](const auto& info) {
+                           return goldens()["tokenizers"][info.param]["name"].template get<std::string>();
+                         });
 
 TEST(DemoTokenizer, GivesTheIdsOfTransformersForEveryPrompt) {
   const Json expected = Json::parse(read(kSource / "assets/models/demo/expected.json"));
@@ -105,7 +108,9 @@ TEST(DemoTokenizer, GivesTheIdsOfTransformersForEveryPrompt) {
     const auto ids = demo()->encode(read(kSource / "assets/prompts" / (name + ".txt")));
     ASSERT_TRUE(ids) << ids.error().message();
     EXPECT_EQ(*ids, prompt["ids"].get<std::vector<TokenId>>()) << name;
-    EXPECT_EQ(demo()->decode(prompt["greedy_ids"].get<std::vector<TokenId>>()), prompt["greedy_text"].get<std::string>()) << name;
+    EXPECT_EQ(demo()->decode(prompt["greedy_ids"].get<std::vector<TokenId>>()),
+              prompt["greedy_text"].get<std::string>())
+        << name;
   }
 }
 

@@ -40,7 +40,9 @@ TEST_P(HostileTokenizer, IsRefusedWithItsMessage) {
 INSTANTIATE_TEST_SUITE_P(Files, HostileTokenizer, testing::Range<size_t>(0, cases().size()),
                          [](const auto& info) { return cases()[info.param]["name"].template get<std::string>(); });
 
-TEST(HostileTokenizers, AreManyEnough) { EXPECT_GE(cases().size(), 25u); }
+TEST(HostileTokenizers, AreManyEnough) {
+  EXPECT_GE(cases().size(), 25u);
+}
 
 TEST(Tokenizer, NamesTheMissingFile) {
   const auto loaded = Tokenizer::load("/nowhere");

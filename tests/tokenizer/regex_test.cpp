@@ -37,14 +37,16 @@ TEST(Regex, WordCharactersIncludeMarks) {
 }
 
 TEST(Regex, RefusesWhatMeansSomethingElseInPcre) {
-  for (const char* pattern : {R"(\h)", "[a[bc]]", "[a-z&&[^b]]", "a(?i)b", "(?m:.)", R"([\W])", R"(\G)", "(?<name>a)", R"(\K)"})
+  for (const char* pattern :
+       {R"(\h)", "[a[bc]]", "[a-z&&[^b]]", "a(?i)b", "(?m:.)", R"([\W])", R"(\G)", "(?<name>a)", R"(\K)"})
     EXPECT_TRUE(translated(pattern).starts_with("refused: here: the regular expression uses ")) << pattern;
 }
 
 TEST(Regex, SaysWhereAPatternIsBroken) {
   const auto regex = Regex::compile("a(b", "file: /key");
   ASSERT_FALSE(regex);
-  EXPECT_EQ(regex.error().message(), "file: /key: the regular expression cannot be compiled: missing closing parenthesis near byte 3.");
+  EXPECT_EQ(regex.error().message(),
+            "file: /key: the regular expression cannot be compiled: missing closing parenthesis near byte 3.");
 }
 
 TEST(Regex, ALimitEndsACatastrophicMatchWithItsPosition) {
@@ -53,7 +55,8 @@ TEST(Regex, ALimitEndsACatastrophicMatchWithItsPosition) {
   const auto found = regex->find_all("ab " + std::string(40, 'a'));
   ASSERT_FALSE(found);
   EXPECT_EQ(found.error().code, ErrorCode::kMalformed);
-  EXPECT_NE(found.error().message().find("gave up on the text at byte 2: match limit exceeded"), std::string::npos) << found.error().message();
+  EXPECT_NE(found.error().message().find("gave up on the text at byte 2: match limit exceeded"), std::string::npos)
+      << found.error().message();
 }
 
 }  // namespace
