@@ -21,7 +21,7 @@ struct GateInspector::Columns {
 
   Columns(float left, float right, const GateTable& table) : x0(left), x1(right) {
     const float width = (right - left) / em(), gap = em(0.8f), weight = em(3.7f), expert = em(3.7f);
-    const bool scores = table.has_logits && width > 20, edits = table.has_logits && width > 15;
+    const bool scores = table.has_logits && width > 20, raw = table.has_logits && width > 15;
     if (width > 24) logit.number = em(3.1f);
     if (width > 33) score.number = em(3.3f);
     if (width > 42) edited.number = em(3.3f);
@@ -29,15 +29,15 @@ struct GateInspector::Columns {
     native_right = right - weight - gap;
 
     const float fixed = expert + weight + gap + (native_width > 0 ? native_width + gap : 0) + logit.number + edited.number + score.number;
-    const float each = std::max(em(1), (right - left - fixed) / float(1 + int(edits) + int(scores)) - gap);
+    const float each = std::max(em(1), (right - left - fixed) / float(1 + int(raw) + int(scores)) - gap);
     float x = left + expert;
     const auto place = [&](Column& column, bool shown) {
       if (!shown) { column.number = 0; return; }
       column.x = x, column.bar = each;
       x += each + column.number + gap;
     };
-    place(logit, table.has_logits);
-    place(edited, edits);
+    place(logit, raw);
+    place(edited, table.has_logits);
     place(score, scores);
 
     low = 0, high = 0, most = 0;

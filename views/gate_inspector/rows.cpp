@@ -29,7 +29,8 @@ void GateInspector::draw_header(const ViewContext& context, const Columns& c, fl
   };
   head(c.x0, em(3.65f), "expert");
   if (c.logit.bar > 0) head(c.logit.x, c.logit.bar + c.logit.number, "logit");
-  if (c.edited.bar > 0) head(c.edited.x, c.edited.bar + c.edited.number, "after edits");
+  const float edited_room = c.edited.bar + c.edited.number;
+  if (c.edited.bar > 0) head(c.edited.x, edited_room, text_width(Face::kWords, "after edits") <= edited_room ? "after edits" : "edited");
   if (c.score.bar > 0) head(c.score.x, c.score.bar + c.score.number + em(0.6f), "probability");
   if (c.native_width > 0) head(c.native_right, c.native_width, "native", Align::kRight);
   head(c.x1, em(3.7f), "weight", Align::kRight);
@@ -43,7 +44,7 @@ void GateInspector::draw_edited_logit(const ViewContext& context, const Columns&
     const float stub = std::min(em(1.3f), column.bar);
     hatch({column.x, y - em(kBar), column.x + stub, y + em(kBar)}, ink(theme.edit), em(0.42f), 1.2f);
     const float room = column.bar + column.number - stub - em(0.4f);
-    draw_text({column.x + stub + em(0.4f), y}, Face::kWords, ink(theme.edit), fitted(Face::kWords, "muted", room));
+    if (text_width(Face::kWords, "muted") <= room) draw_text({column.x + stub + em(0.4f), y}, Face::kWords, ink(theme.edit), "muted");
     return;
   }
   logit_bar(c.logit_x(column, 0), c.logit_x(column, gate.edited), y, ink(gate.selected ? theme.selection : theme.faint));
