@@ -1,8 +1,10 @@
 """inspect, tokenize, detokenize, recipe, help, and how every command writes and refuses."""
 import json
+import shutil
+import subprocess
 import unittest
 
-from support import EXPECTED, PROMPTS, SOURCE, CliTest, run
+from support import EXPECTED, PROGRAM, PROMPTS, SOURCE, CliTest, run
 
 DEMO = SOURCE / "assets/models/demo"
 
@@ -82,6 +84,21 @@ class Recipe(CliTest):
     def test_text_form_says_what_the_script_does(self):
         script = self.edits({"kind": "mute", "layer": 3, "expert": 5, "at_token": 10})
         self.assertEqual(run("recipe", "check", script, "demo").stdout, b"Mute expert 5 in layer 3 from token 10 on\n")
+
+
+class Open(CliTest):
+    def test_becomes_the_window_program_beside_it_with_its_arguments(self):
+        program = self.folder / "switchyard"
+        shutil.copy(PROGRAM, program)
+        arguments = [program, "open", "demo", "--screenshot", "a b.png", "--after-tokens", "4", "--safe-mode"]
+        missing = subprocess.run(arguments, capture_output=True)
+        self.assertEqual((missing.returncode, missing.stdout), (2, b""))
+        self.assertIn(b"the window program is not installed", missing.stderr)
+        window = self.write("switchyard-gui", '#!/bin/sh\nprintf "%s|" "$@"\nkill -TERM $$\n')
+        window.chmod(0o755)
+        opened = subprocess.run(arguments, capture_output=True)
+        self.assertEqual(opened.stdout, b"--screenshot|a b.png|--after-tokens|4|--safe-mode|demo|")
+        self.assertEqual(opened.returncode, -15, "signals reach the window as they would any program")
 
 
 class Bench(CliTest):
@@ -166,8 +183,6 @@ class Refusals(CliTest):
         self.assert_refused(5, "nowhere", "inspect", "demo", "-o", "/nowhere/out.txt")
         self.assertEqual(taken.read_text(), "mine")
         with open("/dev/full", "wb") as full:
-            import subprocess
-            from support import PROGRAM
             self.assertEqual(subprocess.run([PROGRAM, "inspect", "demo"], stdout=full, stderr=subprocess.DEVNULL).returncode, 5)
 
 
