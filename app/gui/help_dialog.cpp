@@ -9,6 +9,8 @@
 #include <QHBoxLayout>
 #include <QListWidget>
 #include <QTextBrowser>
+#include <QTextFrame>
+#include <QTextTable>
 
 #include "app/gui/action_table.h"
 #include "app/gui/style.h"
@@ -27,6 +29,25 @@ QString title_of(const QString& page) {
   const QString text = help_page(page);
   const QString first = text.section('\n', 0, 0);
   return first.startsWith("# ") ? first.mid(2).trimmed() : page.section('/', -1);
+}
+
+// Markdown tables come with heavy double borders: one thin line between rows, and room.
+void quiet_tables(QTextDocument& document) {
+  const QColor line = color(current_theme().line);
+  for (QTextFrame* frame : document.rootFrame()->childFrames()) {
+    auto* table = qobject_cast<QTextTable*>(frame);
+    if (!table) continue;
+    QTextTableFormat format = table->format();
+    format.setBorder(1);
+    format.setBorderBrush(line);
+    format.setBorderStyle(QTextFrameFormat::BorderStyle_Solid);
+    format.setBorderCollapse(true);
+    format.setCellPadding(5);
+    format.setCellSpacing(0);
+    format.setTopMargin(6);
+    format.setBottomMargin(10);
+    table->setFormat(format);
+  }
 }
 
 }  // namespace
@@ -92,6 +113,7 @@ void HelpDialog::show_page(const QString& page) {
   page_ = page;
   const QString text = page == "keys" ? shortcuts_markdown(actions_) : help_page(page);
   browser_->setMarkdown(text.isEmpty() ? tr("There is no help page named “%1”.").arg(page) : text);
+  quiet_tables(*browser_->document());
   for (int i = 0; i < list_->count(); ++i)
     if (list_->item(i)->data(Qt::UserRole).toString() == page) list_->setCurrentRow(i);
   show();

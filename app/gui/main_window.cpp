@@ -44,8 +44,9 @@ constexpr int kMinimumWidth = 720, kMinimumHeight = 480;
 QSize first_size(const WindowOptions& options) {
   const auto parts = options.size.split('x');
   if (parts.size() == 2) return {parts[0].toInt(), parts[1].toInt()};
-  const QSize screen = QGuiApplication::primaryScreen()->availableSize();
-  return QSize(1600, 900).boundedTo(screen);
+  if (!options.screenshot.isEmpty()) return {1600, 900};
+  constexpr int kFrame = 32;  // what a window manager puts on top
+  return QSize(1600, 900).boundedTo(QGuiApplication::primaryScreen()->availableSize() - QSize(0, kFrame));
 }
 
 QString workspace_filter() { return QObject::tr("Workspaces (*.switchyard.json)"); }

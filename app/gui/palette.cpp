@@ -163,10 +163,13 @@ void Palette::query_changed(const QString& text) {
   model_->set_query(text);
   list_->setCurrentIndex(model_->index(0));
   list_->scrollToTop();
+  place();
 }
 
 void Palette::place() {
-  const int width = std::min(680, over_->width() - 40), height = std::min(440, over_->height() - 120);
+  const int row = list_->fontMetrics().height() + 12, rows = std::clamp(model_->rowCount(), 1, 14);
+  const int width = std::min(680, over_->width() - 40);
+  const int height = std::min(field_->sizeHint().height() + 26 + rows * row, over_->height() - 120);
   setGeometry((over_->width() - width) / 2, 70, width, height);
 }
 

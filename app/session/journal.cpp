@@ -37,7 +37,8 @@ std::string first_word_of(const char* file) {
   return word;
 }
 
-// Start time of a process in clock ticks since boot, field 22 of /proc/PID/stat; empty: no such process.
+// Start time of a running process in clock ticks since boot, field 22 of /proc/PID/stat; empty: there is none, or
+// it is dead and only waits to be collected (state Z or X).
 std::string start_time_of(long pid) {
   std::ifstream in(fmt::format("/proc/{}/stat", pid));
   std::string stat((std::istreambuf_iterator<char>(in)), {});
@@ -45,7 +46,9 @@ std::string start_time_of(long pid) {
   if (after_name == std::string::npos) return {};
   std::istringstream fields(stat.substr(after_name + 1));
   std::string field;
-  for (int i = 0; i < 20; ++i) fields >> field;
+  fields >> field;
+  if (field == "Z" || field == "X") return {};
+  for (int i = 1; i < 20; ++i) fields >> field;
   return field;
 }
 

@@ -107,6 +107,9 @@ TEST_F(JournalFiles, OnlyJournalsOfDeadProcessesAreOrphans) {
     if (theirs) theirs->model_opened("demo");
     ::_exit(0);  // as a crash would: nothing is cleaned up
   }
+  siginfo_t ended;
+  ::waitid(P_PID, id_t(child), &ended, WEXITED | WNOWAIT);
+  EXPECT_EQ(orphaned_journals(folder_).size(), 1u);  // dead already, though not collected
   ::waitpid(child, nullptr, 0);
   const auto orphans = orphaned_journals(folder_);
   ASSERT_EQ(orphans.size(), 1u);

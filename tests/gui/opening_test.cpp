@@ -1,10 +1,15 @@
 // Opening, cancelling, refusing, remembering: the window stays alive and says what happened.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <thread>
 
 #include <QDropEvent>
 #include <QMimeData>
+#include <QPushButton>
 
+#include "app/gui/behaviors/crash_recovery.h"
 #include "app/gui/behaviors/drop_open.h"
 #include "app/gui/behaviors/layout_memory.h"
 #include "app/gui/behaviors/settings.h"
@@ -190,6 +195,36 @@ TEST(Opening, WorkspaceBringsModelPromptAndEditsBack) {
   EXPECT_EQ(window.generation().prompt(), "2 + 3 = 5");
   EXPECT_EQ(window.model().selection().moe_layer, 2);
   EXPECT_EQ(window.model().snapshot()->history[0].sentence, "Mute expert 5 in layer 3");
+}
+
+// A journal whose process is gone: the page is shown first, and Restore brings model, prompt and edits back.
+TEST(Opening, EditsOfACrashedRunAreOfferedAndRestored) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto theirs = Journal::create(state_folder());
+    theirs->model_opened("demo");
+    theirs->prompt_used("Et le roi");
+    HistoryEntry one, two;
+    one.edits = {{Mute{LayerSet{{3}}, {5}}, std::nullopt}};
+    two.edits = {{TopK{LayerSet{}, 2}, std::nullopt}};
+    theirs->history_changed({one, two}, 1);
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  {
+    MainWindow window(quiet_options());
+    window.show();
+    CrashRecovery recovery(window);
+    ASSERT_TRUE(recovery.offer());
+    QTest::qWait(50);
+    QTest::mouseClick(recovery.dialog()->findChild<QPushButton*>("recovery.restore"), Qt::LeftButton);
+    ASSERT_TRUE(wait_until([&] { return window.model().snapshot() && window.model().snapshot()->history.size() == 2 &&
+                                        window.model().snapshot()->history_cursor == 1; }));
+    EXPECT_EQ(window.model().snapshot()->history[0].sentence, "Mute expert 5 in layer 3");
+    EXPECT_EQ(window.generation().prompt(), "Et le roi");
+    EXPECT_FALSE(recovery.offer());
+  }
+  EXPECT_TRUE(orphaned_journals(state_folder()).empty());
 }
 
 TEST(Opening, BrokenSettingsFileCountsAsAbsent) {

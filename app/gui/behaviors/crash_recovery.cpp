@@ -40,7 +40,7 @@ RecoveryDialog::RecoveryDialog(const JournalContents& left, QWidget* parent) : Q
   line(tr("The last run did not end by itself"), "title");
   line(tr("Model: %1").arg(QString::fromStdString(left.model)), "muted");
   if (!left.history.empty()) {
-    edits_ = new QCheckBox(tr("Restore %1 edits (%2 in force) and the prompt").arg(left.history.size()).arg(left.cursor));
+    edits_ = new QCheckBox(tr("Restore the prompt and the edits (%1, of them in force %2)").arg(left.history.size()).arg(left.cursor));
     edits_->setChecked(true);
     column->addWidget(edits_);
   }
@@ -52,7 +52,10 @@ RecoveryDialog::RecoveryDialog(const JournalContents& left, QWidget* parent) : Q
   }
   if (left.damaged_lines > 0) line(tr("The end of the journal was cut; what follows the cut is lost."), "edit");
   auto* buttons = new QDialogButtonBox;
-  buttons->addButton(tr("Restore"), QDialogButtonBox::AcceptRole)->setObjectName("recovery.restore");
+  QPushButton* restore = buttons->addButton(tr("Restore"), QDialogButtonBox::AcceptRole);
+  restore->setObjectName("recovery.restore");
+  restore->setProperty("kind", "primary");
+  restore->setDefault(true);
   buttons->addButton(tr("Discard"), QDialogButtonBox::RejectRole)->setObjectName("recovery.discard");
   connect(buttons, &QDialogButtonBox::accepted, this, &QDialog::accept);
   connect(buttons, &QDialogButtonBox::rejected, this, &QDialog::reject);
@@ -117,7 +120,7 @@ void CrashRecovery::restore(const JournalContents& left) {
       if (!model.edit(*edits, entry.author)) return;
     }
     model.undo_to(left.cursor);
-    window_.log().add(LogEntry::kNote, tr("Restored %1 edits of the last run.").arg(left.history.size()));
+    window_.log().add(LogEntry::kNote, tr("Edits of the last run restored: %1.").arg(left.history.size()));
   });
   window_.open_path(QString::fromStdString(left.model));
 }

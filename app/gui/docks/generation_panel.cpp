@@ -44,6 +44,7 @@ class Legend : public QWidget {
     const int layer = model_.model_layer();
     QString left, right;
     bool ramp = true;
+    if (model_.data().tokens() == 0) return;
     switch (view_.quantity()) {
       case TokenQuantity::kNone: left = tr("no tint"), ramp = false; break;
       case TokenQuantity::kEntropy: left = tr("low entropy %1").arg(low, 0, 'f', 2), right = tr("high %1 nat").arg(high, 0, 'f', 2); break;
@@ -133,7 +134,15 @@ class SamplingSummary : public QToolButton {
       p.drawRoundedRect(QRectF(rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4);
     }
     int x = 2;
-    for (const auto& [label, value] : parts()) {
+    const auto width_of_all = [&](const std::vector<std::pair<QString, QString>>& all) {
+      int sum = 2;
+      for (const auto& [label, value] : all) sum += words.horizontalAdvance(label) + numbers.horizontalAdvance(value) + 16;
+      return sum;
+    };
+    auto shown = parts();
+    if (width_of_all(shown) > width() - 10)
+      for (auto& part : shown) if (part.first == QObject::tr("temperature")) part.first = QObject::tr("temp");
+    for (const auto& [label, value] : shown) {
       const int wide = words.horizontalAdvance(label) + (value.isEmpty() ? 0 : 5 + numbers.horizontalAdvance(value));
       if (x + wide > width() - 14) break;
       p.setFont(word_font());
