@@ -31,8 +31,9 @@ void measure(std::unique_ptr<View> view, Fixture& run, QSize size, int frames) {
     while (widget.stats().frames == before) QApplication::processEvents(QEventLoop::AllEvents, 20);
   }
   const FrameStats s = widget.stats();
-  std::printf("%-16s %3d x %3d  %4d x %-4d  build %6.2f / %6.2f  paint %6.2f / %6.2f  both %6.2f / %6.2f ms\n", id.c_str(), run.shape.layers,
-              run.shape.experts, size.width(), size.height(), s.build_p50, s.build_p99, s.paint_p50, s.paint_p99, s.total_p50, s.total_p99);
+  std::printf("%-16s %3d x %3d  %4d x %-4d  build %6.2f / %6.2f  paint %6.2f / %6.2f  both %6.2f / %6.2f ms\n",
+              id.c_str(), run.shape.layers, run.shape.experts, size.width(), size.height(), s.build_p50, s.build_p99,
+              s.paint_p50, s.paint_p99, s.total_p50, s.total_p99);
 }
 
 QSize dock_size(std::string_view id) {  // in a window of 1600 x 900, as the Explore layout has it
@@ -50,7 +51,8 @@ int main(int argc, char** argv) {
   QApplication app(argc, argv);
   const int frames = argc > 1 ? std::atoi(argv[1]) : 200;
   std::printf("p50 / p99 of %d repaints, one new token each; software OpenGL unless the display has better\n", frames);
-  for (const FixtureShape shape : {FixtureShape{}, FixtureShape{.layers = 58, .experts = 256, .k = 8, .first_layer = 3}})
+  for (const FixtureShape shape :
+       {FixtureShape{}, FixtureShape{.layers = 58, .experts = 256, .k = 8, .first_layer = 3}})
     for (auto& view : make_builtin_views()) {
       const auto run = Fixture::with_edits(shape);
       run->selection.expert = 1;

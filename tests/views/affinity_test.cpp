@@ -41,7 +41,8 @@ TEST(AffinityView, TableHoldsEveryPairThatWasSeen) {
   uint64_t sum = 0;
   for (int row = 0; row < model->rowCount(); ++row) {
     const auto number = [&](int column) { return model->index(row, column).data(TableTwin::kSortRole).toInt(); };
-    EXPECT_EQ(host.items().find("pair " + std::to_string(number(0)) + "/" + std::to_string(number(1)))->value, number(2));
+    EXPECT_EQ(host.items().find("pair " + std::to_string(number(0)) + "/" + std::to_string(number(1)))->value,
+              number(2));
     sum += uint64_t(number(2));
   }
   // Layer 5 has 4 experts a token, layer 6 has 4 before and 2 after the top-k edit at token 64.
@@ -59,7 +60,9 @@ TEST(AffinityView, ClickSelectsBothExperts) {
   EXPECT_EQ(run->selection, (Selection{5, 10, 23}));
   const auto strongest = host.items().find("strongest 0");
   host.click("strongest 0");
-  EXPECT_EQ("expert " + std::to_string(*run->selection.expert) + " → expert " + std::to_string(*run->selection.expert_to), strongest->label);
+  EXPECT_EQ(
+      "expert " + std::to_string(*run->selection.expert) + " → expert " + std::to_string(*run->selection.expert_to),
+      strongest->label);
 }
 
 TEST(AffinityView, SliderWalksTheLayersAndTheLastRowKeepsItsPredecessor) {

@@ -18,12 +18,14 @@ namespace {
 TEST(EveryView, HasItsIdOnce) {
   std::set<std::string> ids;
   for (const auto& view : make_builtin_views()) ids.insert(std::string(view->id()));
-  EXPECT_EQ(ids, (std::set<std::string>{"routing_heatmap", "gate_inspector", "expert_load", "affinity", "token_strip"}));
+  EXPECT_EQ(ids,
+            (std::set<std::string>{"routing_heatmap", "gate_inspector", "expert_load", "affinity", "token_strip"}));
 }
 
 TEST(EveryView, HasAHelpPageThatSaysWhatItShowsHowItIsComputedTrapsAndKeys) {
   for (const auto& view : make_builtin_views()) {
-    const std::filesystem::path page = std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "assets/help/views" / (std::string(view->id()) + ".md");
+    const std::filesystem::path page =
+        std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "assets/help/views" / (std::string(view->id()) + ".md");
     std::ifstream file(page);
     ASSERT_TRUE(file) << page << " is missing";
     std::stringstream text;
@@ -32,7 +34,8 @@ TEST(EveryView, HasAHelpPageThatSaysWhatItShowsHowItIsComputedTrapsAndKeys) {
       EXPECT_NE(text.str().find(part), std::string::npos) << page << " lacks \"" << part << '"';
     for (const ViewSetting& setting : view->settings())
       for (const std::string& option : setting.options)
-        EXPECT_NE(text.str().find(option), std::string::npos) << page << " does not explain the setting \"" << option << '"';
+        EXPECT_NE(text.str().find(option), std::string::npos)
+            << page << " does not explain the setting \"" << option << '"';
   }
 }
 
@@ -52,8 +55,11 @@ TEST(EveryView, SaysWhatToDoWithoutAModelAndBeforeTheFirstToken) {
     EXPECT_EQ(run.actions.back(), "file.open_demo");
     view->subtitle(run.data, run.selection, run.cursor);
     EXPECT_TRUE(run.edits.empty() && run.selections.empty());
-    for (const ImGuiKey key : {ImGuiKey_M, ImGuiKey_G, ImGuiKey_LeftBracket, ImGuiKey_RightArrow, ImGuiKey_DownArrow, ImGuiKey_Home, ImGuiKey_Comma}) host.key(key);
-    EXPECT_TRUE(run.edits.empty() && run.selections.empty() && run.cursors.empty()) << "keys do nothing in an empty view";
+    for (const ImGuiKey key : {ImGuiKey_M, ImGuiKey_G, ImGuiKey_LeftBracket, ImGuiKey_RightArrow, ImGuiKey_DownArrow,
+                               ImGuiKey_Home, ImGuiKey_Comma})
+      host.key(key);
+    EXPECT_TRUE(run.edits.empty() && run.selections.empty() && run.cursors.empty())
+        << "keys do nothing in an empty view";
   }
 }
 
@@ -85,8 +91,11 @@ TEST(EveryView, DrawsAtAnySizeScaleThemeAndSetting) {
 }
 
 TEST(EveryView, DrawsModelsOfManyShapes) {
-  for (const FixtureShape shape : {FixtureShape{.layers = 1, .experts = 1, .k = 1}, {.layers = 1, .experts = 8, .k = 8}, {.layers = 2, .experts = 2, .k = 1, .first_layer = 3},
-                                   {.layers = 58, .experts = 256, .k = 8, .first_layer = 3}, {.layers = 3, .experts = 60, .k = 4, .sparse = true}}) {
+  for (const FixtureShape shape : {FixtureShape{.layers = 1, .experts = 1, .k = 1},
+                                   {.layers = 1, .experts = 8, .k = 8},
+                                   {.layers = 2, .experts = 2, .k = 1, .first_layer = 3},
+                                   {.layers = 58, .experts = 256, .k = 8, .first_layer = 3},
+                                   {.layers = 3, .experts = 60, .k = 4, .sparse = true}}) {
     SCOPED_TRACE(std::to_string(shape.layers) + "x" + std::to_string(shape.experts));
     Fixture run(shape);
     run.add_tokens(shape.layers > 20 ? 5 : 70);
@@ -107,9 +116,12 @@ TEST(EveryView, ASelectionOfAnotherModelIsHarmless) {
   run->cursor = 1'000'000;
   for (const auto& view : make_builtin_views()) {
     HeadlessView host(*view, run->source(), 640, 400);
-    for (const ImGuiKey key : {ImGuiKey_RightArrow, ImGuiKey_UpArrow, ImGuiKey_M, ImGuiKey_RightBracket, ImGuiKey_Comma}) host.key(key);
+    for (const ImGuiKey key :
+         {ImGuiKey_RightArrow, ImGuiKey_UpArrow, ImGuiKey_M, ImGuiKey_RightBracket, ImGuiKey_Comma})
+      host.key(key);
     EXPECT_TRUE(host.stage().failure().empty()) << view->id();
-    for (const EditCommand& edit : run->edits) EXPECT_TRUE(validate(edit.edit, run->plan)) << view->id() << " sent an edit the model cannot take";
+    for (const EditCommand& edit : run->edits)
+      EXPECT_TRUE(validate(edit.edit, run->plan)) << view->id() << " sent an edit the model cannot take";
     run->selection = {999, 12345, 4242};
     run->cursor = 1'000'000;
   }

@@ -37,8 +37,14 @@ Fixture::Fixture(FixtureShape s) : shape(s) {
   data.load_window = load_window_.get();
   data.affinity = affinity_.get();
 
-  commands.select = [this](const Selection& to) { selections.push_back(to); if (obey) selection = to; };
-  commands.set_cursor = [this](const TimeCursor& to) { cursors.push_back(to); if (obey) cursor = to; };
+  commands.select = [this](const Selection& to) {
+    selections.push_back(to);
+    if (obey) selection = to;
+  };
+  commands.set_cursor = [this](const TimeCursor& to) {
+    cursors.push_back(to);
+    if (obey) cursor = to;
+  };
   commands.edit = [this](EditCommand edit) { edits.push_back(std::move(edit)); };
   commands.edit_all = [this](std::vector<EditCommand> batch) { batches.push_back(std::move(batch)); };
   commands.run_action = [this](std::string_view id) { actions.emplace_back(id); };
@@ -61,10 +67,12 @@ void Fixture::edit(const Edit& edit) {
 }
 
 void Fixture::add_token(const std::vector<std::vector<float>>& logits) {
-  static const char* kPieces[] = {"And", " the", " king", " said", " unto", " not", ",", " def", " forward", "(self", "):", "\\n"};
+  static const char* kPieces[] = {"And", " the", " king",    " said", " unto", " not",
+                                  ",",   " def", " forward", "(self", "):",    "\\n"};
   const uint64_t token = data.tokens();
   int slots = std::max(shape.k, 1);
-  for (int row = 0; row < shape.layers; ++row) slots = std::max(slots, slots_needed(plan.moe(row).router, recipe_.layer(row)));
+  for (int row = 0; row < shape.layers; ++row)
+    slots = std::max(slots, slots_needed(plan.moe(row).router, recipe_.layer(row)));
   auto frame = std::make_shared<RoutingFrame>(shape.layers, shape.experts, slots, CaptureLevel::kLogits);
   FrameHeader& header = frame->header();
   header.token_index = token;
@@ -77,7 +85,8 @@ void Fixture::add_token(const std::vector<std::vector<float>>& logits) {
     std::vector<float> weights(ids.size()), scratch(size_t(shape.experts) * 4);
     std::vector<SlotKind> kinds(ids.size());
     const auto& row_logits = logits[size_t(row)];
-    const Decision decision = route(plan.moe(row).router, recipe_.layer(row), row_logits, {}, {}, scratch, {ids, weights, kinds});
+    const Decision decision =
+        route(plan.moe(row).router, recipe_.layer(row), row_logits, {}, {}, scratch, {ids, weights, kinds});
     frame->record(row, decision, ids, weights, kinds, row_logits);
   }
   data.frames.push_back(std::move(frame));
@@ -91,7 +100,8 @@ void Fixture::add_tokens(int count) {
     for (int row = 0; row < shape.layers; ++row) {
       const float sharp = 1.2f + next() * 1.8f;
       for (int e = 0; e < shape.experts; ++e)
-        logits[size_t(row)][size_t(e)] = tilt_[size_t(row) * shape.experts + e] + sharp * (next() + next() + next() + next() - 2.0f);
+        logits[size_t(row)][size_t(e)] =
+            tilt_[size_t(row) * shape.experts + e] + sharp * (next() + next() + next() + next() - 2.0f);
     }
     add_token(logits);
   }
@@ -105,21 +115,28 @@ void Fixture::recount() {
     const RoutingFrame& frame = *data.frames[t];
     for (int row = 0; row < shape.layers; ++row) {
       if (!load_all_->feed(row, frame.ids(row), frame.header().slots)) throw std::runtime_error("ids out of range");
-      if (t >= from && !load_window_->feed(row, frame.ids(row), frame.header().slots)) throw std::runtime_error("ids out of range");
-      if (row + 1 < shape.layers && !affinity_->feed(row, frame.ids(row), frame.ids(row + 1))) throw std::runtime_error("ids out of range");
+      if (t >= from && !load_window_->feed(row, frame.ids(row), frame.header().slots))
+        throw std::runtime_error("ids out of range");
+      if (row + 1 < shape.layers && !affinity_->feed(row, frame.ids(row), frame.ids(row + 1)))
+        throw std::runtime_error("ids out of range");
     }
   }
   serial();
 }
 
-ViewSource Fixture::source() { return {&data, &selection, &cursor, &commands, theme, 1.0f}; }
+ViewSource Fixture::source() {
+  return {&data, &selection, &cursor, &commands, theme, 1.0f};
+}
 
 std::unique_ptr<Fixture> Fixture::mt1() {
-  static const char* kDigits[3][16] = {
-      {"4538", "7649", "3245", "3546", "5346", "4257", "3426", "5376", "9827", "8634", "5734", "7645", "7824", "7825", "7534", "5827"},
-      {"2837", "3857", "1643", "3925", "4938", "2736", "4627", "1476", "7483", "6453", "7695", "5473", "5643", "6783", "7463", "4756"},
-      {"4325", "6457", "5463", "4327", "7648", "8465", "7426", "7163", "5463", "5674", "6583", "5763", "5473", "5683", "4365", "7465"}};
-  auto fixture = std::make_unique<Fixture>(FixtureShape{.layers = 3, .experts = 4, .k = 2, .first_layer = 1, .sparse = true, .prompt = 8});
+  static const char* kDigits[3][16] = {{"4538", "7649", "3245", "3546", "5346", "4257", "3426", "5376", "9827", "8634",
+                                        "5734", "7645", "7824", "7825", "7534", "5827"},
+                                       {"2837", "3857", "1643", "3925", "4938", "2736", "4627", "1476", "7483", "6453",
+                                        "7695", "5473", "5643", "6783", "7463", "4756"},
+                                       {"4325", "6457", "5463", "4327", "7648", "8465", "7426", "7163", "5463", "5674",
+                                        "6583", "5763", "5473", "5683", "4365", "7465"}};
+  auto fixture = std::make_unique<Fixture>(
+      FixtureShape{.layers = 3, .experts = 4, .k = 2, .first_layer = 1, .sparse = true, .prompt = 8});
   for (int t = 0; t < 16; ++t) {
     std::vector<std::vector<float>> logits(3, std::vector<float>(4));
     for (int row = 0; row < 3; ++row)

@@ -12,7 +12,7 @@ namespace switchyard {
 
 struct FixtureShape {
   int layers = 8, experts = 32, k = 4;
-  int first_layer = 0;      // model layer of row 0; rows are every second layer when `sparse`
+  int first_layer = 0;  // model layer of row 0; rows are every second layer when `sparse`
   bool sparse = false;
   int prompt = 50;
 };
@@ -23,7 +23,7 @@ class Fixture {
 
   void add_tokens(int count);
   void add_token(const std::vector<std::vector<float>>& logits);  // [layers][E]
-  void edit(const Edit& edit);            // in force from the next token
+  void edit(const Edit& edit);                                    // in force from the next token
   void serial() { ++data.serial; }
   ViewSource source();
 

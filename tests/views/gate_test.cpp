@@ -61,7 +61,8 @@ TEST(GateInspector, AMutedExpertKeepsItsPlaceAndItsNativeDecision) {
   run.edit(Mute{{{5}}, {ExpertId(first)}});
   // The same logits again, now under the mute.
   std::vector<std::vector<float>> logits;
-  for (int row = 0; row < 8; ++row) logits.emplace_back(run.data.frames.back()->logits(row).begin(), run.data.frames.back()->logits(row).end());
+  for (int row = 0; row < 8; ++row)
+    logits.emplace_back(run.data.frames.back()->logits(row).begin(), run.data.frames.back()->logits(row).end());
   run.add_token(logits);
   const GateTable table = gate_table(run.data, std::nullopt, 5);
   const GateRow& muted = table.rows[size_t(first)];
@@ -113,8 +114,10 @@ TEST(GateInspector, ButtonsMuteForceUndoAndReset) {
 TEST(GateInspector, ResetOfSeveralEditsIsOneStepThatRestoresTheLayer) {
   Fixture run;
   run.add_tokens(3);
-  for (const Edit& edit : {Edit(Mute{{{2}}, {1, 2}}), Edit(Bias{{{2}}, {5}, 1.5f}), Edit(TopK{{{2}}, 2}), Edit(Temperature{{{2}}, 0.5f}),
-                           Edit(ExpertScale{{{2}}, {6}, 0.25f}), Edit(Force{{{2}}, {9}}), Edit(RouterRow{{{2}}, {3}, 2.0f}), Edit(SelectBias{{{2}}, {4}, 0.3f})})
+  for (const Edit& edit :
+       {Edit(Mute{{{2}}, {1, 2}}), Edit(Bias{{{2}}, {5}, 1.5f}), Edit(TopK{{{2}}, 2}), Edit(Temperature{{{2}}, 0.5f}),
+        Edit(ExpertScale{{{2}}, {6}, 0.25f}), Edit(Force{{{2}}, {9}}), Edit(RouterRow{{{2}}, {3}, 2.0f}),
+        Edit(SelectBias{{{2}}, {4}, 0.3f})})
     run.edit(edit);
   run.selection = {2, 5, std::nullopt};
   GateInspector view;

@@ -30,7 +30,8 @@ double difference(const QImage& a, const QImage& b, QImage& map) {
   for (int y = 0; y < a.height(); ++y)
     for (int x = 0; x < a.width(); ++x) {
       const QRgb p = a.pixel(x, y), q = b.pixel(x, y);
-      const int worst = std::max({std::abs(qRed(p) - qRed(q)), std::abs(qGreen(p) - qGreen(q)), std::abs(qBlue(p) - qBlue(q))});
+      const int worst =
+          std::max({std::abs(qRed(p) - qRed(q)), std::abs(qGreen(p) - qGreen(q)), std::abs(qBlue(p) - qBlue(q))});
       bad += worst > 24;
       map.setPixel(x, y, worst > 24 ? qRgb(255, 0, 0) : qRgb(qGray(p) / 3, qGray(p) / 3, qGray(p) / 3));
     }
@@ -38,7 +39,8 @@ double difference(const QImage& a, const QImage& b, QImage& map) {
 }
 
 TEST(GoldenImages, ViewsLookAsTheyDid) {
-  if (!QFile::exists("/usr/share/fonts/opentype/inter/Inter-Regular.otf") || !QFile::exists("/usr/share/fonts/truetype/jetbrains-mono/JetBrainsMono-Regular.ttf"))
+  if (!QFile::exists("/usr/share/fonts/opentype/inter/Inter-Regular.otf") ||
+      !QFile::exists("/usr/share/fonts/truetype/jetbrains-mono/JetBrainsMono-Regular.ttf"))
     GTEST_SKIP() << "fonts-inter and fonts-jetbrains-mono are not installed";
   const QDir goldens(SWITCHYARD_SOURCE_DIR "/tests/views/golden"), output(SWITCHYARD_BINARY_DIR);
   for (const Theme* theme : {&dark_theme(), &light_theme()}) {
@@ -69,7 +71,8 @@ TEST(GoldenImages, ViewsLookAsTheyDid) {
       if (share <= 0.004) continue;
       picture.save(output.filePath("golden-now-" + name));
       map.save(output.filePath("golden-difference-" + name));
-      ADD_FAILURE() << name.toStdString() << ": " << 100 * share << " % of the pixels differ; see " << output.filePath("golden-difference-" + name).toStdString();
+      ADD_FAILURE() << name.toStdString() << ": " << 100 * share << " % of the pixels differ; see "
+                    << output.filePath("golden-difference-" + name).toStdString();
     }
   }
 }

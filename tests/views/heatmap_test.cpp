@@ -100,7 +100,8 @@ TEST(RoutingHeatmap, ClickSelectsAndRightClickOffersEdits) {
 
   ASSERT_TRUE(host.click("layer 4/expert 30", 1));
   EXPECT_EQ(run->selection, (Selection{4, 30, std::nullopt}));
-  for (const char* entry : {"menu/mute", "menu/force", "menu/bias_up", "menu/bias_down", "menu/reset"}) EXPECT_TRUE(host.items().find(entry)) << entry;
+  for (const char* entry : {"menu/mute", "menu/force", "menu/bias_up", "menu/bias_down", "menu/reset"})
+    EXPECT_TRUE(host.items().find(entry)) << entry;
   ASSERT_TRUE(host.click("menu/mute"));
   ASSERT_EQ(run->edits.size(), 1u);
   EXPECT_EQ(run->edits[0], (EditCommand{Mute{{{4}}, {30}}, std::nullopt}));
@@ -174,7 +175,11 @@ TEST(RoutingHeatmap, ASelectedExpertIsDottedOnceForEachSlot) {
   RoutingHeatmap view;
   HeadlessView host(view, run->source(), 700, 300);
   const int white = host.vertices_of(0xFFFFFFFFu);
-  const auto dots = [](const RoutingFrame& frame) { int n = 0; for (int row = 0; row < 3; ++row) n += int(frame.used_ids(row).size()); return n; };
+  const auto dots = [](const RoutingFrame& frame) {
+    int n = 0;
+    for (int row = 0; row < 3; ++row) n += int(frame.used_ids(row).size());
+    return n;
+  };
   ASSERT_EQ(dots(*run->data.frames.back()), 6);
   EXPECT_GE(white, 6 * 12);
 }
@@ -214,7 +219,8 @@ TEST(RoutingHeatmap, TooltipNamesTheCellUnderThePointer) {
   host.move((cell->rect.x0 + cell->rect.x1) / 2, (cell->rect.y0 + cell->rect.y1) / 2);
   host.frames(1);
   EXPECT_EQ(host.items().hovered(), "layer 6/expert 12");
-  EXPECT_EQ(host.items().at((cell->rect.x0 + cell->rect.x1) / 2, (cell->rect.y0 + cell->rect.y1) / 2)->id, "layer 6/expert 12");
+  EXPECT_EQ(host.items().at((cell->rect.x0 + cell->rect.x1) / 2, (cell->rect.y0 + cell->rect.y1) / 2)->id,
+            "layer 6/expert 12");
 }
 
 TEST(RoutingHeatmap, SaysWhatToDoWithoutWeightsOrEdits) {

@@ -27,9 +27,9 @@ TEST(ItemMap, MakesCellsOfAGridWhenAsked) {
   ItemMap map;
   int made = 0;
   map.add_grid({2, 3, {0, 0, 30, 20}, [&made](int row, int col) {
-    ++made;
-    return Item{std::to_string(row) + "/" + std::to_string(col), "", double(row * 3 + col), "", {}, {}};
-  }});
+                  ++made;
+                  return Item{std::to_string(row) + "/" + std::to_string(col), "", double(row * 3 + col), "", {}, {}};
+                }});
   EXPECT_EQ(map.size(), 6u);
   EXPECT_EQ(made, 0);
   EXPECT_EQ(map.at(29, 19)->id, "1/2");

@@ -56,7 +56,8 @@ TEST(TokenStrip, ClickPinsTokenAndLayerAndDragScrubs) {
   EXPECT_EQ(run->selection.moe_layer, 2);
   const auto from = host.items().find("token 10/layer 4"), to = host.items().find("token 20/layer 7");
   run->cursors.clear();
-  host.drag((from->rect.x0 + from->rect.x1) / 2, from->rect.y0 + 2, (to->rect.x0 + to->rect.x1) / 2, to->rect.y0 + 2, 20);
+  host.drag((from->rect.x0 + from->rect.x1) / 2, from->rect.y0 + 2, (to->rect.x0 + to->rect.x1) / 2, to->rect.y0 + 2,
+            20);
   EXPECT_EQ(run->cursor, TimeCursor(20));
   EXPECT_EQ(run->cursors.size(), 11u) << "once for each token passed, 10 to 20";
   EXPECT_EQ(run->selection.moe_layer, 4) << "a drag keeps the layer it began in";
@@ -138,7 +139,8 @@ TEST(TokenStrip, TableHasOneRowPerTokenOfTheSelectedLayer) {
   view.refresh_table(model.get(), run->data, run->selection, run->cursor);
   ASSERT_EQ(model->rowCount(), 75);
   for (int t = 0; t < 75; ++t)
-    EXPECT_EQ(model->index(t, 5).data(TableTwin::kSortRole).toDouble(), host.items().find("token " + std::to_string(t) + "/layer 5")->value);
+    EXPECT_EQ(model->index(t, 5).data(TableTwin::kSortRole).toDouble(),
+              host.items().find("token " + std::to_string(t) + "/layer 5")->value);
   EXPECT_EQ(model->index(49, 3).data().toString(), "prompt");
   EXPECT_EQ(model->index(50, 3).data().toString(), "generated");
   EXPECT_EQ(model->index(74, 4).data().toInt(), 3);

@@ -15,12 +15,14 @@ namespace {
 
 TableData small_table() {
   return {{{"id", "", 0}, {"value", "nat", 2}, {"words", "", 0}},
-          {int64_t(0), 0.1 + 0.2, std::string("b"), int64_t(1), std::nan(""), std::string("a"), int64_t(2), -1.5, std::string("c")}};
+          {int64_t(0), 0.1 + 0.2, std::string("b"), int64_t(1), std::nan(""), std::string("a"), int64_t(2), -1.5,
+           std::string("c")}};
 }
 
 std::vector<qlonglong> first_column(const TableTwin& model) {
   std::vector<qlonglong> out;
-  for (int row = 0; row < model.rowCount(); ++row) out.push_back(model.index(row, 0).data(TableTwin::kSortRole).toLongLong());
+  for (int row = 0; row < model.rowCount(); ++row)
+    out.push_back(model.index(row, 0).data(TableTwin::kSortRole).toLongLong());
   return out;
 }
 

@@ -12,7 +12,9 @@
 namespace switchyard {
 namespace {
 
-double luminance(Rgb c) { return contrast_ratio(c, {0, 0, 0}) * 0.05 - 0.05; }
+double luminance(Rgb c) {
+  return contrast_ratio(c, {0, 0, 0}) * 0.05 - 0.05;
+}
 
 // WCAG 2: 4.5 for text, 3 for large text and marks. `faint` is for lines and disabled words only.
 TEST(Theme, TextIsReadableInBothThemes) {

@@ -7,8 +7,8 @@
 #include <QLineEdit>
 #include <QMainWindow>
 #include <QSignalSpy>
-#include <QtTest/QTest>
 #include <QVBoxLayout>
+#include <QtTest/QTest>
 
 #include <imgui.h>
 
@@ -20,7 +20,9 @@
 namespace switchyard {
 namespace {
 
-QWidget* canvas_of(LiveViewWidget& widget) { return widget.focusProxy(); }
+QWidget* canvas_of(LiveViewWidget& widget) {
+  return widget.focusProxy();
+}
 
 std::unique_ptr<LiveViewWidget> shown(std::unique_ptr<View> view, const ViewSource& source, QSize size = {784, 304}) {
   auto widget = std::make_unique<LiveViewWidget>(std::move(view), source);
@@ -32,7 +34,9 @@ std::unique_ptr<LiveViewWidget> shown(std::unique_ptr<View> view, const ViewSour
   return widget;
 }
 
-QPoint middle(const Item& item) { return QPoint(int((item.rect.x0 + item.rect.x1) / 2), int((item.rect.y0 + item.rect.y1) / 2)); }
+QPoint middle(const Item& item) {
+  return QPoint(int((item.rect.x0 + item.rect.x1) / 2), int((item.rect.y0 + item.rect.y1) / 2));
+}
 
 TEST(LiveViewWidget, AClickOnACellSelectsItThroughQtEvents) {
   const auto run = Fixture::with_edits();
@@ -63,17 +67,20 @@ TEST(LiveViewWidget, PaintsOnDemandAndNeverWhileHidden) {
   const ViewSource source = run->source();
   const auto widget = shown(std::make_unique<RoutingHeatmap>(), source);
   // Nothing happens, so nothing is painted: the count comes to rest (late events of the window manager aside).
-  EXPECT_TRUE(QTest::qWaitFor([&] {
-    const uint64_t before = widget->stats().frames;
-    QTest::qWait(300);
-    return widget->stats().frames == before;
-  }, 20'000));
+  EXPECT_TRUE(QTest::qWaitFor(
+      [&] {
+        const uint64_t before = widget->stats().frames;
+        QTest::qWait(300);
+        return widget->stats().frames == before;
+      },
+      20'000));
   const uint64_t quiet = widget->stats().frames;
   widget->set_max_rate(10);
   QElapsedTimer clock;
   clock.start();
   for (int i = 0; i < 200; ++i) widget->data_changed(), QTest::qWait(2);
-  EXPECT_LE(double(widget->stats().frames - quiet), double(clock.elapsed()) / 100 + 2) << "at most 10 repaints a second, however slow the machine";
+  EXPECT_LE(double(widget->stats().frames - quiet), double(clock.elapsed()) / 100 + 2)
+      << "at most 10 repaints a second, however slow the machine";
   widget->hide();
   QTest::qWait(50);
   const uint64_t hidden = widget->stats().frames;
@@ -151,7 +158,8 @@ TEST(LiveViewWidget, TellsScreenReadersWhatIsUnderThePointer) {
   std::optional<Item> hovered;
   widget->on_hover = [&](const std::optional<Item>& item) { hovered = item; };
   QTest::mouseMove(canvas_of(*widget), middle(*widget->items().find("layer 5/expert 3")));
-  EXPECT_TRUE(QTest::qWaitFor([&] { return canvas_of(*widget)->accessibleDescription().startsWith("layer 5, expert 3"); }));
+  EXPECT_TRUE(
+      QTest::qWaitFor([&] { return canvas_of(*widget)->accessibleDescription().startsWith("layer 5, expert 3"); }));
   ASSERT_TRUE(hovered);
   EXPECT_EQ(hovered->id, "layer 5/expert 3");
 }

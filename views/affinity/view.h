@@ -17,7 +17,8 @@ class AffinityView : public View {
   std::vector<ViewSetting>& settings() override { return settings_; }
   void draw(const ViewContext& context) override;
   QAbstractTableModel* make_table(QObject* parent) override;
-  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor& cursor) override;
+  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                     const TimeCursor& cursor) override;
 
  private:
   bool conditional_shown() const { return settings_[1].value == 1; }

@@ -5,12 +5,19 @@
 
 namespace switchyard {
 
-QAbstractTableModel* ExpertLoad::make_table(QObject* parent) { return new TableTwin(parent); }
+QAbstractTableModel* ExpertLoad::make_table(QObject* parent) {
+  return new TableTwin(parent);
+}
 
-void ExpertLoad::refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor& cursor) {
+void ExpertLoad::refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                               const TimeCursor& cursor) {
   TableData table;
-  table.columns = {{"expert", "", 0},        {"count", "decisions", 0}, {"first choice", "decisions, slot 0", 0}, {"share", "% of the layer", 2},
-                   {"load", "× uniform", 3}, {"edit", "in force at the shown token", 0}};
+  table.columns = {{"expert", "", 0},
+                   {"count", "decisions", 0},
+                   {"first choice", "decisions, slot 0", 0},
+                   {"share", "% of the layer", 2},
+                   {"load", "× uniform", 3},
+                   {"edit", "in force at the shown token", 0}};
   if (data.plan && !data.plan->moe_layers.empty() && load(data)) {
     const int row = clamped_row(data, selection), experts = experts_of(data, row);
     const auto counts = load(data)->counts(row).first(size_t(experts)), first = load(data)->first_choice_counts(row);

@@ -16,14 +16,18 @@ class ExpertLoad : public View {
   std::vector<ViewSetting>& settings() override { return settings_; }
   void draw(const ViewContext& context) override;
   QAbstractTableModel* make_table(QObject* parent) override;
-  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor& cursor) override;
+  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                     const TimeCursor& cursor) override;
 
  private:
   // The counts shown; nullptr: not there.
   const Load* load(const RunData& data) const { return settings_[0].value == 0 ? data.load_all : data.load_window; }
-  float draw_statistics(const ViewContext& context, const LoadStats& stats, int experts, float x0, float x1, float y) const;
-  void draw_bars(const ViewContext& context, int row, std::span<const uint64_t> counts, const LoadStats& stats, const ItemRect& plot);
-  void draw_bar(const ViewContext& context, const RowRecipes& recipes, const ItemRect& slot, float top, int expert, bool chosen) const;
+  float draw_statistics(const ViewContext& context, const LoadStats& stats, int experts, float x0, float x1,
+                        float y) const;
+  void draw_bars(const ViewContext& context, int row, std::span<const uint64_t> counts, const LoadStats& stats,
+                 const ItemRect& plot);
+  void draw_bar(const ViewContext& context, const RowRecipes& recipes, const ItemRect& slot, float top, int expert,
+                bool chosen) const;
   void answer_input(const ViewContext& context, int row, const ItemRect& plot);
 
   std::vector<ViewSetting> settings_;

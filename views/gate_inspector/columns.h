@@ -12,7 +12,9 @@
 namespace switchyard {
 
 struct GateInspector::Columns {
-  struct Column { float x = 0, bar = 0, number = 0; };  // left edge, widths; bar 0: not shown
+  struct Column {
+    float x = 0, bar = 0, number = 0;
+  };  // left edge, widths; bar 0: not shown
   float x0 = 0, x1 = 0;
   Column logit, edited, score;
   float native_right = 0, native_width = 0;  // the native weight, in edited layers of wide views
@@ -28,11 +30,15 @@ struct GateInspector::Columns {
     if (table.edited && width > 38) native_width = em(3.9f);
     native_right = right - weight - gap;
 
-    const float fixed = expert + weight + gap + (native_width > 0 ? native_width + gap : 0) + logit.number + edited.number + score.number;
+    const float fixed = expert + weight + gap + (native_width > 0 ? native_width + gap : 0) + logit.number +
+                        edited.number + score.number;
     const float each = std::max(em(1), (right - left - fixed) / float(1 + int(raw) + int(scores)) - gap);
     float x = left + expert;
     const auto place = [&](Column& column, bool shown) {
-      if (!shown) { column.number = 0; return; }
+      if (!shown) {
+        column.number = 0;
+        return;
+      }
       column.x = x, column.bar = each;
       x += each + column.number + gap;
     };
@@ -50,7 +56,9 @@ struct GateInspector::Columns {
     if (most <= 0) most = 1;
   }
 
-  float logit_x(const Column& column, float value) const { return column.x + column.bar * (value - low) / (high - low); }
+  float logit_x(const Column& column, float value) const {
+    return column.x + column.bar * (value - low) / (high - low);
+  }
 };
 
 }  // namespace switchyard

@@ -25,7 +25,8 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
     const auto ids = frame->used_ids(moe_layer);
     const auto weights = frame->weights(moe_layer);
     for (size_t slot = 0; slot < ids.size(); ++slot) {
-      GateRow row{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot], kNone, true, false, {}};
+      GateRow row{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot],
+                  kNone,          true,  false, {}};
       row.edits = edits_of(recipe, row.expert);
       out.rows.push_back(row);
     }
@@ -45,8 +46,9 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
   out.k_used = gate.decision.k_used;
   out.changed = gate.decision.changed;
   for (size_t e = 0; e < size_t(spec.experts); ++e)
-    out.rows.push_back({int(e), gate.logits[e], gate.edited_logits[e], gate.scores[e], gate.select_scores[e], gate.native_scores[e], gate.weights[e],
-                        gate.native_weights[e], gate.selected[e] != 0, gate.native_selected[e] != 0, edits_of(recipe, int(e))});
+    out.rows.push_back({int(e), gate.logits[e], gate.edited_logits[e], gate.scores[e], gate.select_scores[e],
+                        gate.native_scores[e], gate.weights[e], gate.native_weights[e], gate.selected[e] != 0,
+                        gate.native_selected[e] != 0, edits_of(recipe, int(e))});
   return out;
 }
 

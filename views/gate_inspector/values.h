@@ -10,21 +10,21 @@ namespace switchyard {
 
 struct GateRow {
   int expert = 0;
-  float logit = 0, edited = 0;         // raw; after row scale, bias, temperature and mute (-inf)
-  float score = 0, select_score = 0;   // from the edited logits; with the selection bias
+  float logit = 0, edited = 0;        // raw; after row scale, bias, temperature and mute (-inf)
+  float score = 0, select_score = 0;  // from the edited logits; with the selection bias
   float native_score = 0;
-  float weight = 0, native_weight = 0; // 0: not selected
+  float weight = 0, native_weight = 0;  // 0: not selected
   bool selected = false, native_selected = false;
   ExpertEdits edits;
 };
 
 struct GateTable {
-  bool has_logits = false;       // false: ids (and weights) only, as captured; rows are the selected experts
-  bool missing_bias = false;     // the router has a bias that is not at hand: scores are without it
-  std::vector<GateRow> rows;     // by expert id
+  bool has_logits = false;    // false: ids (and weights) only, as captured; rows are the selected experts
+  bool missing_bias = false;  // the router has a bias that is not at hand: scores are without it
+  std::vector<GateRow> rows;  // by expert id
   DecisionStats stats;
   int k_used = 0, changed = 0;
-  bool edited = false;           // some edit was in force in this layer
+  bool edited = false;  // some edit was in force in this layer
 };
 
 GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer);

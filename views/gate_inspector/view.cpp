@@ -26,7 +26,8 @@ std::string GateInspector::subtitle(const RunData& data, const Selection& select
 }
 
 void GateInspector::refresh(const ViewContext& context, int row) {
-  const std::string key = fmt::format("{} {} {} {}", context.data.serial, context.data.shown_index(context.cursor), row, settings_[0].value);
+  const std::string key = fmt::format("{} {} {} {}", context.data.serial, context.data.shown_index(context.cursor), row,
+                                      settings_[0].value);
   if (key == key_) return;
   key_ = key;
   table_ = gate_table(context.data, context.cursor, row);
@@ -45,13 +46,18 @@ int GateInspector::edited_expert(const ViewContext& context) const {
 float GateInspector::draw_summary(const ViewContext& context, float x0, float x1, float y) const {
   const Theme& theme = context.theme;
   std::string note = table_.edited ? "outline = native router" : "as the model has it, no edit in this layer";
-  if (!table_.has_logits) note = "logits are not captured: selection and weights only";
-  else if (table_.missing_bias) note = "the router's own bias is not at hand: scores are without it";
+  if (!table_.has_logits)
+    note = "logits are not captured: selection and weights only";
+  else if (table_.missing_bias)
+    note = "the router's own bias is not at hand: scores are without it";
   draw_text({x0, y}, Face::kWords, ink(theme.muted), fitted(Face::kWords, note, x1 - x0));
   ValueFlow flow(context, x0, x1, y + em(1.75f));
-  flow.add("entropy", table_.stats.entropy, fmt::format("{:.2f}", table_.stats.entropy), "nat", "−Σ p ln p over all experts, of the edited logits");
-  flow.add("margin k|k+1", table_.stats.margin, fmt::format("{:.3f}", table_.stats.margin), "", "lowest selected − highest unselected edited logit");
-  flow.add("mass", table_.stats.topk_mass, fmt::format("{:.3f}", table_.stats.topk_mass), "", "softmax probability of the selected set");
+  flow.add("entropy", table_.stats.entropy, fmt::format("{:.2f}", table_.stats.entropy), "nat",
+           "−Σ p ln p over all experts, of the edited logits");
+  flow.add("margin k|k+1", table_.stats.margin, fmt::format("{:.3f}", table_.stats.margin), "",
+           "lowest selected − highest unselected edited logit");
+  flow.add("mass", table_.stats.topk_mass, fmt::format("{:.3f}", table_.stats.topk_mass), "",
+           "softmax probability of the selected set");
   flow.add("changed vs native", table_.changed, fmt::format("{} of {}", table_.changed, table_.k_used), "",
            "selected experts that the native router would not have selected", table_.changed ? ink(theme.edit) : 0);
   return flow.bottom();
@@ -67,7 +73,8 @@ void GateInspector::draw_buttons(const ViewContext& context, int row, int expert
     x += width + em(0.55f);
     return small_button(context, id, words, edited, enabled);
   };
-  if (button("mute", fmt::format("{} E{}", edits.muted ? "Unmute" : "Mute", expert), edits.muted)) toggle_mute(context, row, expert);
+  if (button("mute", fmt::format("{} E{}", edits.muted ? "Unmute" : "Mute", expert), edits.muted))
+    toggle_mute(context, row, expert);
   if (button("force", edits.forced ? "Unforce" : "Force", edits.forced)) toggle_force(context, row, expert);
   const bool can_undo = context.data.snapshot && context.data.snapshot->history_cursor > 0;
   if (button("undo", "Undo", false, can_undo) && context.commands.run_action) context.commands.run_action("edit.undo");
@@ -80,16 +87,25 @@ void GateInspector::draw_controls(const ViewContext& context, int row, float x0,
   const LayerRecipe* recipe = recipe_next(context.data, row);
   const ExpertEdits edits = edits_of(recipe, expert);
   const LayerSet here{{layer}}, scope = settings_[1].value ? LayerSet{} : here;
-  const auto send = [&](Edit edit) { if (context.commands.edit) context.commands.edit({std::move(edit), std::nullopt}); };
+  const auto send = [&](Edit edit) {
+    if (context.commands.edit) context.commands.edit({std::move(edit), std::nullopt});
+  };
 
-  const float head = draw_text({x0, y}, Face::kBold, ink(context.theme.text), fmt::format("Edit layer {}", layer)) + em(0.7f);
-  draw_text({x0 + head, y}, Face::kWords, ink(context.theme.muted), fitted(Face::kWords, "applies from the next token", x1 - x0 - head));
+  const float head =
+      draw_text({x0, y}, Face::kBold, ink(context.theme.text), fmt::format("Edit layer {}", layer)) + em(0.7f);
+  draw_text({x0 + head, y}, Face::kWords, ink(context.theme.muted),
+            fitted(Face::kWords, "applies from the next token", x1 - x0 - head));
   y += em(0.95f);
   const float height = em(1.72f);
-  const auto line = [&] { const ItemRect r{x0, y, x1, y + height}; y += height; return r; };
+  const auto line = [&] {
+    const ItemRect r{x0, y, x1, y + height};
+    y += height;
+    return r;
+  };
 
   const int native_k = spec.experts_per_token, k = recipe && recipe->k ? recipe->k : native_k;
-  const SliderSpec k_spec{"top_k", "top-k", 1, float(std::min(spec.experts, std::max(16, 4 * native_k))), float(native_k), "%.0f", true};
+  const SliderSpec k_spec{"top_k",         "top-k", 1,   float(std::min(spec.experts, std::max(16, 4 * native_k))),
+                          float(native_k), "%.0f",  true};
   if (const auto v = slider_line(context, line(), k_spec, float(k), k_)) {
     const int wanted = std::clamp(int(*v), 1, spec.experts);
     send(TopK{scope, wanted == native_k ? 0 : wanted});
@@ -111,7 +127,8 @@ void GateInspector::answer_keys(const ViewContext& context, int row) {
   if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
   const int down = int(ImGui::IsKeyPressed(ImGuiKey_DownArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_UpArrow));
   if (down == 0) return;
-  const auto here = std::find_if(order_.begin(), order_.end(), [&](int i) { return context.selection.expert == table_.rows[size_t(i)].expert; });
+  const auto here = std::find_if(order_.begin(), order_.end(),
+                                 [&](int i) { return context.selection.expert == table_.rows[size_t(i)].expert; });
   const int place = here == order_.end() ? 0 : std::clamp(int(here - order_.begin()) + down, 0, int(order_.size()) - 1);
   scroll_to_ = place;
   const int expert = table_.rows[size_t(order_[size_t(place)])].expert;
@@ -134,7 +151,8 @@ void GateInspector::draw(const ViewContext& context) {
   const bool scrolls = header + rows + summary + controls > area.height() + 1;
 
   ImGui::SetCursorScreenPos({area.x0, area.y0});
-  ImGui::BeginChild("all", {area.width(), area.height()}, 0, scrolls ? 0 : ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+  ImGui::BeginChild("all", {area.width(), area.height()}, 0,
+                    scrolls ? 0 : ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
   const float top = area.y0 - ImGui::GetScrollY();
   const Columns columns(x0, x1, table_);
   draw_header(context, columns, top + em(1.0f));

@@ -15,16 +15,16 @@ class HeadlessView {
   void resize(float width, float height) { width_ = width, height_ = height; }
   void frames(int count = 1);  // 1/60 s each
 
-  void move(float x, float y);                       // one frame
-  void click(float x, float y, int button = 0);      // press and release, two frames each
-  bool click(std::string_view item, int button = 0); // its middle; false: the view did not draw it
+  void move(float x, float y);                        // one frame
+  void click(float x, float y, int button = 0);       // press and release, two frames each
+  bool click(std::string_view item, int button = 0);  // its middle; false: the view did not draw it
   void drag(float x0, float y0, float x1, float y1, int steps = 4);
   void wheel(float x, float y, float turns);
-  void key(int imgui_key, int modifiers = 0);        // press and release
+  void key(int imgui_key, int modifiers = 0);  // press and release
 
   const ItemMap& items() const { return stage_.items(); }
   ViewStage& stage() { return stage_; }
-  int vertices() const;                              // of the last frame
+  int vertices() const;  // of the last frame
   // Vertices of the last frame that carry this colour (0xAABBGGRR).
   int vertices_of(unsigned color) const;
 

@@ -44,9 +44,12 @@ double percentile(std::vector<float> values, double part) {
 }
 
 QString tooltip_of(const Item& item) {
-  const auto html = [](const std::string& text) { return QString::fromStdString(text).toHtmlEscaped().replace(u'\n', "<br>"); };
+  const auto html = [](const std::string& text) {
+    return QString::fromStdString(text).toHtmlEscaped().replace(u'\n', "<br>");
+  };
   QString text = "<div style='white-space:pre'><b>" + html(item.label) + "</b>";
-  if (!item.unit.empty() || item.value != 0) text += "<br><span style=\"font-family:'JetBrains Mono','DejaVu Sans Mono'\">" + html(value_text(item)) + "</span>";
+  if (!item.unit.empty() || item.value != 0)
+    text += "<br><span style=\"font-family:'JetBrains Mono','DejaVu Sans Mono'\">" + html(value_text(item)) + "</span>";
   if (!item.detail.empty()) text += "<br>" + html(item.detail);
   return text + "</div>";
 }
@@ -89,15 +92,18 @@ class LiveViewWidget::GlCanvas : public QOpenGLWidget {
     if (!isVisible()) return;  // showEvent paints
     const double wait = last_paint_ + 1.0 / owner_.max_rate_ - seconds_now();
     if (throttle_.isActive()) return;
-    if (wait <= 0) update();
-    else throttle_.start(int(std::ceil(wait * 1000)));
+    if (wait <= 0)
+      update();
+    else
+      throttle_.start(int(std::ceil(wait * 1000)));
   }
 
   FrameStats stats() const {
     FrameStats out;
     out.frames = painted_;
     const size_t kept = std::min<size_t>(painted_, build_ms_.size());
-    std::vector<float> build(build_ms_.begin(), build_ms_.begin() + long(kept)), paint(paint_ms_.begin(), paint_ms_.begin() + long(kept)), total(kept);
+    std::vector<float> build(build_ms_.begin(), build_ms_.begin() + long(kept)),
+        paint(paint_ms_.begin(), paint_ms_.begin() + long(kept)), total(kept);
     for (size_t i = 0; i < kept; ++i) total[i] = build[i] + paint[i];
     out.build_p50 = percentile(build, 0.5), out.build_p99 = percentile(build, 0.99);
     out.paint_p50 = percentile(paint, 0.5), out.paint_p99 = percentile(paint, 0.99);
@@ -151,7 +157,8 @@ class LiveViewWidget::GlCanvas : public QOpenGLWidget {
     stage_.activate();
     const bool fed = input_.feed(*event);
     if (fed) {
-      frames_after_input_ = 2;  // a press and release within one frame register one frame later
+      // A press and release within one frame register one frame later; a move is answered in its own.
+      frames_after_input_ = std::max(frames_after_input_, event->type() == QEvent::MouseMove ? 1 : 2);
       update();
     }
     if (event->type() == QEvent::MouseMove) mouse_ = static_cast<QMouseEvent*>(event)->globalPosition().toPoint();
@@ -183,11 +190,28 @@ class LiveViewWidget::GlCanvas : public QOpenGLWidget {
   // Keys the views answer (interface.md section 7); the rest goes on to the window's own handling.
   static bool view_key(const QKeyEvent& event) {
     switch (event.key()) {
-      case Qt::Key_Left: case Qt::Key_Right: case Qt::Key_Up: case Qt::Key_Down: case Qt::Key_Home: case Qt::Key_End:
-      case Qt::Key_PageUp: case Qt::Key_PageDown: case Qt::Key_Comma: case Qt::Key_Period: case Qt::Key_M: case Qt::Key_G:
-      case Qt::Key_BracketLeft: case Qt::Key_BracketRight: case Qt::Key_W: case Qt::Key_S: case Qt::Key_A: case Qt::Key_D: case Qt::Key_F:
+      case Qt::Key_Left:
+      case Qt::Key_Right:
+      case Qt::Key_Up:
+      case Qt::Key_Down:
+      case Qt::Key_Home:
+      case Qt::Key_End:
+      case Qt::Key_PageUp:
+      case Qt::Key_PageDown:
+      case Qt::Key_Comma:
+      case Qt::Key_Period:
+      case Qt::Key_M:
+      case Qt::Key_G:
+      case Qt::Key_BracketLeft:
+      case Qt::Key_BracketRight:
+      case Qt::Key_W:
+      case Qt::Key_S:
+      case Qt::Key_A:
+      case Qt::Key_D:
+      case Qt::Key_F:
         return !event.modifiers().testFlag(Qt::ControlModifier) && !event.modifiers().testFlag(Qt::AltModifier);
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -208,8 +232,10 @@ class LiveViewWidget::GlCanvas : public QOpenGLWidget {
     setAccessibleDescription(description);
     QAccessibleEvent changed_event(this, QAccessible::DescriptionChanged);
     QAccessible::updateAccessibility(&changed_event);
-    if (!item || !mouse_inside_ || ImGui::IsMouseDown(ImGuiMouseButton_Left)) QToolTip::hideText();
-    else QToolTip::showText(mouse_ + QPoint(14, 6), tooltip_of(*item), this);
+    if (!item || !mouse_inside_ || ImGui::IsMouseDown(ImGuiMouseButton_Left))
+      QToolTip::hideText();
+    else
+      QToolTip::showText(mouse_ + QPoint(14, 6), tooltip_of(*item), this);
     if (owner_.on_hover) owner_.on_hover(item);
   }
 
@@ -262,12 +288,15 @@ const ItemMap& LiveViewWidget::items() const {
 }
 
 void LiveViewWidget::data_changed() {
-  if (canvas_) canvas_->data_changed();
-  else if (isVisible()) refresh_placeholder();
+  if (canvas_)
+    canvas_->data_changed();
+  else if (isVisible())
+    refresh_placeholder();
 }
 
 void LiveViewWidget::refresh_placeholder() {
-  view_->refresh_table(static_cast<QAbstractTableModel*>(table_->model()), *source_.data, *source_.selection, *source_.cursor);
+  view_->refresh_table(static_cast<QAbstractTableModel*>(table_->model()), *source_.data, *source_.selection,
+                       *source_.cursor);
 }
 
 void LiveViewWidget::showEvent(QShowEvent* event) {
@@ -275,10 +304,20 @@ void LiveViewWidget::showEvent(QShowEvent* event) {
   if (table_) refresh_placeholder();
 }
 
-FrameStats LiveViewWidget::stats() const { return canvas_ ? canvas_->stats() : FrameStats{}; }
-void LiveViewWidget::reset_stats() { if (canvas_) canvas_->reset_stats(); }
-void LiveViewWidget::set_measuring(bool on) { if (canvas_) canvas_->set_measuring(on); }
-void LiveViewWidget::set_anti_aliasing(bool on) { if (canvas_) canvas_->stage().set_anti_aliasing(on); }
-QImage LiveViewWidget::grab_picture() { return canvas_ ? canvas_->grabFramebuffer() : QImage(); }
+FrameStats LiveViewWidget::stats() const {
+  return canvas_ ? canvas_->stats() : FrameStats{};
+}
+void LiveViewWidget::reset_stats() {
+  if (canvas_) canvas_->reset_stats();
+}
+void LiveViewWidget::set_measuring(bool on) {
+  if (canvas_) canvas_->set_measuring(on);
+}
+void LiveViewWidget::set_anti_aliasing(bool on) {
+  if (canvas_) canvas_->stage().set_anti_aliasing(on);
+}
+QImage LiveViewWidget::grab_picture() {
+  return canvas_ ? canvas_->grabFramebuffer() : QImage();
+}
 
 }  // namespace switchyard

@@ -23,43 +23,77 @@ ImGuiKey imgui_key(int key, bool keypad) {
   if (key >= Qt::Key_0 && key <= Qt::Key_9) return ImGuiKey(ImGuiKey_0 + (key - Qt::Key_0));
   if (key >= Qt::Key_F1 && key <= Qt::Key_F12) return ImGuiKey(ImGuiKey_F1 + (key - Qt::Key_F1));
   switch (key) {
-    case Qt::Key_Tab: case Qt::Key_Backtab: return ImGuiKey_Tab;
-    case Qt::Key_Left: return ImGuiKey_LeftArrow;
-    case Qt::Key_Right: return ImGuiKey_RightArrow;
-    case Qt::Key_Up: return ImGuiKey_UpArrow;
-    case Qt::Key_Down: return ImGuiKey_DownArrow;
-    case Qt::Key_PageUp: return ImGuiKey_PageUp;
-    case Qt::Key_PageDown: return ImGuiKey_PageDown;
-    case Qt::Key_Home: return ImGuiKey_Home;
-    case Qt::Key_End: return ImGuiKey_End;
-    case Qt::Key_Insert: return ImGuiKey_Insert;
-    case Qt::Key_Delete: return ImGuiKey_Delete;
-    case Qt::Key_Backspace: return ImGuiKey_Backspace;
-    case Qt::Key_Space: return ImGuiKey_Space;
-    case Qt::Key_Return: return ImGuiKey_Enter;
-    case Qt::Key_Enter: return ImGuiKey_KeypadEnter;
-    case Qt::Key_Escape: return ImGuiKey_Escape;
-    case Qt::Key_Comma: return ImGuiKey_Comma;
-    case Qt::Key_Period: return ImGuiKey_Period;
-    case Qt::Key_Minus: return ImGuiKey_Minus;
-    case Qt::Key_Plus: case Qt::Key_Equal: return ImGuiKey_Equal;
-    case Qt::Key_Slash: return ImGuiKey_Slash;
-    case Qt::Key_BracketLeft: return ImGuiKey_LeftBracket;
-    case Qt::Key_BracketRight: return ImGuiKey_RightBracket;
-    case Qt::Key_Control: return ImGuiKey_LeftCtrl;
-    case Qt::Key_Shift: return ImGuiKey_LeftShift;
-    case Qt::Key_Alt: return ImGuiKey_LeftAlt;
-    case Qt::Key_Meta: return ImGuiKey_LeftSuper;
-    default: return ImGuiKey_None;
+    case Qt::Key_Tab:
+    case Qt::Key_Backtab:
+      return ImGuiKey_Tab;
+    case Qt::Key_Left:
+      return ImGuiKey_LeftArrow;
+    case Qt::Key_Right:
+      return ImGuiKey_RightArrow;
+    case Qt::Key_Up:
+      return ImGuiKey_UpArrow;
+    case Qt::Key_Down:
+      return ImGuiKey_DownArrow;
+    case Qt::Key_PageUp:
+      return ImGuiKey_PageUp;
+    case Qt::Key_PageDown:
+      return ImGuiKey_PageDown;
+    case Qt::Key_Home:
+      return ImGuiKey_Home;
+    case Qt::Key_End:
+      return ImGuiKey_End;
+    case Qt::Key_Insert:
+      return ImGuiKey_Insert;
+    case Qt::Key_Delete:
+      return ImGuiKey_Delete;
+    case Qt::Key_Backspace:
+      return ImGuiKey_Backspace;
+    case Qt::Key_Space:
+      return ImGuiKey_Space;
+    case Qt::Key_Return:
+      return ImGuiKey_Enter;
+    case Qt::Key_Enter:
+      return ImGuiKey_KeypadEnter;
+    case Qt::Key_Escape:
+      return ImGuiKey_Escape;
+    case Qt::Key_Comma:
+      return ImGuiKey_Comma;
+    case Qt::Key_Period:
+      return ImGuiKey_Period;
+    case Qt::Key_Minus:
+      return ImGuiKey_Minus;
+    case Qt::Key_Plus:
+    case Qt::Key_Equal:
+      return ImGuiKey_Equal;
+    case Qt::Key_Slash:
+      return ImGuiKey_Slash;
+    case Qt::Key_BracketLeft:
+      return ImGuiKey_LeftBracket;
+    case Qt::Key_BracketRight:
+      return ImGuiKey_RightBracket;
+    case Qt::Key_Control:
+      return ImGuiKey_LeftCtrl;
+    case Qt::Key_Shift:
+      return ImGuiKey_LeftShift;
+    case Qt::Key_Alt:
+      return ImGuiKey_LeftAlt;
+    case Qt::Key_Meta:
+      return ImGuiKey_LeftSuper;
+    default:
+      return ImGuiKey_None;
   }
 }
 
 int imgui_button(Qt::MouseButton button) {
   switch (button) {
-    case Qt::LeftButton: return 0;
-    case Qt::RightButton: return 1;
-    case Qt::MiddleButton: return 2;
-    default: return -1;
+    case Qt::LeftButton:
+      return 0;
+    case Qt::RightButton:
+      return 1;
+    case Qt::MiddleButton:
+      return 2;
+    default:
+      return -1;
   }
 }
 
@@ -78,7 +112,9 @@ void feed_text(const QString& text) {
   if (!printable.isEmpty()) ImGui::GetIO().AddInputCharactersUTF8(printable.toUtf8().constData());
 }
 
-void feed_position(const QPointF& at) { ImGui::GetIO().AddMousePosEvent(float(at.x()), float(at.y())); }
+void feed_position(const QPointF& at) {
+  ImGui::GetIO().AddMousePosEvent(float(at.x()), float(at.y()));
+}
 
 }  // namespace
 
@@ -105,7 +141,8 @@ bool QtInput::feed_key(QKeyEvent& event, bool down) {
   if (event.isAutoRepeat() && !down) return false;
   ImGuiIO& io = ImGui::GetIO();
   feed_modifiers(event.modifiers());
-  if (const ImGuiKey key = imgui_key(event.key(), event.modifiers().testFlag(Qt::KeypadModifier)); key != ImGuiKey_None) {
+  if (const ImGuiKey key = imgui_key(event.key(), event.modifiers().testFlag(Qt::KeypadModifier));
+      key != ImGuiKey_None) {
     // ImGui repeats held keys by itself; Qt's repeats are presses of their own, so that the repeat
     // delay is the desktop's.
     if (down && event.isAutoRepeat()) io.AddKeyEvent(key, false);
@@ -122,8 +159,10 @@ bool QtInput::feed(QEvent& event) {
       // Without this a QAction with a plain key fires while somebody types into a field.
       if (io.WantTextInput) event.accept();
       return false;
-    case QEvent::KeyPress: return feed_key(static_cast<QKeyEvent&>(event), true);
-    case QEvent::KeyRelease: return feed_key(static_cast<QKeyEvent&>(event), false);
+    case QEvent::KeyPress:
+      return feed_key(static_cast<QKeyEvent&>(event), true);
+    case QEvent::KeyRelease:
+      return feed_key(static_cast<QKeyEvent&>(event), false);
     case QEvent::InputMethod: {
       feed_text(static_cast<QInputMethodEvent&>(event).commitString());
       event.accept();
@@ -163,7 +202,8 @@ bool QtInput::feed(QEvent& event) {
     case QEvent::FocusOut:
       io.AddFocusEvent(false);  // releases held keys
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 

@@ -60,10 +60,12 @@ void ViewStage::build(const ViewSource& source, float width, float height, float
   ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(0, 0));
   ImGui::Begin("view", nullptr,
                ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
-                   ImGuiWindowFlags_NoScrollWithMouse | ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoNav);
+                   ImGuiWindowFlags_NoScrollWithMouse | ImGuiWindowFlags_NoBringToFrontOnFocus |
+                   ImGuiWindowFlags_NoNav);
   ImGui::PopStyleVar(2);
   const RunData& data = *source.data;
-  items_.begin([&data, plan = data.plan, tokens = data.tokens()] { return data.plan == plan && data.tokens() >= tokens; });
+  items_.begin(
+      [&data, plan = data.plan, tokens = data.tokens()] { return data.plan == plan && data.tokens() >= tokens; });
   if (failure_.empty())
     draw_view({*source.data, *source.selection, *source.cursor, *source.theme, items_, *source.commands, seconds});
   else
@@ -107,7 +109,12 @@ void ViewStage::draw_failure(const Theme& theme) {
   const bool retry = ImGui::Button("Draw it again");
   const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
   items_.add({.id = "failure", .label = "This view stopped", .value = 0, .unit = "", .rect = area, .detail = failure_});
-  items_.add({.id = "failure/retry", .label = "Draw it again", .value = 0, .unit = "", .rect = {a.x, a.y, b.x, b.y}, .detail = {}});
+  items_.add({.id = "failure/retry",
+              .label = "Draw it again",
+              .value = 0,
+              .unit = "",
+              .rect = {a.x, a.y, b.x, b.y},
+              .detail = {}});
   if (retry) failure_.clear();
 }
 

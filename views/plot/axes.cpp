@@ -24,8 +24,8 @@ void row_labels(const ItemRect& grid, const AxisLabels& labels, const Theme& the
     const bool strong = row == strong_row;
     const bool crowded = strong_row >= 0 && !strong && std::abs(row - strong_row) * cell < em(1.25f);
     if (!strong && (row % step != 0 || crowded)) continue;
-    draw_text({grid.x0 - em(0.6f), grid.y0 + cell * (float(row) + 0.5f)}, Face::kMono, ink(strong ? theme.text : theme.muted),
-              labels.text(row), Align::kRight, kSmall);
+    draw_text({grid.x0 - em(0.6f), grid.y0 + cell * (float(row) + 0.5f)}, Face::kMono,
+              ink(strong ? theme.text : theme.muted), labels.text(row), Align::kRight, kSmall);
   }
 }
 
@@ -43,8 +43,8 @@ void column_labels(const ItemRect& grid, const AxisLabels& labels, const Theme& 
     const bool strong = col == strong_column;
     const bool crowded = strong_column >= 0 && !strong && std::abs(col - strong_column) * cell < need;
     if (!strong && (col % step != 0 || crowded)) continue;
-    draw_text({grid.x0 + cell * (float(col) + 0.5f), grid.y1 + em(0.95f)}, Face::kMono, ink(strong ? theme.text : theme.muted),
-              labels.text(col), Align::kCentre, kSmall);
+    draw_text({grid.x0 + cell * (float(col) + 0.5f), grid.y1 + em(0.95f)}, Face::kMono,
+              ink(strong ? theme.text : theme.muted), labels.text(col), Align::kCentre, kSmall);
   }
 }
 

@@ -14,8 +14,8 @@ int label_step(float space, float need);
 
 struct AxisLabels {
   int count = 0;
-  std::function<std::string(int)> text;       // of one row or column
-  std::function<bool(int)> strong;            // drawn in the text colour, always shown; may be empty
+  std::function<std::string(int)> text;  // of one row or column
+  std::function<bool(int)> strong;       // drawn in the text colour, always shown; may be empty
 };
 // To the left of the grid, right-aligned.
 void row_labels(const ItemRect& grid, const AxisLabels& labels, const Theme& theme);

@@ -23,7 +23,7 @@ class HeatGrid {
   int rows() const { return rows_; }
   int cols() const { return cols_; }
   const ItemRect& rect() const { return rect_; }
-  ItemRect cell(int row, int col) const;  // without the gap
+  ItemRect cell(int row, int col) const;                           // without the gap
   std::optional<std::pair<int, int>> hit(float x, float y) const;  // row, column
 
  private:

@@ -9,7 +9,9 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-int width_of(const RunData& data) { return data.plan->max_experts(); }
+int width_of(const RunData& data) {
+  return data.plan->max_experts();
+}
 
 // Load over the frames [from, to) that are still in memory; the number of those is added to `tokens`.
 Load load_of(const RunData& data, uint64_t from, uint64_t to, uint64_t& tokens) {

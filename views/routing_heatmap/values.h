@@ -20,7 +20,7 @@ std::vector<double> shown_weights(const RunData& data, const TimeCursor& cursor)
 // recipe before; after: the last `window` tokens since.
 struct EditChange {
   uint64_t before_tokens = 0, after_tokens = 0;
-  std::string sentence;        // of the edit; empty: there was none
+  std::string sentence;  // of the edit; empty: there was none
   uint64_t first_token = 0;
   std::vector<double> values;  // [rows, E]; empty where either side has no tokens
 };

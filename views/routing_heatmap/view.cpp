@@ -20,7 +20,11 @@ constexpr double kLoadScale = 3.0;  // the map ends at three times uniform; the 
 }  // namespace
 
 RoutingHeatmap::RoutingHeatmap() {
-  settings_ = {{"quantity", "Shown", {"load / uniform, all tokens", "load / uniform, last 64 tokens", "weights of the token", "change by the last edit"}, kLoadAll},
+  settings_ = {{"quantity",
+                "Shown",
+                {"load / uniform, all tokens", "load / uniform, last 64 tokens", "weights of the token",
+                 "change by the last edit"},
+                kLoadAll},
                {"sort", "Sort", {"sort: id", "sort: load of the layer"}, 0}};
 }
 
@@ -30,7 +34,8 @@ std::string RoutingHeatmap::subtitle(const RunData& data, const Selection&, cons
   if (quantity() == kEditChange) {
     const EditChange change = edit_change(data);
     if (change.sentence.empty()) return "layer × expert · no edit yet";
-    return fmt::format("layer × expert · {}: {} tokens after, {} before", change.sentence, change.after_tokens, change.before_tokens);
+    return fmt::format("layer × expert · {}: {} tokens after, {} before", change.sentence, change.after_tokens,
+                       change.before_tokens);
   }
   return "layer × expert";
 }
@@ -43,24 +48,35 @@ void RoutingHeatmap::refresh(const ViewContext& context) {
   const RunData& data = context.data;
   const int row = clamped_row(data, context.selection);
   const std::string key = fmt::format("{} {} {} {} {} {}", data.serial, settings_[0].value, settings_[1].value,
-                                      quantity() == kWeights ? data.shown_index(context.cursor) : 0, settings_[1].value ? row : 0, context.theme.name);
+                                      quantity() == kWeights ? data.shown_index(context.cursor) : 0,
+                                      settings_[1].value ? row : 0, context.theme.name);
   if (key == key_) return;
   key_ = key;
   rows_ = int(data.plan->moe_layers.size());
   experts_ = data.plan->max_experts();
 
   switch (quantity()) {
-    case kLoadAll: values_ = data.load_all ? relative_load(data, *data.load_all) : std::vector<double>(); break;
-    case kLoadWindow: values_ = data.load_window ? relative_load(data, *data.load_window) : std::vector<double>(); break;
-    case kWeights: values_ = shown_weights(data, context.cursor); break;
-    case kEditChange: values_ = edit_change(data).values; break;
+    case kLoadAll:
+      values_ = data.load_all ? relative_load(data, *data.load_all) : std::vector<double>();
+      break;
+    case kLoadWindow:
+      values_ = data.load_window ? relative_load(data, *data.load_window) : std::vector<double>();
+      break;
+    case kWeights:
+      values_ = shown_weights(data, context.cursor);
+      break;
+    case kEditChange:
+      values_ = edit_change(data).values;
+      break;
   }
   if (values_.empty()) values_.assign(size_t(rows_) * experts_, std::nan(""));
 
   double largest = 0;
   for (const double v : values_)
     if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
-  scale_ = quantity() == kWeights ? std::min(1.0, nice_ceiling(largest)) : quantity() == kEditChange ? nice_ceiling(largest) : kLoadScale;
+  scale_ = quantity() == kWeights      ? std::min(1.0, nice_ceiling(largest))
+           : quantity() == kEditChange ? nice_ceiling(largest)
+                                       : kLoadScale;
 
   order_.resize(size_t(experts_));
   std::iota(order_.begin(), order_.end(), 0);
@@ -75,21 +91,29 @@ void RoutingHeatmap::refresh(const ViewContext& context) {
     for (int c = 0; c < experts_; ++c) {
       const double v = values_[size_t(r) * experts_ + order_[c]];
       const double t = map == ColorMap::kDiverging ? 0.5 + v / (2 * scale_) : v / scale_;
-      colors[size_t(r) * experts_ + c] = std::isnan(v) ? mix(context.theme.dock, context.theme.raised, 0.6f) : map_color(map, t, context.theme);
+      colors[size_t(r) * experts_ + c] =
+          std::isnan(v) ? mix(context.theme.dock, context.theme.raised, 0.6f) : map_color(map, t, context.theme);
     }
   grid_.set(rows_, experts_, colors);
 }
 
 void RoutingHeatmap::draw_axes(const ViewContext& context, const ItemRect& grid) const {
   const int row = clamped_row(context.data, context.selection);
-  row_labels(grid, {rows_, [&](int r) { return std::to_string(model_layer(context.data, r)); }, [row](int r) { return r == row; }}, context.theme);
+  row_labels(
+      grid,
+      {rows_, [&](int r) { return std::to_string(model_layer(context.data, r)); }, [row](int r) { return r == row; }},
+      context.theme);
   const auto expert = selected_expert(context);
-  column_labels(grid, {experts_, [this](int c) { return std::to_string(order_[c]); },
-                       [this, expert](int c) { return expert && order_[c] == *expert; }}, context.theme);
+  column_labels(grid,
+                {experts_, [this](int c) { return std::to_string(order_[c]); },
+                 [this, expert](int c) { return expert && order_[c] == *expert; }},
+                context.theme);
 }
 
 void RoutingHeatmap::draw_legend(const ViewContext& context, const ItemRect& bar) const {
-  const auto tick = [](double at, std::string words, bool strong = false) { return LegendTick{at, std::move(words), strong}; };
+  const auto tick = [](double at, std::string words, bool strong = false) {
+    return LegendTick{at, std::move(words), strong};
+  };
   std::vector<LegendTick> ticks;
   ColorMap map = ColorMap::kCividis;
   if (quantity() == kEditChange) {
@@ -112,7 +136,8 @@ void RoutingHeatmap::draw_marks(const ViewContext& context) const {
   for (int row = 0; row < rows_; ++row) {
     const RowRecipes recipes = row_recipes(context, row);
     if (!recipes.native())
-      for (int e = 0; e < experts_of(context.data, row); ++e) mark_edits(context.theme, recipes, e, grid_.cell(row, column[size_t(e)]));
+      for (int e = 0; e < experts_of(context.data, row); ++e)
+        mark_edits(context.theme, recipes, e, grid_.cell(row, column[size_t(e)]));
     for (const ExpertId id : frame_shown.used_ids(row)) {
       if (id >= experts_) continue;
       const ItemRect cell = grid_.cell(row, column[id]);
@@ -128,24 +153,27 @@ void RoutingHeatmap::draw_marks(const ViewContext& context) const {
 
 void RoutingHeatmap::register_items(const ViewContext& context) const {
   static constexpr const char* kUnits[] = {"× uniform", "× uniform", "weight", "× uniform, change"};
-  static constexpr const char* kFormulas[] = {
-      "count of the expert ÷ mean count of its layer, all tokens", "count of the expert ÷ mean count of its layer, last tokens",
-      "weight as applied, routed scale included; 0: not chosen", "relative load after the last edit − before it"};
+  static constexpr const char* kFormulas[] = {"count of the expert ÷ mean count of its layer, all tokens",
+                                              "count of the expert ÷ mean count of its layer, last tokens",
+                                              "weight as applied, routed scale included; 0: not chosen",
+                                              "relative load after the last edit − before it"};
   context.items.add_grid({rows_, experts_, grid_.rect(), [this, c = context](int row, int col) {
-    const RunData& data = c.data;
-    const int expert = order_[col], layer = model_layer(data, row);
-    Item item;
-    item.id = fmt::format("layer {}/expert {}", layer, expert);
-    item.label = fmt::format("layer {}, expert {}", layer, expert);
-    item.value = values_[size_t(row) * experts_ + expert];
-    item.unit = kUnits[quantity()];
-    item.rect = grid_.cell(row, col);
-    item.detail = kFormulas[quantity()];
-    if (data.load_all && quantity() != kWeights)
-      item.detail += fmt::format("\n{} of {} decisions", data.load_all->counts(row)[expert], load_stats(data.load_all->counts(row)).total);
-    if (const std::string edits = edit_lines(c, row, expert); !edits.empty()) item.detail += "\n" + edits;
-    return item;
-  }});
+                            const RunData& data = c.data;
+                            const int expert = order_[col], layer = model_layer(data, row);
+                            Item item;
+                            item.id = fmt::format("layer {}/expert {}", layer, expert);
+                            item.label = fmt::format("layer {}, expert {}", layer, expert);
+                            item.value = values_[size_t(row) * experts_ + expert];
+                            item.unit = kUnits[quantity()];
+                            item.rect = grid_.cell(row, col);
+                            item.detail = kFormulas[quantity()];
+                            if (data.load_all && quantity() != kWeights)
+                              item.detail += fmt::format("\n{} of {} decisions", data.load_all->counts(row)[expert],
+                                                         load_stats(data.load_all->counts(row)).total);
+                            if (const std::string edits = edit_lines(c, row, expert); !edits.empty())
+                              item.detail += "\n" + edits;
+                            return item;
+                          }});
 }
 
 void RoutingHeatmap::answer_input(const ViewContext& context) {
@@ -187,10 +215,14 @@ void RoutingHeatmap::answer_input(const ViewContext& context) {
 void RoutingHeatmap::draw(const ViewContext& context) {
   if (!has_frames(context)) return;
   refresh(context);
-  if (quantity() == kEditChange && std::none_of(values_.begin(), values_.end(), [](double v) { return std::isfinite(v); }))
-    return empty_state(context, "No edit to compare", "Mute, force or bias an expert while tokens are generated; the change of the load is shown here, after minus before.");
+  if (quantity() == kEditChange &&
+      std::none_of(values_.begin(), values_.end(), [](double v) { return std::isfinite(v); }))
+    return empty_state(context, "No edit to compare",
+                       "Mute, force or bias an expert while tokens are generated; the change of the load is shown "
+                       "here, after minus before.");
   if (quantity() == kWeights && context.data.shown(context.cursor)->header().capture < CaptureLevel::kWeights)
-    return empty_state(context, "Weights are not captured", "Set capture to weights or logits; the next token has them.");
+    return empty_state(context, "Weights are not captured",
+                       "Set capture to weights or logits; the next token has them.");
 
   const ItemRect area = view_area();
   const bool legend = area.width() > em(26) && area.height() > em(8);

@@ -18,7 +18,8 @@ class RoutingHeatmap : public View {
   std::vector<ViewSetting>& settings() override { return settings_; }
   void draw(const ViewContext& context) override;
   QAbstractTableModel* make_table(QObject* parent) override;
-  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor& cursor) override;
+  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                     const TimeCursor& cursor) override;
 
  private:
   struct Layout;
@@ -36,8 +37,8 @@ class RoutingHeatmap : public View {
   std::vector<double> values_;  // [rows, E] in expert order; NaN: no such expert or no value
   std::vector<int> order_;      // column -> expert
   int rows_ = 0, experts_ = 0;
-  double scale_ = 1;            // value at the end of the colour map
-  std::string key_;             // what the texture was made from
+  double scale_ = 1;  // value at the end of the colour map
+  std::string key_;   // what the texture was made from
   int menu_layer_ = 0, menu_expert_ = 0;
 };
 

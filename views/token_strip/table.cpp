@@ -7,12 +7,22 @@
 
 namespace switchyard {
 
-QAbstractTableModel* TokenStrip::make_table(QObject* parent) { return new TableTwin(parent); }
+QAbstractTableModel* TokenStrip::make_table(QObject* parent) {
+  return new TableTwin(parent);
+}
 
-void TokenStrip::refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor&) {
+void TokenStrip::refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                               const TimeCursor&) {
   TableData table;
-  table.columns = {{"token", "", 0},        {"text", "", 0},      {"id", "vocabulary", 0}, {"phase", "", 0}, {"epoch", "recipe", 0},
-                   {"entropy", "nat", 4},   {"margin", "logits", 4}, {"top-k mass", "", 4}, {"experts", "falling weight", 0},
+  table.columns = {{"token", "", 0},
+                   {"text", "", 0},
+                   {"id", "vocabulary", 0},
+                   {"phase", "", 0},
+                   {"epoch", "recipe", 0},
+                   {"entropy", "nat", 4},
+                   {"margin", "logits", 4},
+                   {"top-k mass", "", 4},
+                   {"experts", "falling weight", 0},
                    {"changed", "selected experts that are not native", 0}};
   if (data.plan && !data.plan->moe_layers.empty()) {
     const int row = clamped_row(data, selection);
@@ -27,9 +37,11 @@ void TokenStrip::refresh_table(QAbstractTableModel* model, const RunData& data, 
       const LayerHeader& layer = frame->layer(row);
       std::string experts;
       for (const ExpertId e : frame->used_ids(row)) experts += (experts.empty() ? "" : " ") + std::to_string(e);
-      table.cells.insert(table.cells.end(), {int64_t(t), text, id, std::string(frame->header().phase == Phase::kPrefill ? "prompt" : "generated"),
-                                             int64_t(frame->header().recipe_epoch), double(layer.stats.entropy), double(layer.stats.margin),
-                                             double(layer.stats.topk_mass), experts, int64_t(layer.changed)});
+      table.cells.insert(
+          table.cells.end(),
+          {int64_t(t), text, id, std::string(frame->header().phase == Phase::kPrefill ? "prompt" : "generated"),
+           int64_t(frame->header().recipe_epoch), double(layer.stats.entropy), double(layer.stats.margin),
+           double(layer.stats.topk_mass), experts, int64_t(layer.changed)});
     }
   }
   static_cast<TableTwin*>(model)->set(std::move(table));

@@ -13,7 +13,9 @@
 
 namespace switchyard {
 
-TokenStrip::TokenStrip() { settings_ = {{"tint", "Tint", {"entropy", "margin", "first expert"}, kEntropy}}; }
+TokenStrip::TokenStrip() {
+  settings_ = {{"tint", "Tint", {"entropy", "margin", "first expert"}, kEntropy}};
+}
 
 std::string TokenStrip::subtitle(const RunData& data, const Selection&, const TimeCursor& cursor) const {
   static constexpr const char* kNames[] = {"entropy by layer", "margin by layer", "first expert by layer"};
@@ -26,9 +28,13 @@ double TokenStrip::value(const RunData& data, uint64_t token, int row) const {
   const RoutingFrame* frame = data.frames[token].get();
   if (!frame || row >= frame->header().moe_layers) return std::numeric_limits<double>::quiet_NaN();
   switch (tint()) {
-    case kEntropy: return frame->layer(row).stats.entropy;
-    case kMargin: return frame->layer(row).stats.margin;
-    case kExpert: return frame->ids(row).empty() || frame->ids(row)[0] == kNoExpert ? std::numeric_limits<double>::quiet_NaN() : frame->ids(row)[0];
+    case kEntropy:
+      return frame->layer(row).stats.entropy;
+    case kMargin:
+      return frame->layer(row).stats.margin;
+    case kExpert:
+      return frame->ids(row).empty() || frame->ids(row)[0] == kNoExpert ? std::numeric_limits<double>::quiet_NaN()
+                                                                        : frame->ids(row)[0];
   }
   return 0;
 }
@@ -43,7 +49,8 @@ void TokenStrip::refresh(const ViewContext& context, float width) {
   first_drawn_ = uint64_t(std::floor(window_.first()));
   end_drawn_ = std::min(data.tokens(), uint64_t(std::ceil(window_.last() - 1e-9)));
   per_column_ = std::max<uint64_t>(1, uint64_t(std::floor(window_.span() / std::max(1.0f, width))));
-  const std::string key = fmt::format("{} {} {} {} {} {}", data.serial, first_drawn_, end_drawn_, per_column_, settings_[0].value, context.theme.name);
+  const std::string key = fmt::format("{} {} {} {} {} {}", data.serial, first_drawn_, end_drawn_, per_column_,
+                                      settings_[0].value, context.theme.name);
   if (key == key_) return;
   key_ = key;
 
@@ -53,7 +60,8 @@ void TokenStrip::refresh(const ViewContext& context, float width) {
   double largest = 0;
   for (int row = 0; row < rows; ++row)
     for (int column = 0; column < columns; ++column) {
-      const uint64_t begin = first_drawn_ + uint64_t(column) * per_column_, end = std::min(end_drawn_, begin + per_column_);
+      const uint64_t begin = first_drawn_ + uint64_t(column) * per_column_,
+                     end = std::min(end_drawn_, begin + per_column_);
       double sum = 0;
       int count = 0;
       for (uint64_t token = begin; token < (tint() == kExpert ? begin + 1 : end); ++token)
@@ -66,9 +74,12 @@ void TokenStrip::refresh(const ViewContext& context, float width) {
   scale_ = tint() == kEntropy ? std::log(double(std::max(2, data.plan->max_experts()))) : nice_ceiling(largest);
   std::vector<Rgb> colors(values.size());
   for (size_t i = 0; i < values.size(); ++i) {
-    if (std::isnan(values[i])) colors[i] = mix(context.theme.dock, context.theme.raised, 0.6f);
-    else if (tint() == kExpert) colors[i] = expert_color(int(i) / columns, int(values[i]));
-    else colors[i] = map_color(ColorMap::kCividis, values[i] / scale_, context.theme);
+    if (std::isnan(values[i]))
+      colors[i] = mix(context.theme.dock, context.theme.raised, 0.6f);
+    else if (tint() == kExpert)
+      colors[i] = expert_color(int(i) / columns, int(values[i]));
+    else
+      colors[i] = map_color(ColorMap::kCividis, values[i] / scale_, context.theme);
   }
   grid_.set(rows, columns, colors);
 }
@@ -80,14 +91,17 @@ void TokenStrip::draw_cells(const ViewContext& context, const ItemRect& strip) {
   grid_.draw(whole, context.theme.dock);
   ImGui::PopClipRect();
   const int selected = clamped_row(context.data, context.selection);
-  row_labels(strip, {grid_.rows(), [&](int row) { return std::to_string(model_layer(context.data, row)); }, [selected](int row) { return row == selected; }},
+  row_labels(strip,
+             {grid_.rows(), [&](int row) { return std::to_string(model_layer(context.data, row)); },
+              [selected](int row) { return row == selected; }},
              context.theme);
 
   const uint64_t shown = context.data.shown_index(context.cursor);
   const float x0 = x_of(double(shown), strip), x1 = x_of(double(shown) + 1, strip);
   if (x1 < strip.x0 || x0 > strip.x1) return;
   const float middle = (x0 + x1) / 2, half = std::max(2.0f, (x1 - x0) / 2);
-  frame({std::max(strip.x0 - 2, middle - half - 1), strip.y0 - 2, std::min(strip.x1 + 2, middle + half + 1), strip.y1 + 2},
+  frame({std::max(strip.x0 - 2, middle - half - 1), strip.y0 - 2, std::min(strip.x1 + 2, middle + half + 1),
+         strip.y1 + 2},
         ink(context.theme.selection), 2, 3);
 }
 
@@ -98,8 +112,10 @@ void TokenStrip::draw_prompt_end(const ViewContext& context, const ItemRect& str
   dashed_line({x, strip.y0 - em(0.3f)}, {x, strip.y1 + em(0.5f)}, ink(context.theme.text), 2, 2);
   const float width = text_width(Face::kWords, "prompt", kSmall);
   if (x - width - em(0.4f) > strip.x0)
-    draw_text({x - em(0.35f), strip.y1 + em(0.75f)}, Face::kWords, ink(context.theme.muted), "prompt", Align::kRight, kSmall);
-  context.items.add({"prompt end", "end of the prompt", double(end), "tokens", {x - 3, strip.y0, x + 3, strip.y1 + em(1.2f)}, {}});
+    draw_text({x - em(0.35f), strip.y1 + em(0.75f)}, Face::kWords, ink(context.theme.muted), "prompt", Align::kRight,
+              kSmall);
+  context.items.add(
+      {"prompt end", "end of the prompt", double(end), "tokens", {x - 3, strip.y0, x + 3, strip.y1 + em(1.2f)}, {}});
 }
 
 void TokenStrip::draw_edits(const ViewContext& context, const ItemRect& strip) const {
@@ -116,11 +132,18 @@ void TokenStrip::draw_edits(const ViewContext& context, const ItemRect& strip) c
     const std::string name = fmt::format("e{}", epoch.epoch);
     float end = x + 3;
     if (x + em(0.2f) >= free_from) {
-      end = x + em(0.2f) + draw_text({x + em(0.2f), strip.y1 + em(0.75f)}, Face::kMono, color, name, Align::kLeft, kSmall);
+      end = x + em(0.2f) +
+            draw_text({x + em(0.2f), strip.y1 + em(0.75f)}, Face::kMono, color, name, Align::kLeft, kSmall);
       free_from = end + em(0.4f);
     }
-    Item item{"edit " + name, epoch.sentence, at, "first token under it", {x - 3, strip.y0 - em(0.25f), end, strip.y1 + em(1.2f)}, {}};
-    if (ImGui::IsWindowHovered() && item.rect.contains(mouse.x, mouse.y) && mouse.y > strip.y1) context.items.set_hovered(item.id);
+    Item item{"edit " + name,
+              epoch.sentence,
+              at,
+              "first token under it",
+              {x - 3, strip.y0 - em(0.25f), end, strip.y1 + em(1.2f)},
+              {}};
+    if (ImGui::IsWindowHovered() && item.rect.contains(mouse.x, mouse.y) && mouse.y > strip.y1)
+      context.items.set_hovered(item.id);
     context.items.add(std::move(item));
   }
 }
@@ -140,13 +163,16 @@ void TokenStrip::draw_side(const ViewContext& context, const ItemRect& side) con
   if (ImGui::InvisibleButton("chip", {width, 2 * half}) && context.commands.set_cursor)
     context.commands.set_cursor(live ? TimeCursor(context.data.shown_index(context.cursor)) : TimeCursor());
   if (ImGui::IsItemHovered()) context.items.set_hovered("live");
-  context.items.add({"live", live ? "follows the newest token" : "pinned; the run goes on", 0, "", chip, live ? "click: stay at this token" : "click or End: go live"});
+  context.items.add({"live", live ? "follows the newest token" : "pinned; the run goes on", 0, "", chip,
+                     live ? "click: stay at this token" : "click or End: go live"});
   if (side.height() < em(4.2f)) return;
 
   static constexpr const char* kNames[] = {"entropy, nat", "margin", "colour = expert"};
   const float y = side.y1 - em(0.5f);
-  draw_text({side.x0, y - em(1.3f)}, Face::kWords, ink(theme.muted), fitted(Face::kWords, kNames[tint()], side.width(), kSmall), Align::kLeft, kSmall);
-  if (tint() != kExpert) legend_line({side.x0, y}, em(2.6f), ColorMap::kCividis, theme, "0", fmt::format("{:.3g}", scale_));
+  draw_text({side.x0, y - em(1.3f)}, Face::kWords, ink(theme.muted),
+            fitted(Face::kWords, kNames[tint()], side.width(), kSmall), Align::kLeft, kSmall);
+  if (tint() != kExpert)
+    legend_line({side.x0, y}, em(2.6f), ColorMap::kCividis, theme, "0", fmt::format("{:.3g}", scale_));
 }
 
 void TokenStrip::register_items(const ViewContext& context, const ItemRect& strip) const {
@@ -155,25 +181,30 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
   const float x0 = x_of(double(first_drawn_), strip), x1 = x_of(double(end_drawn_), strip);
   const int rows = grid_.rows(), columns = int(end_drawn_ - first_drawn_);
   context.items.add_grid({rows, columns, {x0, strip.y0, x1, strip.y1}, [=, this, c = context](int row, int column) {
-    const RunData& data = c.data;
-    const uint64_t token = first_drawn_ + uint64_t(column);
-    Item item;
-    item.id = fmt::format("token {}/layer {}", token, model_layer(data, row));
-    item.label = fmt::format("token {} “{}”, layer {}", token, token < data.pieces.size() ? data.pieces[token] : std::string(), model_layer(data, row));
-    item.value = value(data, token, row);
-    item.unit = kUnits[tint()];
-    const float height = strip.height() / float(rows);
-    item.rect = {x_of(double(token), strip), strip.y0 + height * float(row), x_of(double(token) + 1, strip), strip.y0 + height * float(row + 1)};
-    if (const RoutingFrame* frame = data.frames[token].get()) {
-      const DecisionStats& stats = frame->layer(row).stats;
-      item.detail = fmt::format("entropy {:.3f} nat, margin {:.3f}, mass {:.3f}\nexperts", stats.entropy, stats.margin, stats.topk_mass);
-      for (const ExpertId id : frame->used_ids(row)) item.detail += fmt::format(" {}", id);
-      if (const int changed = frame->layer(row).changed) item.detail += fmt::format("\n{} changed by edits", changed);
-    } else {
-      item.detail = "no longer in memory; a recorded trace keeps it";
-    }
-    return item;
-  }});
+                            const RunData& data = c.data;
+                            const uint64_t token = first_drawn_ + uint64_t(column);
+                            Item item;
+                            item.id = fmt::format("token {}/layer {}", token, model_layer(data, row));
+                            item.label = fmt::format("token {} “{}”, layer {}", token,
+                                                     token < data.pieces.size() ? data.pieces[token] : std::string(),
+                                                     model_layer(data, row));
+                            item.value = value(data, token, row);
+                            item.unit = kUnits[tint()];
+                            const float height = strip.height() / float(rows);
+                            item.rect = {x_of(double(token), strip), strip.y0 + height * float(row),
+                                         x_of(double(token) + 1, strip), strip.y0 + height * float(row + 1)};
+                            if (const RoutingFrame* frame = data.frames[token].get()) {
+                              const DecisionStats& stats = frame->layer(row).stats;
+                              item.detail = fmt::format("entropy {:.3f} nat, margin {:.3f}, mass {:.3f}\nexperts",
+                                                        stats.entropy, stats.margin, stats.topk_mass);
+                              for (const ExpertId id : frame->used_ids(row)) item.detail += fmt::format(" {}", id);
+                              if (const int changed = frame->layer(row).changed)
+                                item.detail += fmt::format("\n{} changed by edits", changed);
+                            } else {
+                              item.detail = "no longer in memory; a recorded trace keeps it";
+                            }
+                            return item;
+                          }});
 }
 
 void TokenStrip::go_to(const ViewContext& context, const TimeCursor& cursor) {
@@ -188,11 +219,13 @@ void TokenStrip::answer_mouse(const ViewContext& context, const ItemRect& strip)
   const ImGuiIO& io = ImGui::GetIO();
   const double token_at = window_.first() + double((io.MousePos.x - strip.x0) / strip.width()) * window_.span();
   const auto token = [&] { return uint64_t(std::clamp(token_at, 0.0, double(context.data.tokens() - 1))); };
-  const int row = std::clamp(int((io.MousePos.y - strip.y0) / strip.height() * float(grid_.rows())), 0, grid_.rows() - 1);
+  const int row =
+      std::clamp(int((io.MousePos.y - strip.y0) / strip.height() * float(grid_.rows())), 0, grid_.rows() - 1);
   if (ImGui::IsItemHovered()) {
     context.items.set_hovered(fmt::format("token {}/layer {}", token(), model_layer(context.data, row)));
     if (io.MouseWheel != 0 && !io.KeyShift) window_.zoom(std::pow(0.8, double(io.MouseWheel)), token_at);
-    if (io.MouseWheelH != 0 || (io.MouseWheel != 0 && io.KeyShift)) window_.pan(-double(io.MouseWheelH + (io.KeyShift ? io.MouseWheel : 0)) * window_.span() / 10);
+    if (io.MouseWheelH != 0 || (io.MouseWheel != 0 && io.KeyShift))
+      window_.pan(-double(io.MouseWheelH + (io.KeyShift ? io.MouseWheel : 0)) * window_.span() / 10);
   }
   if (!ImGui::IsItemActive()) return;
   if (ImGui::IsMouseDragging(ImGuiMouseButton_Middle, 0)) {
@@ -213,15 +246,24 @@ void TokenStrip::answer_keys(const ViewContext& context) {
   if (io.WantTextInput || io.KeyCtrl || io.KeyAlt) return;
   const auto pressed = [](ImGuiKey key) { return ImGui::IsKeyPressed(key); };
   const uint64_t shown = context.data.shown_index(context.cursor), newest = context.data.tokens() - 1;
-  if (pressed(ImGuiKey_Comma) || pressed(ImGuiKey_LeftArrow)) go_to(context, shown > 0 ? shown - 1 : 0);
-  else if (pressed(ImGuiKey_Period) || pressed(ImGuiKey_RightArrow)) go_to(context, std::min(shown + 1, newest));
-  else if (pressed(ImGuiKey_Home)) go_to(context, uint64_t(0));
-  else if (pressed(ImGuiKey_End)) window_.reveal(newest), go_to(context, std::nullopt);
-  else if (pressed(ImGuiKey_W)) window_.zoom(0.7, double(shown));
-  else if (pressed(ImGuiKey_S)) window_.zoom(1 / 0.7, double(shown));
-  else if (pressed(ImGuiKey_A)) window_.pan(-window_.span() / 8);
-  else if (pressed(ImGuiKey_D)) window_.pan(window_.span() / 8);
-  else if (pressed(ImGuiKey_F)) window_.reveal(shown);
+  if (pressed(ImGuiKey_Comma) || pressed(ImGuiKey_LeftArrow))
+    go_to(context, shown > 0 ? shown - 1 : 0);
+  else if (pressed(ImGuiKey_Period) || pressed(ImGuiKey_RightArrow))
+    go_to(context, std::min(shown + 1, newest));
+  else if (pressed(ImGuiKey_Home))
+    go_to(context, uint64_t(0));
+  else if (pressed(ImGuiKey_End))
+    window_.reveal(newest), go_to(context, std::nullopt);
+  else if (pressed(ImGuiKey_W))
+    window_.zoom(0.7, double(shown));
+  else if (pressed(ImGuiKey_S))
+    window_.zoom(1 / 0.7, double(shown));
+  else if (pressed(ImGuiKey_A))
+    window_.pan(-window_.span() / 8);
+  else if (pressed(ImGuiKey_D))
+    window_.pan(window_.span() / 8);
+  else if (pressed(ImGuiKey_F))
+    window_.reveal(shown);
   const int down = int(pressed(ImGuiKey_DownArrow)) - int(pressed(ImGuiKey_UpArrow));
   const int row = clamped_row(context.data, context.selection), next = std::clamp(row + down, 0, grid_.rows() - 1);
   if (next != row && context.commands.select) context.commands.select({next, context.selection.expert, std::nullopt});
@@ -238,7 +280,8 @@ void TokenStrip::draw(const ViewContext& context) {
   }
   const ItemRect area = view_area();
   const bool side = area.width() > em(24);
-  const ItemRect strip{area.x0 + em(2.6f), area.y0 + em(0.5f), area.x1 - (side ? em(9.0f) : em(0.7f)), std::max(area.y0 + em(1.5f), area.y1 - em(1.5f))};
+  const ItemRect strip{area.x0 + em(2.6f), area.y0 + em(0.5f), area.x1 - (side ? em(9.0f) : em(0.7f)),
+                       std::max(area.y0 + em(1.5f), area.y1 - em(1.5f))};
   window_.update(context.data.tokens(), double(strip.width()) / 3.0, !context.cursor);
   if (context.cursor && context.cursor != last_cursor_) window_.reveal(context.data.shown_index(context.cursor));
   refresh(context, strip.width());

@@ -19,7 +19,8 @@ class TokenStrip : public View {
   std::vector<ViewSetting>& settings() override { return settings_; }
   void draw(const ViewContext& context) override;
   QAbstractTableModel* make_table(QObject* parent) override;
-  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection, const TimeCursor& cursor) override;
+  void refresh_table(QAbstractTableModel* model, const RunData& data, const Selection& selection,
+                     const TimeCursor& cursor) override;
 
  private:
   Tint tint() const { return Tint(settings_[0].value); }

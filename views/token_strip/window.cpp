@@ -4,7 +4,9 @@
 
 namespace switchyard {
 
-void TokenWindow::clamp() { first_ = std::clamp(first_, 0.0, std::max(0.0, tokens_ - span_)); }
+void TokenWindow::clamp() {
+  first_ = std::clamp(first_, 0.0, std::max(0.0, tokens_ - span_));
+}
 
 void TokenWindow::update(uint64_t tokens, double room, bool follow) {
   const bool at_end = last() >= tokens_ - 0.5;

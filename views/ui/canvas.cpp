@@ -36,7 +36,8 @@ ImFont* first_of(std::initializer_list<const char*> files) {
 TextureStore::TextureStore() = default;
 TextureStore::~TextureStore() = default;
 
-ImTextureRef TextureStore::image(const void* owner, int width, int height, std::span<const uint32_t> pixels, uint64_t version) {
+ImTextureRef TextureStore::image(const void* owner, int width, int height, std::span<const uint32_t> pixels,
+                                 uint64_t version) {
   std::erase_if(slots_, [](const auto& slot) {
     if (!slot->retired || slot->texture.Status != ImTextureStatus_Destroyed) return false;
     ImGui::UnregisterUserTexture(&slot->texture);
@@ -72,13 +73,17 @@ void TextureStore::release() {
   slots_.clear();
 }
 
-Canvas& canvas() { return *static_cast<Canvas*>(ImGui::GetIO().UserData); }
+Canvas& canvas() {
+  return *static_cast<Canvas*>(ImGui::GetIO().UserData);
+}
 
 void load_fonts(Canvas& canvas) {
   ImFontAtlas& atlas = *ImGui::GetIO().Fonts;
-  canvas.words = first_of({"/usr/share/fonts/opentype/inter/Inter-Regular.otf", "/usr/share/fonts/truetype/inter/Inter-Regular.ttf",
+  canvas.words = first_of({"/usr/share/fonts/opentype/inter/Inter-Regular.otf",
+                           "/usr/share/fonts/truetype/inter/Inter-Regular.ttf",
                            "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"});
-  canvas.bold = first_of({"/usr/share/fonts/opentype/inter/Inter-SemiBold.otf", "/usr/share/fonts/truetype/inter/Inter-SemiBold.ttf",
+  canvas.bold = first_of({"/usr/share/fonts/opentype/inter/Inter-SemiBold.otf",
+                          "/usr/share/fonts/truetype/inter/Inter-SemiBold.ttf",
                           "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf"});
   canvas.mono = first_of({"/usr/share/fonts/truetype/jetbrains-mono/JetBrainsMono-Regular.ttf",
                           "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf"});

@@ -28,7 +28,8 @@ float em(float sizes = 1.0f);       // logical pixels of that many letter sizes 
 
 float text_width(Face face, std::string_view text, float size = 1.0f);
 // y is the middle of the line. Returns the width drawn.
-float draw_text(ImVec2 at, Face face, ImU32 color, std::string_view text, Align align = Align::kLeft, float size = 1.0f);
+float draw_text(ImVec2 at, Face face, ImU32 color, std::string_view text, Align align = Align::kLeft,
+                float size = 1.0f);
 // Cut with "…" to at most `width` pixels, at character boundaries.
 std::string fitted(Face face, std::string_view text, float width, float size = 1.0f);
 
@@ -44,10 +45,15 @@ void ringed_dot(ImVec2 centre, float radius);
 ItemRect inset(const ItemRect& rect, float by);
 
 // A vertical colour bar. ticks: values in 0..1 with their words, from the bottom.
-struct LegendTick { double at = 0; std::string words; bool strong = false; };
+struct LegendTick {
+  double at = 0;
+  std::string words;
+  bool strong = false;
+};
 void legend_column(const ItemRect& bar, ColorMap map, const Theme& theme, const std::vector<LegendTick>& ticks);
 // A horizontal one with words at both ends, one line high; returns its width.
-float legend_line(ImVec2 at, float bar_width, ColorMap map, const Theme& theme, std::string_view low, std::string_view high);
+float legend_line(ImVec2 at, float bar_width, ColorMap map, const Theme& theme, std::string_view low,
+                  std::string_view high);
 
 // Name and value in one line ("MaxVio 2.63"), the value in the mono face; returns the width.
 float named_value(ImVec2 at, const Theme& theme, std::string_view name, std::string_view value, ImU32 value_color = 0);
@@ -57,7 +63,8 @@ class ValueFlow {
  public:
   ValueFlow(const ViewContext& context, float x0, float x1, float first_line);
   // detail: the formula. color 0: the text colour.
-  void add(std::string_view name, double value, std::string_view text, std::string_view unit, std::string_view detail, ImU32 color = 0);
+  void add(std::string_view name, double value, std::string_view text, std::string_view unit, std::string_view detail,
+           ImU32 color = 0);
   float bottom() const { return y_ + em(0.9f); }
 
  private:

@@ -12,7 +12,9 @@
 namespace switchyard {
 namespace {
 
-LayerSet layer_of(const ViewContext& context, int moe_layer) { return {{model_layer(context.data, moe_layer)}}; }
+LayerSet layer_of(const ViewContext& context, int moe_layer) {
+  return {{model_layer(context.data, moe_layer)}};
+}
 
 void send(const ViewContext& context, Edit edit) {
   if (context.commands.edit) context.commands.edit({std::move(edit), std::nullopt});
@@ -24,7 +26,6 @@ void send_all(const ViewContext& context, std::vector<EditCommand> edits) {
   for (EditCommand& edit : edits)
     if (context.commands.edit) context.commands.edit(std::move(edit));
 }
-
 
 // The edits that make `experts` of a layer native again.
 std::vector<EditCommand> resets(const ViewContext& context, int moe_layer, const std::vector<ExpertId>& experts) {
@@ -41,8 +42,10 @@ std::vector<EditCommand> resets(const ViewContext& context, int moe_layer, const
   if (auto e = edited([](const ExpertEdits& x) { return x.muted; }); !e.empty()) add(Unmute{layers, e});
   if (auto e = edited([](const ExpertEdits& x) { return x.forced; }); !e.empty()) add(Unforce{layers, e});
   if (auto e = edited([](const ExpertEdits& x) { return x.bias != 0; }); !e.empty()) add(Bias{layers, e, 0});
-  if (auto e = edited([](const ExpertEdits& x) { return x.select_bias != 0; }); !e.empty()) add(SelectBias{layers, e, 0});
-  if (auto e = edited([](const ExpertEdits& x) { return x.output_scale != 1; }); !e.empty()) add(ExpertScale{layers, e, 1});
+  if (auto e = edited([](const ExpertEdits& x) { return x.select_bias != 0; }); !e.empty())
+    add(SelectBias{layers, e, 0});
+  if (auto e = edited([](const ExpertEdits& x) { return x.output_scale != 1; }); !e.empty())
+    add(ExpertScale{layers, e, 1});
   if (auto e = edited([](const ExpertEdits& x) { return x.row_scale != 1; }); !e.empty()) add(RouterRow{layers, e, 1});
   return out;
 }
@@ -91,12 +94,18 @@ std::string edit_lines(const ViewContext& context, int moe_layer, int expert) {
   const ExpertEdits shown = edits_of(recipe_shown(context.data, context.cursor, moe_layer), expert);
   const ExpertEdits next = edits_of(recipe_next(context.data, moe_layer), expert);
   std::string out = in_words(shown);
-  if (next != shown) out += (out.empty() ? "" : "\n") + ("from the next token: " + (next.any() ? in_words(next) : "as the model has it"));
+  if (next != shown)
+    out +=
+        (out.empty() ? "" : "\n") + ("from the next token: " + (next.any() ? in_words(next) : "as the model has it"));
   return out;
 }
 
-int experts_of(const RunData& data, int moe_layer) { return data.plan->moe(moe_layer).router.experts; }
-int model_layer(const RunData& data, int moe_layer) { return data.plan->moe_layers[size_t(moe_layer)]; }
+int experts_of(const RunData& data, int moe_layer) {
+  return data.plan->moe(moe_layer).router.experts;
+}
+int model_layer(const RunData& data, int moe_layer) {
+  return data.plan->moe_layers[size_t(moe_layer)];
+}
 
 int clamped_row(const RunData& data, const Selection& selection) {
   return std::clamp(selection.moe_layer, 0, int(data.plan->moe_layers.size()) - 1);
@@ -104,7 +113,8 @@ int clamped_row(const RunData& data, const Selection& selection) {
 
 std::optional<int> selected_expert(const ViewContext& context) {
   const auto expert = context.selection.expert;
-  const bool there = expert && *expert >= 0 && *expert < experts_of(context.data, clamped_row(context.data, context.selection));
+  const bool there =
+      expert && *expert >= 0 && *expert < experts_of(context.data, clamped_row(context.data, context.selection));
   return there ? expert : std::nullopt;
 }
 
@@ -132,14 +142,18 @@ void select_expert(const ViewContext& context, int moe_layer, int expert) {
 
 void toggle_mute(const ViewContext& context, int moe_layer, int expert) {
   const LayerSet layers = layer_of(context, moe_layer);
-  if (edits_of(recipe_next(context.data, moe_layer), expert).muted) send(context, Unmute{layers, {ExpertId(expert)}});
-  else send(context, Mute{layers, {ExpertId(expert)}});
+  if (edits_of(recipe_next(context.data, moe_layer), expert).muted)
+    send(context, Unmute{layers, {ExpertId(expert)}});
+  else
+    send(context, Mute{layers, {ExpertId(expert)}});
 }
 
 void toggle_force(const ViewContext& context, int moe_layer, int expert) {
   const LayerSet layers = layer_of(context, moe_layer);
-  if (edits_of(recipe_next(context.data, moe_layer), expert).forced) send(context, Unforce{layers, {ExpertId(expert)}});
-  else send(context, Force{layers, {ExpertId(expert)}});
+  if (edits_of(recipe_next(context.data, moe_layer), expert).forced)
+    send(context, Unforce{layers, {ExpertId(expert)}});
+  else
+    send(context, Force{layers, {ExpertId(expert)}});
 }
 
 void nudge_bias(const ViewContext& context, int moe_layer, int expert, float by) {
@@ -165,13 +179,19 @@ void reset_layer(const ViewContext& context, int moe_layer) {
 
 bool edit_keys(const ViewContext& context, int moe_layer, int expert) {
   const ImGuiIO& io = ImGui::GetIO();
-  if (io.WantTextInput || io.KeyCtrl || io.KeyAlt || io.KeyShift || ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return false;
+  if (io.WantTextInput || io.KeyCtrl || io.KeyAlt || io.KeyShift || ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup))
+    return false;
   const auto pressed = [](ImGuiKey key, bool repeat) { return ImGui::IsKeyPressed(key, repeat); };
-  if (pressed(ImGuiKey_M, false)) toggle_mute(context, moe_layer, expert);
-  else if (pressed(ImGuiKey_G, false)) toggle_force(context, moe_layer, expert);
-  else if (pressed(ImGuiKey_LeftBracket, true)) nudge_bias(context, moe_layer, expert, -0.1f);
-  else if (pressed(ImGuiKey_RightBracket, true)) nudge_bias(context, moe_layer, expert, 0.1f);
-  else return false;
+  if (pressed(ImGuiKey_M, false))
+    toggle_mute(context, moe_layer, expert);
+  else if (pressed(ImGuiKey_G, false))
+    toggle_force(context, moe_layer, expert);
+  else if (pressed(ImGuiKey_LeftBracket, true))
+    nudge_bias(context, moe_layer, expert, -0.1f);
+  else if (pressed(ImGuiKey_RightBracket, true))
+    nudge_bias(context, moe_layer, expert, 0.1f);
+  else
+    return false;
   return true;
 }
 
@@ -181,7 +201,12 @@ void expert_menu(const ViewContext& context, int moe_layer, int expert) {
   const auto entry = [&context](const char* id, const char* words, const char* key, bool enabled = true) {
     const bool chosen = ImGui::MenuItem(words, key, false, enabled);
     const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
-    context.items.add({.id = std::string("menu/") + id, .label = words, .value = 0, .unit = "", .rect = {a.x, a.y, b.x, b.y}, .detail = {}});
+    context.items.add({.id = std::string("menu/") + id,
+                       .label = words,
+                       .value = 0,
+                       .unit = "",
+                       .rect = {a.x, a.y, b.x, b.y},
+                       .detail = {}});
     return chosen;
   };
   ImGui::TextDisabled("layer %d, expert %d", model_layer(context.data, moe_layer), expert);

@@ -59,7 +59,9 @@ std::vector<int> TableTwin::sorted_rows() const {
   std::vector<int> order(data_.rows());
   std::iota(order.begin(), order.end(), 0);
   if (sort_column_ < 0 || sort_column_ >= int(data_.columns.size())) return order;
-  const auto at = [this](int row) -> const TableCell& { return data_.cells[size_t(row) * data_.columns.size() + size_t(sort_column_)]; };
+  const auto at = [this](int row) -> const TableCell& {
+    return data_.cells[size_t(row) * data_.columns.size() + size_t(sort_column_)];
+  };
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
     return sort_order_ == Qt::AscendingOrder ? less(at(a), at(b)) : less(at(b), at(a));
   });
@@ -67,8 +69,9 @@ std::vector<int> TableTwin::sorted_rows() const {
 }
 
 void TableTwin::set(TableData data) {
-  const bool same_columns = std::equal(data.columns.begin(), data.columns.end(), data_.columns.begin(), data_.columns.end(),
-                                       [](const TableColumn& a, const TableColumn& b) { return a.title == b.title && a.unit == b.unit; });
+  const bool same_columns =
+      std::equal(data.columns.begin(), data.columns.end(), data_.columns.begin(), data_.columns.end(),
+                 [](const TableColumn& a, const TableColumn& b) { return a.title == b.title && a.unit == b.unit; });
   if (!same_columns || data.rows() != data_.rows()) {
     beginResetModel();
     data_ = std::move(data);
@@ -81,19 +84,27 @@ void TableTwin::set(TableData data) {
   if (rowCount() > 0) Q_EMIT dataChanged(index(0, 0), index(rowCount() - 1, columnCount() - 1));
 }
 
-int TableTwin::rowCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(data_.rows()); }
-int TableTwin::columnCount(const QModelIndex& parent) const { return parent.isValid() ? 0 : int(data_.columns.size()); }
+int TableTwin::rowCount(const QModelIndex& parent) const {
+  return parent.isValid() ? 0 : int(data_.rows());
+}
+int TableTwin::columnCount(const QModelIndex& parent) const {
+  return parent.isValid() ? 0 : int(data_.columns.size());
+}
 
 QVariant TableTwin::data(const QModelIndex& index, int role) const {
   if (!index.isValid() || index.row() >= rowCount() || index.column() >= columnCount()) return {};
   const TableCell& value = cell(index.row(), index.column());
   switch (role) {
-    case Qt::DisplayRole: return shown(value, data_.columns[size_t(index.column())].digits);
+    case Qt::DisplayRole:
+      return shown(value, data_.columns[size_t(index.column())].digits);
     case Qt::TextAlignmentRole:
       return int((std::holds_alternative<std::string>(value) ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignVCenter);
-    case kSortRole: return sortable(value);
-    case kCopyRole: return exact(value);
-    default: return {};
+    case kSortRole:
+      return sortable(value);
+    case kCopyRole:
+      return exact(value);
+    default:
+      return {};
   }
 }
 
@@ -101,7 +112,8 @@ QVariant TableTwin::headerData(int section, Qt::Orientation orientation, int rol
   if (orientation != Qt::Horizontal || section < 0 || section >= columnCount()) return {};
   const TableColumn& column = data_.columns[size_t(section)];
   if (role == Qt::DisplayRole) return QString::fromStdString(column.title);
-  if (role == Qt::ToolTipRole) return QString::fromStdString(column.unit.empty() ? column.title : column.title + " [" + column.unit + "]");
+  if (role == Qt::ToolTipRole)
+    return QString::fromStdString(column.unit.empty() ? column.title : column.title + " [" + column.unit + "]");
   return {};
 }
 

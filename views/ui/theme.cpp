@@ -15,7 +15,9 @@
 namespace switchyard {
 namespace {
 
-constexpr Rgb rgb(uint32_t hex) { return {uint8_t(hex >> 16), uint8_t(hex >> 8), uint8_t(hex)}; }
+constexpr Rgb rgb(uint32_t hex) {
+  return {uint8_t(hex >> 16), uint8_t(hex >> 8), uint8_t(hex)};
+}
 
 Theme built_in_dark() {
   Theme t;
@@ -67,13 +69,13 @@ Table table_from(const std::array<uint32_t, N>& points) {
 // of the published maps.
 const Table& cividis() {
   static const Table table = table_from(std::array<uint32_t, 10>{0x00204d, 0x00336f, 0x39486b, 0x575c6d, 0x707173,
-                                                                0x8a8779, 0xa69d75, 0xc4b56c, 0xe4cf5b, 0xffea46});
+                                                                 0x8a8779, 0xa69d75, 0xc4b56c, 0xe4cf5b, 0xffea46});
   return table;
 }
 
 const Table& viridis() {
-  static const Table table = table_from(std::array<uint32_t, 11>{0x440154, 0x482475, 0x414487, 0x355f8d, 0x2a788e, 0x21918c,
-                                                                0x22a884, 0x44bf70, 0x7ad151, 0xbddf26, 0xfde725});
+  static const Table table = table_from(std::array<uint32_t, 11>{
+      0x440154, 0x482475, 0x414487, 0x355f8d, 0x2a788e, 0x21918c, 0x22a884, 0x44bf70, 0x7ad151, 0xbddf26, 0xfde725});
   return table;
 }
 
@@ -130,10 +132,12 @@ Result<Theme> load_theme(const std::string& file) {
     return fail(ErrorCode::kMalformed, "\"name\" (text) and \"dark\" (true or false) are needed.", file);
   theme.name = json["name"].get<std::string>();
   theme.dark = json["dark"].get<bool>();
-  const std::pair<const char*, Rgb Theme::*> colors[] = {
-      {"window", &Theme::window}, {"dock", &Theme::dock},   {"raised", &Theme::raised},       {"line", &Theme::line},
-      {"text", &Theme::text},     {"muted", &Theme::muted}, {"faint", &Theme::faint},         {"selection", &Theme::selection},
-      {"edit", &Theme::edit},     {"error", &Theme::error}, {"ok", &Theme::ok}};
+  const std::pair<const char*, Rgb Theme::*> colors[] = {{"window", &Theme::window}, {"dock", &Theme::dock},
+                                                         {"raised", &Theme::raised}, {"line", &Theme::line},
+                                                         {"text", &Theme::text},     {"muted", &Theme::muted},
+                                                         {"faint", &Theme::faint},   {"selection", &Theme::selection},
+                                                         {"edit", &Theme::edit},     {"error", &Theme::error},
+                                                         {"ok", &Theme::ok}};
   for (const auto& [key, member] : colors) {
     SY_TRY(theme.*member, color_of(json, key, file));
   }
@@ -144,9 +148,12 @@ Rgb map_color(ColorMap map, double t, const Theme& theme) {
   if (std::isnan(t)) return theme.dock;
   const int index = int(std::lround(std::clamp(t, 0.0, 1.0) * 255.0));
   switch (map) {
-    case ColorMap::kCividis: return cividis()[index];
-    case ColorMap::kViridis: return viridis()[index];
-    case ColorMap::kDiverging: return diverging(theme.dark)[index];
+    case ColorMap::kCividis:
+      return cividis()[index];
+    case ColorMap::kViridis:
+      return viridis()[index];
+    case ColorMap::kDiverging:
+      return diverging(theme.dark)[index];
   }
   return theme.dock;
 }
