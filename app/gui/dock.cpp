@@ -20,7 +20,7 @@ namespace switchyard {
 
 ElidedLabel::ElidedLabel(const QString& text, QWidget* parent) : QLabel(parent) {
   setTextFormat(Qt::PlainText);
-  setSizePolicy(QSizePolicy::Preferred, QSizePolicy::Fixed);
+  setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Fixed);  // takes what is left: new words need no new layout
   set_full_text(text);
 }
 
@@ -28,7 +28,6 @@ void ElidedLabel::set_full_text(const QString& text) {
   if (text == full_) return;
   full_ = text;
   setAccessibleName(text);
-  updateGeometry();
   update();
 }
 
@@ -38,7 +37,8 @@ QSize ElidedLabel::sizeHint() const { return {fontMetrics().horizontalAdvance(fu
 void ElidedLabel::paintEvent(QPaintEvent*) {
   QPainter painter(this);
   const QString shown = fontMetrics().elidedText(full_, Qt::ElideRight, width());
-  setToolTip(shown == full_ ? QString() : Qt::convertFromPlainText(full_));
+  const QString tip = shown == full_ ? QString() : Qt::convertFromPlainText(full_);
+  if (tip != toolTip()) setToolTip(tip);
   painter.setPen(palette().color(foregroundRole()));
   painter.drawText(rect(), int(alignment() | Qt::AlignVCenter) | Qt::TextSingleLine, shown);
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <QApplication>
+#include <QFile>
 #include <QSocketNotifier>
 #include <QTimer>
 
@@ -13,6 +14,7 @@
 #include "app/gui/behaviors/recent_files.h"
 #include "app/gui/behaviors/screenshot_run.h"
 #include "app/gui/behaviors/settings.h"
+#include "app/gui/docks/generation_panel.h"
 #include "app/gui/main_window.h"
 #include "app/gui/options.h"
 #include "app/gui/style.h"
@@ -38,6 +40,23 @@ void quit_on_signals(QApplication& app, int& exit_code) {
   });
   std::signal(SIGTERM, on_signal);
   std::signal(SIGINT, on_signal);
+}
+
+// --prompt-file and --trace without --screenshot: the prompt is filled in and recording begins with the model.
+void apply_run_options(switchyard::MainWindow& window) {
+  using namespace switchyard;
+  const WindowOptions& options = window.options();
+  if (!options.prompt_file.isEmpty()) {
+    QFile file(options.prompt_file);
+    if (file.open(QIODevice::ReadOnly)) window.generation().set_prompt(QString::fromUtf8(file.readAll()));
+    else window.log().add(Error{ErrorCode::kNotFound, "The prompt file cannot be read.", options.prompt_file.toStdString(), ""});
+  }
+  if (options.trace.isEmpty()) return;
+  QObject::connect(&window.model(), &RunModel::model_changed, &window, [&window, begun = false]() mutable {
+    if (begun || !window.model().has_session()) return;
+    begun = true;
+    window.model().record_to(window.options().trace.toStdString(), false);
+  });
 }
 
 }  // namespace
@@ -76,6 +95,7 @@ int main(int argc, char** argv) {
     }
     window.show();
     window.setFocus();
+    if (options->screenshot.isEmpty()) apply_run_options(window);
     const bool recovering = recovery && recovery->offer();
     const QString first = options->workspace.isEmpty() ? options->target : options->workspace;
     if (!first.isEmpty() && !recovering) QTimer::singleShot(0, &window, [&window, first] { window.open_path(first); });

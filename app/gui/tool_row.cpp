@@ -62,6 +62,7 @@ void Chip::set_dot(QColor dot) {
 }
 
 void Chip::set_room(int width) {
+  if (width == room_) return;
   room_ = width;
   updateGeometry();
 }
@@ -180,13 +181,11 @@ void ToolRow::refresh() {
     model_chip_->set_value(QString::fromStdString(model_.trace()->info.path.filename().string()), plan_text(model_));
   else model_chip_->set_value(QString::fromStdString(model_.checkpoint()->name), plan_text(model_));
 
-  backend_chip_->setVisible(s != nullptr);
   if (s) {
     const QString detail = QString::fromStdString(s->backend.detail);
     backend_chip_->set_value(QString::fromStdString(s->backend.name) + (detail.isEmpty() || model_.has_trace() ? QString() : " · " + detail));
     if (!s->backend.note.empty()) backend_chip_->setToolTip(Qt::convertFromPlainText(QString::fromStdString(s->backend.note)));
   }
-  capture_chip_->setVisible(s != nullptr);
   if (s) capture_chip_->set_value(capture_name(s->capture));
   record_chip_->setVisible(model_.has_session());
   if (model_.recording()) {

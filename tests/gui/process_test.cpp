@@ -54,6 +54,14 @@ class Program : public ::testing::Test {
 
   int run(const std::vector<std::string>& arguments) { return wait_for(start(arguments), 120); }
 
+  // A key for the newest window of the program.
+  void press(pid_t child, const std::string& key) {
+    const std::string pid = std::to_string(child);
+    const std::string command = "w=$(xdotool search --onlyvisible --pid " + pid + " | tail -1); " +
+                                "xdotool windowactivate --sync $w key " + key + " 2>/dev/null";
+    [[maybe_unused]] const int code = std::system(command.c_str());
+  }
+
   template <class Done>
   bool wait_until(Done done, int seconds = 60) {
     for (int i = 0; i < seconds * 20; ++i) {
@@ -101,19 +109,43 @@ TEST_F(Program, TermClosesCleanly) {
   EXPECT_TRUE(orphaned_journals(home_ / "switchyard").empty());
 }
 
-// Killed in the middle: the journal stays, and is seen as left by a dead process.
-TEST_F(Program, KilledRunLeavesAJournalToRestore) {
-  const pid_t child = start({"demo"});
+// Killed while generating and recording: the next start offers edits and trace, and Enter brings both back.
+TEST_F(Program, KilledRunIsRestoredAndItsTraceRecovered) {
+  const fs::path trace = home_ / "run.moetrace.h5", recovered = home_ / "run.recovered.moetrace.h5";
+  const fs::path prompt = home_ / "prompt.txt";
+  std::ofstream(prompt) << "The function below adds two numbers.";
+  pid_t child = start({"demo", "--trace", trace, "--prompt-file", prompt});
   const fs::path journal = home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl");
   ASSERT_TRUE(wait_until([&] {
     const auto read = read_journal(journal);
-    return read && read->model == "demo";
+    return read && read->recording == trace;
+  }));
+  press(child, "ctrl+Return");
+  press(child, "alt+Down");
+  ASSERT_TRUE(wait_until([&] {
+    const auto reader = TraceReader::open(trace.string() + ".part");
+    return reader && (*reader)->info().tokens > 20;
   }));
   ::kill(child, SIGKILL);
   EXPECT_EQ(wait_for(child, 10), 137);
-  const auto orphans = orphaned_journals(home_ / "switchyard");
-  ASSERT_EQ(orphans.size(), 1u);
-  EXPECT_EQ(orphans[0], journal);
+  EXPECT_FALSE(fs::exists(trace));
+  ASSERT_EQ(orphaned_journals(home_ / "switchyard"), std::vector<fs::path>{journal});
+
+  child = start({"demo"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  for (int i = 0; i < 20 && !fs::exists(recovered); ++i) {
+    press(child, "Return");
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  ASSERT_TRUE(wait_until([&] { return fs::exists(recovered); }));
+  EXPECT_TRUE(wait_until([&] { return !fs::exists(journal); }));
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(wait_for(child, 30), 143);
+  const auto verified = verify_trace(recovered);
+  ASSERT_TRUE(verified) << verified.error().message();
+  EXPECT_TRUE(verified->problems.empty());
+  EXPECT_GT(verified->info.tokens, 20u);
+  EXPECT_TRUE(fs::exists(trace.string() + ".part"));  // stays until the user removes it
 }
 
 }  // namespace
