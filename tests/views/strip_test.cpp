@@ -47,6 +47,17 @@ TEST(TokenStrip, MarksThePromptsEndAndEveryEditWithItsSentence) {
   EXPECT_NEAR((mark->rect.x0 + 3), cell->rect.x0, 1.0) << "the line stands where token 58 begins";
 }
 
+TEST(TokenStrip, AnEditForTheNextTokenStandsAtTheLiveEndAndKeepsClearOfTheLegend) {
+  const auto run = Fixture::with_edits();
+  run->edit(Mute{{{1}}, {2}});
+  TokenStrip view;
+  HeadlessView host(view, run->source(), 1586, 92);
+  const auto mark = host.items().find("edit e4"), last = host.items().find("token 74/layer 0");
+  ASSERT_TRUE(mark);
+  EXPECT_EQ(mark->value, 75) << "first token under it, not routed yet";
+  EXPECT_LE(mark->rect.x1, last->rect.x1 + 4);
+}
+
 TEST(TokenStrip, ClickPinsTokenAndLayerAndDragScrubs) {
   const auto run = Fixture::with_edits();
   TokenStrip view;

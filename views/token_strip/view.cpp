@@ -130,11 +130,14 @@ void TokenStrip::draw_edits(const ViewContext& context, const ItemRect& strip) c
     const float x = std::round(x_of(at, strip));
     fill({x - 1, strip.y0 - em(0.25f), x + 1, strip.y1 + em(0.35f)}, color);
     const std::string name = fmt::format("e{}", epoch.epoch);
+    const float width = text_width(Face::kMono, name, kSmall);
+    // To the right of its line; at the live end to the left, away from the legend.
+    const float left = x + em(0.2f) + width <= strip.x1 ? x + em(0.2f) : x - em(0.2f) - width;
     float end = x + 3;
-    if (x + em(0.2f) >= free_from) {
-      end = x + em(0.2f) +
-            draw_text({x + em(0.2f), strip.y1 + em(0.75f)}, Face::kMono, color, name, Align::kLeft, kSmall);
-      free_from = end + em(0.4f);
+    if (left >= free_from) {
+      draw_text({left, strip.y1 + em(0.75f)}, Face::kMono, color, name, Align::kLeft, kSmall);
+      end = std::max(end, left + width);
+      free_from = left + width + em(0.4f);
     }
     Item item{"edit " + name,
               epoch.sentence,

@@ -200,8 +200,10 @@ void empty_state(const ViewContext& context, std::string_view title, std::string
   const std::string words(button);
   const float button_width = text_width(Face::kWords, words) + em(1.6f);
   ImGui::SetCursorScreenPos({middle - button_width / 2, y});
-  if (ImGui::Button(words.c_str(), {button_width, 0}) && context.commands.run_action)
-    context.commands.run_action(action);
+  ImGui::PushStyleVar(ImGuiStyleVar_FrameBorderSize, 1.0f);
+  const bool pressed = ImGui::Button(words.c_str(), {button_width, 0});
+  ImGui::PopStyleVar();
+  if (pressed && context.commands.run_action) context.commands.run_action(action);
   const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
   context.items.add(
       {.id = "empty/action", .label = words, .value = 0, .unit = "", .rect = {a.x, a.y, b.x, b.y}, .detail = {}});

@@ -129,7 +129,7 @@ void mark_edits(const Theme& theme, const RowRecipes& recipes, int expert, const
   const ExpertEdits& state = shown.any() ? shown : next;
   if (state.muted) fill(cell, ink(theme.dock, 0.72f));
   if (state.muted || state.forced) hatch(cell, color, em(0.42f), 1.2f);
-  frame(cell, color, 1.5f);
+  frame(inset(cell, 1), color, 1.5f);  // inside, so that the frame of the selection does not hide it
 }
 
 void select_expert(const ViewContext& context, int moe_layer, int expert) {
