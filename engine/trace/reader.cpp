@@ -5,6 +5,7 @@
 #include "engine/base/checked.h"
 #include "engine/trace/file.h"
 #include "engine/trace/guard.h"
+#include "engine/trace/rehearsal.h"
 #include "engine/trace/schema.h"
 #include "engine/trace/trace.h"
 
@@ -103,6 +104,7 @@ class FileReader final : public TraceReader {
 }  // namespace
 
 Result<std::unique_ptr<TraceReader>> TraceReader::open(const std::filesystem::path& path) {
+  SY_CHECK(rehearse(path, [&path] { static_cast<void>(TraceFile::open(path)); }));
   SY_TRY(auto file, TraceFile::open(path));
   return std::make_unique<FileReader>(std::move(file));
 }

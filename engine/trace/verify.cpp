@@ -4,6 +4,7 @@
 
 #include "engine/base/text.h"
 #include "engine/trace/file.h"
+#include "engine/trace/rehearsal.h"
 #include "engine/trace/scan.h"
 #include "engine/trace/trace.h"
 #include "engine/trace/writer.h"
@@ -79,10 +80,7 @@ std::string range_text(uint64_t first, uint64_t end) {
   return "tokens " + std::to_string(first) + " to " + std::to_string(end - 1);
 }
 
-}  // namespace
-
-Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task) {
-  h5::quiet();
+Result<VerifyReport> check_trace(const std::filesystem::path& path, Task* task) {
   SY_TRY(const auto file, TraceFile::open(path));
   SY_TRY(const TraceScan scan, scan_trace(*file, task));
   VerifyReport report{file->info(), scan.problems};
@@ -103,9 +101,23 @@ Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task)
   return report;
 }
 
+// Every byte that verify and recover read is read in a child first.
+Result<void> rehearse_check(const std::filesystem::path& path) {
+  return rehearse(path, [&path] { static_cast<void>(check_trace(path, nullptr)); });
+}
+
+}  // namespace
+
+Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task) {
+  h5::quiet();
+  SY_CHECK(rehearse_check(path));
+  return check_trace(path, task);
+}
+
 Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool overwrite,
                                    Task* task) {
   h5::quiet();
+  SY_CHECK(rehearse_check(source));
   SY_TRY(const auto file, TraceFile::open(source));
   std::error_code ignored;
   if (std::filesystem::equivalent(source, target, ignored)) {

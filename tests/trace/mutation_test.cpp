@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -30,6 +31,9 @@ int handle(const fs::path& path, const fs::path& target, const SyntheticShape& s
   const bool same_shape = (*reader)->info().tokens <= 60 && (*reader)->info().layers == shape.layers && (*reader)->info().experts == shape.experts;
   return difference.empty() || !same_shape ? kFine : kWrongAndUnnoticed;
 }
+
+// packaging/test.sh --full sets SWITCHYARD_FULL.
+int files_to_damage() { return std::getenv("SWITCHYARD_FULL") ? 1000 : 150; }
 
 std::string content_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -76,7 +80,7 @@ TEST(Mutation, ACompleteFileDamagedAtRandomNeverBringsUsDown) {
   RecorderOptions options;
   options.chunk_rows = 16;  // more index, less data
   record_synthetic(folder / "a.moetrace.h5", shape, 60, options);
-  auto outcomes = mutate_many(content_of(folder / "a.moetrace.h5"), shape, 400, "a.moetrace.h5");
+  auto outcomes = mutate_many(content_of(folder / "a.moetrace.h5"), shape, files_to_damage(), "a.moetrace.h5");
   EXPECT_GT(outcomes[kRefused], 0);
   EXPECT_GT(outcomes[kProblemsFound], 0);
   EXPECT_EQ(outcomes[kWrongAndUnnoticed], 0) << "verify must see every wrong value of a closed file";
@@ -94,7 +98,7 @@ TEST(Mutation, AnOpenFileDamagedAtRandomNeverBringsUsDown) {
   while (recorder->committed_tokens() < 60) usleep(5000);
   const std::string bytes = content_of(folder / "a.moetrace.h5.part");
   ASSERT_TRUE(recorder->close());
-  auto outcomes = mutate_many(bytes, shape, 400, "a.moetrace.h5.part");
+  auto outcomes = mutate_many(bytes, shape, files_to_damage(), "a.moetrace.h5.part");
   EXPECT_GT(outcomes[kRefused] + outcomes[kProblemsFound], 0);
 }
 
