@@ -186,16 +186,10 @@ HelpDialog& MainWindow::help() {
 void MainWindow::open_path(const QString& path) {
   const Dropped dropped = what_is(path);
   switch (dropped.kind) {
-    case Dropped::kModel:
-      Q_EMIT opened(path);
-      return model_.open_model({path, options_.backend.toStdString(), options_.threads});
-    case Dropped::kTrace:
-      Q_EMIT opened(path);
-      return model_.open_trace(path.toStdString());
+    case Dropped::kModel: return model_.open_model({path, options_.backend.toStdString(), options_.threads});
+    case Dropped::kTrace: return model_.open_trace(path.toStdString());
     case Dropped::kScript: return model_.load_script(path.toStdString());
-    case Dropped::kWorkspace:
-      Q_EMIT opened(path);
-      return open_workspace(*this, path.toStdString());
+    case Dropped::kWorkspace: return open_workspace(*this, path.toStdString());
     case Dropped::kUnknown: break;
   }
   log_.add(Error{QFileInfo::exists(path) ? ErrorCode::kMalformed : ErrorCode::kNotFound, dropped.sentence.toStdString(), path.toStdString(),

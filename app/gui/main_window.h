@@ -70,7 +70,6 @@ class MainWindow : public QMainWindow {
   void toggle_dock(const QString& id);
 
  Q_SIGNALS:
-  void opened(const QString& path);          // asked for, by whatever way
   void theme_changed();
 
  protected:

@@ -238,7 +238,14 @@ void ToolRow::fit() {
   capture_chip_->setVisible(model_.snapshot() && w >= 760);
   backend_chip_->setVisible(model_.snapshot() && w >= 680);
   const QString keys = actions_.keys_text(*actions_.row("help.palette"));
-  search_->setText(w >= 1450 ? tr("Search actions, experts, tokens…     %1").arg(keys) : w >= 1000 ? tr("Search…  %1").arg(keys) : tr("Search…"));
+  int taken = layout()->contentsMargins().left() + layout()->contentsMargins().right() + layout()->spacing() * (layout()->count() + 1);
+  for (const QWidget* w : std::initializer_list<const QWidget*>{model_chip_, backend_chip_, capture_chip_, record_chip_, run_, step_, stop_, undo_, redo_})
+    if (!w->isHidden()) taken += w->sizeHint().width();
+  const int room = width() - taken - 30;
+  QString words = tr("Search…");
+  for (const QString& text : {tr("Search…  %1").arg(keys), tr("Search actions, experts, tokens…     %1").arg(keys)})
+    if (search_->fontMetrics().horizontalAdvance(text) <= room) words = text;
+  search_->setText(words);
   if (icons == icons_only_) return;
   icons_only_ = icons;
   refresh();

@@ -2,6 +2,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <thread>
 
 #include <QOpenGLWidget>
 #include <QPlainTextEdit>
@@ -211,49 +212,49 @@ TEST_F(Window, RecordingWritesATraceOfTheSameTokens) {
   EXPECT_EQ(model().data().snapshot->dropped_frames, 0u);
 }
 
-// The GUI thread must answer while the engine works: the bound is loose because the machine is shared; the
-// numbers are printed.
+// The GUI thread must answer while the engine works, with either number of threads. The bound is loose because
+// the machine is shared; the numbers are printed.
 TEST_F(Window, NeverStallsWhileGenerating) {
   run("2 + 3 = 5\n", 16);  // software GL compiles its shaders at the first picture: once, 70-120 ms
   QTest::qWait(300);
-  QElapsedTimer clock;
-  qint64 longest = 0, over_100 = 0;
-  std::vector<qint64> gaps;
-  double busiest_ms = 0;
   const auto cpu_ms = [] {  // of this thread: free of what else the machine does
     timespec now{};
     ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return double(now.tv_sec) * 1e3 + double(now.tv_nsec) / 1e6;
   };
-  double cpu_before = cpu_ms();
-  QTimer beat;
-  beat.setTimerType(Qt::PreciseTimer);
-  QObject::connect(&beat, &QTimer::timeout, [&] {
-    const qint64 gap = clock.restart();
-    longest = std::max(longest, gap);
-    over_100 += gap > 100;
-    gaps.push_back(gap);
-    const double cpu = cpu_ms();
-    busiest_ms = std::max(busiest_ms, cpu - cpu_before);
-    cpu_before = cpu;
-  });
-  for (LiveDock* dock : window_->live_docks()) dock->live()->reset_stats();
-  clock.start();
-  beat.start(5);
-  run("The function below adds two numbers.\n", 1200);
-  beat.stop();
-  std::sort(gaps.begin(), gaps.end());
-  std::printf("1200 tokens, %.0f tokens/s; gaps of the GUI thread: median %lld ms, p99 %lld ms, longest %lld ms, over 100 ms: %lld of %zu; "
-              "most processor time of one turn %.1f ms\n",
-              model().snapshot()->mean_decode_tokens_per_s, static_cast<long long>(gaps[gaps.size() / 2]),
-              static_cast<long long>(gaps[gaps.size() * 99 / 100]), static_cast<long long>(longest),
-              static_cast<long long>(over_100), gaps.size(), busiest_ms);
-  for (LiveDock* dock : window_->live_docks()) {
-    const FrameStats stats = dock->live()->stats();
-    std::printf("%-16s %5llu frames, build p99 %.2f ms, paint p99 %.2f ms\n", dock->objectName().toStdString().c_str(),
-                static_cast<unsigned long long>(stats.frames), stats.build_p99, stats.paint_p99);
+  const int cores = int(std::thread::hardware_concurrency());
+  for (const int threads : {std::max(1, cores - 1), cores}) {
+    model().set_threads(threads);
+    for (LiveDock* dock : window_->live_docks()) dock->live()->reset_stats();
+    QElapsedTimer clock;
+    std::vector<qint64> gaps;
+    double busiest_ms = 0, cpu_before = cpu_ms();
+    QTimer beat;
+    beat.setTimerType(Qt::PreciseTimer);
+    QObject::connect(&beat, &QTimer::timeout, [&] {
+      gaps.push_back(clock.restart());
+      const double cpu = cpu_ms();
+      busiest_ms = std::max(busiest_ms, cpu - cpu_before);
+      cpu_before = cpu;
+    });
+    clock.start();
+    beat.start(5);
+    run("The function below adds two numbers.\n", 1200);
+    beat.stop();
+    ASSERT_FALSE(gaps.empty());
+    std::sort(gaps.begin(), gaps.end());
+    std::printf("%d threads: 1200 tokens, %.0f tokens/s; gaps of the GUI thread: median %lld ms, p99 %lld ms, longest %lld ms, over "
+                "100 ms: %td of %zu; most processor time of one turn %.1f ms\n",
+                threads, model().snapshot()->mean_decode_tokens_per_s, static_cast<long long>(gaps[gaps.size() / 2]),
+                static_cast<long long>(gaps[gaps.size() * 99 / 100]), static_cast<long long>(gaps.back()),
+                gaps.end() - std::upper_bound(gaps.begin(), gaps.end(), 100), gaps.size(), busiest_ms);
+    for (LiveDock* dock : window_->live_docks()) {
+      const FrameStats stats = dock->live()->stats();
+      std::printf("  %-16s %4llu frames, build p99 %.2f ms, paint p99 %.2f ms\n", dock->objectName().toStdString().c_str(),
+                  static_cast<unsigned long long>(stats.frames), stats.build_p99, stats.paint_p99);
+    }
+    EXPECT_LT(gaps.back(), 2000);
   }
-  EXPECT_LT(longest, 2000);
 }
 
 }  // namespace

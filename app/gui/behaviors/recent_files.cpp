@@ -21,7 +21,10 @@ RecentFiles::RecentFiles(MainWindow& window) : QObject(&window), window_(window)
   menu_ = new QMenu(tr("Open recent"), &window_);
   if (auto* file = window_.menuBar()->findChild<QMenu*>("menu.File"))
     file->insertMenu(window_.actions().action("file.cancel_opening"), menu_);
-  connect(&window_, &MainWindow::opened, this, &RecentFiles::add);
+  connect(&window_.model(), &RunModel::model_changed, this, [this] {
+    const RunModel& model = window_.model();
+    if (!model.opening() && !model.is_empty() && (paths_.isEmpty() || paths_.first() != model.opened().model)) add(model.opened().model);
+  });
   show();
 }
 
