@@ -15,11 +15,11 @@ class QWidget;
 namespace switchyard {
 
 struct ActionRow {
-  QString id;        // stable: "edit.undo"
-  QString title;     // "Undo"; "…" when a dialog follows
-  QString menu;      // "Edit"; a leading "-" puts a line before it
-  QString keys;      // portable text, alternatives separated by " | "; empty: none
-  QString help;      // one sentence
+  QString id;     // stable: "edit.undo"
+  QString title;  // "Undo"; "…" when a dialog follows
+  QString menu;   // "Edit"; a leading "-" puts a line before it
+  QString keys;   // portable text, alternatives separated by " | "; empty: none
+  QString help;   // one sentence
   std::function<void()> run;
   std::function<QString()> blocked = {};  // why it cannot run now; empty text or no function: it can
   std::function<bool()> checked = {};     // a switch, and whether it is on

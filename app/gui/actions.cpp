@@ -20,7 +20,9 @@ using Why = std::function<QString()>;
 
 // --- why something cannot run now ---
 
-QString tr(const char* text) { return QCoreApplication::translate("actions", text); }
+QString tr(const char* text) {
+  return QCoreApplication::translate("actions", text);
+}
 
 Why needs_model(MainWindow& w) {
   return [&w] { return w.model().has_session() ? QString() : tr("open a model first"); };
@@ -66,7 +68,9 @@ void solo(MainWindow& w) {
   for (int e = 0; e < w.model().data().plan->moe(at.moe_layer).router.experts; ++e)
     if (e != *at.expert) others.push_back(ExpertId(e));
   const int layer = w.model().model_layer();
-  w.model().edit({{Unmute{LayerSet{{layer}}, {ExpertId(*at.expert)}}, std::nullopt}, {Mute{LayerSet{{layer}}, others}, std::nullopt}}, "user");
+  w.model().edit({{Unmute{LayerSet{{layer}}, {ExpertId(*at.expert)}}, std::nullopt},
+                  {Mute{LayerSet{{layer}}, others}, std::nullopt}},
+                 "user");
 }
 
 void reset_layers(MainWindow& w, bool all) {
@@ -129,38 +133,63 @@ void clear_selection(MainWindow& w) {
   w.model().set_cursor(std::nullopt);
 }
 
-LiveDock* focused_live(MainWindow& w) { return qobject_cast<LiveDock*>(w.workbench().focused()); }
+LiveDock* focused_live(MainWindow& w) {
+  return qobject_cast<LiveDock*>(w.workbench().focused());
+}
 
 ActionRow capture_row(MainWindow& w, const char* id, const char* title, CaptureLevel level, const char* help,
                       const char* menu = "Run") {
-  return {id, tr(title), menu, "", tr(help), [&w, level] { w.model().set_capture(level); }, needs_model(w),
+  return {id,
+          tr(title),
+          menu,
+          "",
+          tr(help),
+          [&w, level] { w.model().set_capture(level); },
+          needs_model(w),
           [&w, level] { return w.model().snapshot() && w.model().snapshot()->capture == level; }};
 }
 
-ActionRow backend_row(MainWindow& w, const char* id, const char* title, const char* name, const char* help, const char* menu) {
-  return {id, tr(title), menu, "", tr(help),
+ActionRow backend_row(MainWindow& w, const char* id, const char* title, const char* name, const char* help,
+                      const char* menu) {
+  return {id,
+          tr(title),
+          menu,
+          "",
+          tr(help),
           [&w, name] {
             OpenRequest request = w.model().opened();
             request.backend = name;
             w.model().open_model(request);
           },
-          needs_model(w), [&w, name] { return w.model().has_session() && w.model().opened().backend == name; }};
+          needs_model(w),
+          [&w, name] { return w.model().has_session() && w.model().opened().backend == name; }};
 }
 
 ActionRow dock_row(MainWindow& w, const char* id, const char* title, bool line = false) {
-  return {QString("view.dock.") + id, tr(title), line ? "-View" : "View", "", tr("Shows or hides this panel."), [&w, id] { w.toggle_dock(id); },
-          needs_any(w), [&w, id] { return w.workbench().dock(id) && !w.workbench().dock(id)->isHidden(); }};
+  return {QString("view.dock.") + id,
+          tr(title),
+          line ? "-View" : "View",
+          "",
+          tr("Shows or hides this panel."),
+          [&w, id] { w.toggle_dock(id); },
+          needs_any(w),
+          [&w, id] { return w.workbench().dock(id) && !w.workbench().dock(id)->isHidden(); }};
 }
 
 }  // namespace
 
 std::vector<ActionRow> action_rows(MainWindow& w) {
   RunModel& m = w.model();
-  const Why model = needs_model(w), any = needs_any(w), tokens = needs_tokens(w), expert = needs_expert(w), edits = needs_edits(w);
+  const Why model = needs_model(w), any = needs_any(w), tokens = needs_tokens(w), expert = needs_expert(w),
+            edits = needs_edits(w);
   const Why can_undo = [&m] { return m.can_undo() ? QString() : tr("there is nothing to undo"); };
   const Why can_redo = [&m] { return m.can_redo() ? QString() : tr("there is nothing to redo"); };
   const Why has_text = [&m] { return m.has_session() && m.has_sequence() ? QString() : tr("nothing is running"); };
-  const auto live = [&w](auto what) { return [&w, what] { if (LiveDock* dock = focused_live(w)) what(*dock); }; };
+  const auto live = [&w](auto what) {
+    return [&w, what] {
+      if (LiveDock* dock = focused_live(w)) what(*dock);
+    };
+  };
   const Why needs_view = [&w] { return focused_live(w) ? QString() : tr("click into a picture first"); };
   const Why needs_table = [&w] {
     const Dock* dock = w.workbench().focused();
@@ -169,62 +198,116 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
 
   return {
       // File
-      {"file.open_model", tr("Open model…"), "File", "Ctrl+O", tr("Opens a checkpoint folder."), [&w] { w.ask_for_model(); }},
-      {"file.open_trace", tr("Open trace…"), "File", "Ctrl+Shift+O", tr("Opens a recorded run."), [&w] { w.ask_for_trace(); }},
-      {"file.open_demo", tr("Try the demo"), "File", "", tr("Opens the small trained model that ships with the program."), [&w] { w.open_path("demo"); }},
-      {"file.open_workspace", tr("Open workspace…"), "File", "", tr("Opens model, prompt, edits, settings and layout as they were saved."), [&w] { w.ask_to_open_workspace(); }},
-      {"file.cancel_opening", tr("Cancel opening"), "File", "", tr("Gives up opening; what was open stays."), [&m] { m.cancel_opening(); },
-       [&m] { return m.opening() ? QString() : tr("nothing is being opened"); }},
+      {"file.open_model", tr("Open model…"), "File", "Ctrl+O", tr("Opens a checkpoint folder."),
+       [&w] { w.ask_for_model(); }},
+      {"file.open_trace", tr("Open trace…"), "File", "Ctrl+Shift+O", tr("Opens a recorded run."),
+       [&w] { w.ask_for_trace(); }},
+      {"file.open_demo", tr("Try the demo"), "File", "",
+       tr("Opens the small trained model that ships with the program."), [&w] { w.open_path("demo"); }},
+      {"file.open_workspace", tr("Open workspace…"), "File", "",
+       tr("Opens model, prompt, edits, settings and layout as they were saved."), [&w] { w.ask_to_open_workspace(); }},
+      {"file.cancel_opening", tr("Cancel opening"), "File", "", tr("Gives up opening; what was open stays."),
+       [&m] { m.cancel_opening(); }, [&m] { return m.opening() ? QString() : tr("nothing is being opened"); }},
       {"file.close", tr("Close"), "File", "Ctrl+W", tr("Closes the model or trace."), [&m] { m.close(); }, any},
-      {"edit.save_script", tr("Save edits as script…"), "-File", "Ctrl+S", tr("Writes the edits in force, each with the token it began at."), [&w] { w.ask_to_save_script(); }, edits},
-      {"file.save_workspace", tr("Save workspace…"), "File", "Ctrl+Shift+S", tr("Writes model, prompt, edits, settings and layout to a file."), [&w] { w.ask_to_save_workspace(); }, any},
-      {"edit.load_script", tr("Load edit script…"), "File", "Ctrl+L", tr("Sends every edit of a script, all or none."), [&w] { w.ask_to_load_script(); }, model},
-      {"file.quit", tr("Quit"), "-File", "Ctrl+Q", tr("Closes the window; a trace being recorded is closed cleanly."), [&w] { w.close(); }},
+      {"edit.save_script", tr("Save edits as script…"), "-File", "Ctrl+S",
+       tr("Writes the edits in force, each with the token it began at."), [&w] { w.ask_to_save_script(); }, edits},
+      {"file.save_workspace", tr("Save workspace…"), "File", "Ctrl+Shift+S",
+       tr("Writes model, prompt, edits, settings and layout to a file."), [&w] { w.ask_to_save_workspace(); }, any},
+      {"edit.load_script", tr("Load edit script…"), "File", "Ctrl+L", tr("Sends every edit of a script, all or none."),
+       [&w] { w.ask_to_load_script(); }, model},
+      {"file.quit", tr("Quit"), "-File", "Ctrl+Q", tr("Closes the window; a trace being recorded is closed cleanly."),
+       [&w] { w.close(); }},
       // Edit
-      {"edit.undo", tr("Undo"), "Edit", "Ctrl+Z", tr("Takes the last edit back, from the next token on."), [&m] { m.undo(); }, can_undo},
-      {"edit.redo", tr("Redo"), "Edit", "Ctrl+Shift+Z | Ctrl+Y", tr("Applies the undone edit again, from the next token on."), [&m] { m.redo(); }, can_redo},
-      {"edit.mute_expert", tr("Mute or unmute expert"), "-Edit", "M", tr("The selected expert is never chosen in its layer; again: as before."), edit_selected(w, toggle_mute), expert},
-      {"edit.solo_expert", tr("Solo expert"), "Edit", "Shift+M", tr("Mutes every other expert of the layer."), [&w] { solo(w); }, expert},
-      {"edit.force_expert", tr("Force or release expert"), "Edit", "G", tr("The selected expert is always chosen in its layer; again: as before."), edit_selected(w, toggle_force), expert},
-      {"edit.bias_up", tr("Raise logit bias by 0.1"), "Edit", "]", tr("Adds 0.1 to the selected expert's router logit."),
+      {"edit.undo", tr("Undo"), "Edit", "Ctrl+Z", tr("Takes the last edit back, from the next token on."),
+       [&m] { m.undo(); }, can_undo},
+      {"edit.redo", tr("Redo"), "Edit", "Ctrl+Shift+Z | Ctrl+Y",
+       tr("Applies the undone edit again, from the next token on."), [&m] { m.redo(); }, can_redo},
+      {"edit.mute_expert", tr("Mute or unmute expert"), "-Edit", "M",
+       tr("The selected expert is never chosen in its layer; again: as before."), edit_selected(w, toggle_mute),
+       expert},
+      {"edit.solo_expert", tr("Solo expert"), "Edit", "Shift+M", tr("Mutes every other expert of the layer."),
+       [&w] { solo(w); }, expert},
+      {"edit.force_expert", tr("Force or release expert"), "Edit", "G",
+       tr("The selected expert is always chosen in its layer; again: as before."), edit_selected(w, toggle_force),
+       expert},
+      {"edit.bias_up", tr("Raise logit bias by 0.1"), "Edit", "]",
+       tr("Adds 0.1 to the selected expert's router logit."),
        edit_selected(w, [](const LayerRecipe* r, int layer, int e) { return nudge_bias(r, layer, e, 0.1f); }), expert},
-      {"edit.bias_down", tr("Lower logit bias by 0.1"), "Edit", "[", tr("Takes 0.1 off the selected expert's router logit."),
+      {"edit.bias_down", tr("Lower logit bias by 0.1"), "Edit", "[",
+       tr("Takes 0.1 off the selected expert's router logit."),
        edit_selected(w, [](const LayerRecipe* r, int layer, int e) { return nudge_bias(r, layer, e, -0.1f); }), expert},
-      {"edit.reset_layer", tr("Reset this layer"), "-Edit", "", tr("Makes the selected layer native again, as one step."), [&w] { reset_layers(w, false); }, needs_edited_layer(w, false)},
-      {"edit.reset_all", tr("Reset all layers"), "Edit", "", tr("Makes the whole router native again, as one step."), [&w] { reset_layers(w, true); }, needs_edited_layer(w, true)},
-      {"edit.copy_script_json", tr("Copy edits as script"), "-Edit", "", tr("Puts the edits in force on the clipboard as JSON."), [&w] { copy_script(w, false); }, edits},
-      {"edit.copy_script_cli", tr("Copy edits as command line"), "Edit", "", tr("Puts a `switchyard run` line with the edits in force on the clipboard."), [&w] { copy_script(w, true); }, edits},
+      {"edit.reset_layer", tr("Reset this layer"), "-Edit", "",
+       tr("Makes the selected layer native again, as one step."), [&w] { reset_layers(w, false); },
+       needs_edited_layer(w, false)},
+      {"edit.reset_all", tr("Reset all layers"), "Edit", "", tr("Makes the whole router native again, as one step."),
+       [&w] { reset_layers(w, true); }, needs_edited_layer(w, true)},
+      {"edit.copy_script_json", tr("Copy edits as script"), "-Edit", "",
+       tr("Puts the edits in force on the clipboard as JSON."), [&w] { copy_script(w, false); }, edits},
+      {"edit.copy_script_cli", tr("Copy edits as command line"), "Edit", "",
+       tr("Puts a `switchyard run` line with the edits in force on the clipboard."), [&w] { copy_script(w, true); },
+       edits},
       // Run
-      {"run.toggle", tr("Run or pause"), "Run", "Space", tr("Runs the prompt, pauses, or goes on."), [&w] { w.toggle_run(); }, model},
-      {"run.start", tr("Run from the start"), "Run", "Ctrl+Return | Ctrl+Enter", tr("Begins a new sequence with the prompt as it stands."), [&w] { w.start_run(); }, model},
-      {"run.step", tr("Step one token"), "Run", "F10", tr("Generates exactly one token, then waits."), [&w] { w.step_run(); }, model},
-      {"run.stop", tr("Stop"), "Run", "Shift+F5", tr("Ends the sequence; its text and frames stay."), [&m] { m.stop(); }, has_text},
-      {"run.reset", tr("Forget the sequence"), "Run", "", tr("Clears text and frames; edits stay in force."), [&m] { m.reset(); }, has_text},
-      backend_row(w, "run.backend_auto", "Backend: automatic", "auto", "Reopens the model on the fastest backend that runs it.", "-Run"),
-      backend_row(w, "run.backend_cpu", "Backend: cpu", "cpu", "Reopens the model on the project's own kernels.", "Run"),
-      backend_row(w, "run.backend_reference", "Backend: reference", "reference", "Reopens the model on LibTorch in fp32, the judge.", "Run"),
-      capture_row(w, "run.capture_off", "Capture: off", CaptureLevel::kOff, "Nothing is copied out of the router; pictures stand still.", "-Run"),
+      {"run.toggle", tr("Run or pause"), "Run", "Space", tr("Runs the prompt, pauses, or goes on."),
+       [&w] { w.toggle_run(); }, model},
+      {"run.start", tr("Run from the start"), "Run", "Ctrl+Return | Ctrl+Enter",
+       tr("Begins a new sequence with the prompt as it stands."), [&w] { w.start_run(); }, model},
+      {"run.step", tr("Step one token"), "Run", "F10", tr("Generates exactly one token, then waits."),
+       [&w] { w.step_run(); }, model},
+      {"run.stop", tr("Stop"), "Run", "Shift+F5", tr("Ends the sequence; its text and frames stay."),
+       [&m] { m.stop(); }, has_text},
+      {"run.reset", tr("Forget the sequence"), "Run", "", tr("Clears text and frames; edits stay in force."),
+       [&m] { m.reset(); }, has_text},
+      backend_row(w, "run.backend_auto", "Backend: automatic", "auto",
+                  "Reopens the model on the fastest backend that runs it.", "-Run"),
+      backend_row(w, "run.backend_cpu", "Backend: cpu", "cpu", "Reopens the model on the project's own kernels.",
+                  "Run"),
+      backend_row(w, "run.backend_reference", "Backend: reference", "reference",
+                  "Reopens the model on LibTorch in fp32, the judge.", "Run"),
+      capture_row(w, "run.capture_off", "Capture: off", CaptureLevel::kOff,
+                  "Nothing is copied out of the router; pictures stand still.", "-Run"),
       capture_row(w, "run.capture_ids", "Capture: ids", CaptureLevel::kIds, "Chosen experts only."),
-      capture_row(w, "run.capture_weights", "Capture: weights", CaptureLevel::kWeights, "Chosen experts and their weights."),
-      capture_row(w, "run.capture_logits", "Capture: logits", CaptureLevel::kLogits, "Everything: the gate inspector needs it."),
+      capture_row(w, "run.capture_weights", "Capture: weights", CaptureLevel::kWeights,
+                  "Chosen experts and their weights."),
+      capture_row(w, "run.capture_logits", "Capture: logits", CaptureLevel::kLogits,
+                  "Everything: the gate inspector needs it."),
       // View
-      {"view.previous_token", tr("Previous token"), "View", ",", tr("Moves the time cursor one token back."), [&m] { m.step_cursor(-1); }, tokens},
-      {"view.next_token", tr("Next token"), "View", ".", tr("Moves the time cursor one token on."), [&m] { m.step_cursor(1); }, tokens},
-      {"view.first_token", tr("First token"), "View", "Home", tr("Goes to the start of the prompt."), [&m] { m.set_cursor(0); }, tokens},
-      {"view.go_live", tr("Go live"), "View", "End", tr("Follows the newest token again."), [&m] { m.set_cursor(std::nullopt); }, any,
-       [&m] { return !m.cursor(); }},
-      {"view.previous_edit", tr("Previous edit"), "View", "Ctrl+,", tr("Goes to the token where the edit before took effect."), [&w] { go_to_edit(w, -1); }, tokens},
-      {"view.next_edit", tr("Next edit"), "View", "Ctrl+.", tr("Goes to the token where the next edit took effect."), [&w] { go_to_edit(w, 1); }, tokens},
-      {"view.layer_up", tr("Layer above"), "View", "Alt+Up", tr("Selects the previous layer with a router."), [&w] { move_layer(w, -1); }, any},
-      {"view.layer_down", tr("Layer below"), "View", "Alt+Down", tr("Selects the next layer with a router."), [&w] { move_layer(w, 1); }, any},
-      {"view.clear", tr("Clear selection"), "View", "Esc", tr("No expert selected, live again."), [&w] { clear_selection(w); }, any},
-      {"view.pin", tr("Pin this picture"), "-View", "P", tr("The picture keeps its token and layer while the rest moves on."), live([](LiveDock& d) { d.set_pinned(!d.pinned()); }), needs_view},
-      {"view.table", tr("Table of this picture"), "View", "Ctrl+T", tr("Swaps the picture for the table with the same numbers, and back."),
-       [&w] { if (Dock* dock = w.workbench().focused()) dock->show_table(!dock->shows_table()); }, needs_table},
-      {"view.filter", tr("Filter the table"), "View", "Ctrl+F", tr("Shows the table of this picture and goes to its filter."),
-       live([](LiveDock& d) { d.show_table(true); d.table_panel()->focus_filter(); }), needs_view},
-      {"view.next_dock", tr("Next panel"), "View", "F6", tr("Moves the keyboard to the next panel."), [&w] { w.workbench().focus_next(1); }, any},
-      {"view.previous_dock", tr("Previous panel"), "View", "Shift+F6", tr("Moves the keyboard to the previous panel."), [&w] { w.workbench().focus_next(-1); }, any},
+      {"view.previous_token", tr("Previous token"), "View", ",", tr("Moves the time cursor one token back."),
+       [&m] { m.step_cursor(-1); }, tokens},
+      {"view.next_token", tr("Next token"), "View", ".", tr("Moves the time cursor one token on."),
+       [&m] { m.step_cursor(1); }, tokens},
+      {"view.first_token", tr("First token"), "View", "Home", tr("Goes to the start of the prompt."),
+       [&m] { m.set_cursor(0); }, tokens},
+      {"view.go_live", tr("Go live"), "View", "End", tr("Follows the newest token again."),
+       [&m] { m.set_cursor(std::nullopt); }, any, [&m] { return !m.cursor(); }},
+      {"view.previous_edit", tr("Previous edit"), "View", "Ctrl+,",
+       tr("Goes to the token where the edit before took effect."), [&w] { go_to_edit(w, -1); }, tokens},
+      {"view.next_edit", tr("Next edit"), "View", "Ctrl+.", tr("Goes to the token where the next edit took effect."),
+       [&w] { go_to_edit(w, 1); }, tokens},
+      {"view.layer_up", tr("Layer above"), "View", "Alt+Up", tr("Selects the previous layer with a router."),
+       [&w] { move_layer(w, -1); }, any},
+      {"view.layer_down", tr("Layer below"), "View", "Alt+Down", tr("Selects the next layer with a router."),
+       [&w] { move_layer(w, 1); }, any},
+      {"view.clear", tr("Clear selection"), "View", "Esc", tr("No expert selected, live again."),
+       [&w] { clear_selection(w); }, any},
+      {"view.pin", tr("Pin this picture"), "-View", "P",
+       tr("The picture keeps its token and layer while the rest moves on."),
+       live([](LiveDock& d) { d.set_pinned(!d.pinned()); }), needs_view},
+      {"view.table", tr("Table of this picture"), "View", "Ctrl+T",
+       tr("Swaps the picture for the table with the same numbers, and back."),
+       [&w] {
+         if (Dock* dock = w.workbench().focused()) dock->show_table(!dock->shows_table());
+       },
+       needs_table},
+      {"view.filter", tr("Filter the table"), "View", "Ctrl+F",
+       tr("Shows the table of this picture and goes to its filter."), live([](LiveDock& d) {
+         d.show_table(true);
+         d.table_panel()->focus_filter();
+       }),
+       needs_view},
+      {"view.next_dock", tr("Next panel"), "View", "F6", tr("Moves the keyboard to the next panel."),
+       [&w] { w.workbench().focus_next(1); }, any},
+      {"view.previous_dock", tr("Previous panel"), "View", "Shift+F6", tr("Moves the keyboard to the previous panel."),
+       [&w] { w.workbench().focus_next(-1); }, any},
       dock_row(w, "generation", "Generation", true),
       dock_row(w, "routing_heatmap", "Routing"),
       dock_row(w, "gate_inspector", "Gate inspector"),
@@ -235,22 +318,45 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "token_table", "Token table"),
       dock_row(w, "load_table", "Load table"),
       dock_row(w, "log", "Log"),
-      {"view.default_layout", tr("Restore default layout"), "-View", "", tr("Puts every panel where it was at first."), [&w] { w.workbench().arrange_default(); }, any},
-      {"view.dark", tr("Dark theme"), "View", "", tr("Light on dark."), [&w] { w.set_theme("dark"); }, {}, [] { return current_theme().dark; }},
-      {"view.light", tr("Light theme"), "View", "", tr("Dark on light."), [&w] { w.set_theme("light"); }, {}, [] { return !current_theme().dark; }},
-      {"view.larger", tr("Larger"), "View", "Ctrl++ | Ctrl+=", tr("Letters and pictures one tenth larger, up to twice."), [&w] { w.set_scale(ui_scale() + 0.1); },
+      {"view.default_layout", tr("Restore default layout"), "-View", "", tr("Puts every panel where it was at first."),
+       [&w] { w.workbench().arrange_default(); }, any},
+      {"view.dark",
+       tr("Dark theme"),
+       "View",
+       "",
+       tr("Light on dark."),
+       [&w] { w.set_theme("dark"); },
+       {},
+       [] { return current_theme().dark; }},
+      {"view.light",
+       tr("Light theme"),
+       "View",
+       "",
+       tr("Dark on light."),
+       [&w] { w.set_theme("light"); },
+       {},
+       [] { return !current_theme().dark; }},
+      {"view.larger", tr("Larger"), "View", "Ctrl++ | Ctrl+=",
+       tr("Letters and pictures one tenth larger, up to twice."), [&w] { w.set_scale(ui_scale() + 0.1); },
        [] { return ui_scale() < 1.95 ? QString() : tr("this is the largest"); }},
-      {"view.smaller", tr("Smaller"), "View", "Ctrl+-", tr("Letters and pictures one tenth smaller, down to 80 %."), [&w] { w.set_scale(ui_scale() - 0.1); },
+      {"view.smaller", tr("Smaller"), "View", "Ctrl+-", tr("Letters and pictures one tenth smaller, down to 80 %."),
+       [&w] { w.set_scale(ui_scale() - 0.1); },
        [] { return ui_scale() > 0.85 ? QString() : tr("this is the smallest"); }},
       // Trace
-      {"trace.record", tr("Record to a trace…"), "Trace", "Ctrl+Shift+R", tr("Writes every routing decision to a *.moetrace.h5 file; again: closes it."), [&w] { w.toggle_recording(); }, model,
-       [&m] { return m.recording(); }},
+      {"trace.record", tr("Record to a trace…"), "Trace", "Ctrl+Shift+R",
+       tr("Writes every routing decision to a *.moetrace.h5 file; again: closes it."), [&w] { w.toggle_recording(); },
+       model, [&m] { return m.recording(); }},
       // Help
-      {"help.palette", tr("Command palette"), "Help", "Ctrl+Shift+P", tr("Finds any action by a few letters."), [&w] { w.show_palette(); }},
-      {"help.go_to", tr("Go to layer, expert or token"), "Help", "Ctrl+P", tr("Jumps to a place of the run."), [&w] { w.show_go_to(); }, any},
-      {"help.page", tr("Help for this panel"), "-Help", "F1", tr("Opens the help page of the panel that has the keyboard."), [&w] { w.show_help_of_focus(); }},
-      {"help.keys", tr("Keys"), "Help", "?", tr("Lists every action with its key."), [&w] { w.help().show_page("keys"); }},
-      {"help.bug_report", tr("Copy for bug report"), "Help", "", tr("Copies versions and the last messages; file paths are left out."),
+      {"help.palette", tr("Command palette"), "Help", "Ctrl+Shift+P", tr("Finds any action by a few letters."),
+       [&w] { w.show_palette(); }},
+      {"help.go_to", tr("Go to layer, expert or token"), "Help", "Ctrl+P", tr("Jumps to a place of the run."),
+       [&w] { w.show_go_to(); }, any},
+      {"help.page", tr("Help for this panel"), "-Help", "F1",
+       tr("Opens the help page of the panel that has the keyboard."), [&w] { w.show_help_of_focus(); }},
+      {"help.keys", tr("Keys"), "Help", "?", tr("Lists every action with its key."),
+       [&w] { w.help().show_page("keys"); }},
+      {"help.bug_report", tr("Copy for bug report"), "Help", "",
+       tr("Copies versions and the last messages; file paths are left out."),
        [&w] { QGuiApplication::clipboard()->setText(w.log().bug_report()); }},
   };
 }

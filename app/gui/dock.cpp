@@ -31,8 +31,12 @@ void ElidedLabel::set_full_text(const QString& text) {
   update();
 }
 
-QSize ElidedLabel::minimumSizeHint() const { return {0, fontMetrics().height()}; }
-QSize ElidedLabel::sizeHint() const { return {fontMetrics().horizontalAdvance(full_) + 2, fontMetrics().height()}; }
+QSize ElidedLabel::minimumSizeHint() const {
+  return {0, fontMetrics().height()};
+}
+QSize ElidedLabel::sizeHint() const {
+  return {fontMetrics().horizontalAdvance(full_) + 2, fontMetrics().height()};
+}
 
 void ElidedLabel::paintEvent(QPaintEvent*) {
   QPainter painter(this);
@@ -156,7 +160,9 @@ void Dock::set_table(QWidget* table) {
   table_button_->show();
 }
 
-bool Dock::shows_table() const { return table_ && stack_->currentWidget() == table_; }
+bool Dock::shows_table() const {
+  return table_ && stack_->currentWidget() == table_;
+}
 
 void Dock::show_table(bool on) {
   if (!table_) return;

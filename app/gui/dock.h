@@ -59,8 +59,8 @@ class Dock : public QDockWidget {
 
   void set_subtitle(const QString& text);
   QString subtitle() const { return subtitle_->full_text(); }
-  void set_body(QWidget* body);        // the picture
-  void set_table(QWidget* table);      // its twin, behind the same header
+  void set_body(QWidget* body);    // the picture
+  void set_table(QWidget* table);  // its twin, behind the same header
   bool shows_table() const;
   void show_table(bool on);
   bool has_table() const { return table_ != nullptr; }

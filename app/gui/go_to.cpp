@@ -22,7 +22,11 @@ void add_layers(RunModel& model, std::vector<PaletteItem>& out) {
 
 void add_expert(RunModel& model, int expert, std::vector<PaletteItem>& out) {
   if (expert >= model.data().plan->max_experts()) return;
-  out.push_back({QObject::tr("expert %1").arg(expert), QObject::tr("in layer %1").arg(model.model_layer()), {}, {}, [&model, expert] {
+  out.push_back({QObject::tr("expert %1").arg(expert),
+                 QObject::tr("in layer %1").arg(model.model_layer()),
+                 {},
+                 {},
+                 [&model, expert] {
                    model.select(Selection{model.selection().moe_layer, expert, std::nullopt});
                  }});
 }
@@ -32,7 +36,9 @@ void add_token(RunModel& model, uint64_t token, std::vector<PaletteItem>& out) {
   if (token >= data.tokens()) return;
   const QString piece = token < data.pieces.size() ? QString::fromStdString(data.pieces[token]) : QString();
   out.push_back({QObject::tr("token %1 “%2”").arg(token).arg(piece),
-                 token < data.prompt_tokens ? QObject::tr("prompt") : QObject::tr("generated"), {}, {},
+                 token < data.prompt_tokens ? QObject::tr("prompt") : QObject::tr("generated"),
+                 {},
+                 {},
                  [&model, token] { model.set_cursor(token); }});
 }
 
@@ -53,7 +59,8 @@ std::vector<PaletteItem> go_to_items(RunModel& model, const QString& query, bool
   int hits = 0;
   const auto& data = model.data();
   for (uint64_t i = 0; i < data.tokens() && hits < kMostTextHits; ++i) {
-    if (i >= data.pieces.size() || !QString::fromStdString(data.pieces[i]).contains(text, Qt::CaseInsensitive)) continue;
+    if (i >= data.pieces.size() || !QString::fromStdString(data.pieces[i]).contains(text, Qt::CaseInsensitive))
+      continue;
     add_token(model, i, out);
     ++hits;
   }

@@ -79,8 +79,9 @@ QString shortcuts_markdown(const ActionTable& actions) {
     const QString keys = actions.keys_text(row).replace("|", "\\|").replace("`", "\\`");
     out += QString("| %1 | %2 | %3 |\n").arg(keys.isEmpty() ? QString("–") : keys, row.title, row.help);
   }
-  return out + QObject::tr("\n## In a picture\n\n| key | action |\n|---|---|\n| arrows | move the cell cursor |\n"
-                           "| Enter | select the cell |\n| Esc | clear |\n| Tab | leave the picture |\n");
+  return out + QObject::tr(
+                   "\n## In a picture\n\n| key | action |\n|---|---|\n| arrows | move the cell cursor |\n"
+                   "| Enter | select the cell |\n| Esc | clear |\n| Tab | leave the picture |\n");
 }
 
 HelpDialog::HelpDialog(const ActionTable& actions, QWidget* parent) : QDialog(parent), actions_(actions) {

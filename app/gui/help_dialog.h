@@ -22,7 +22,7 @@ class HelpDialog : public QDialog {
   Q_OBJECT
  public:
   HelpDialog(const ActionTable& actions, QWidget* parent);
-  void show_page(const QString& page);   // "keys": the shortcut page
+  void show_page(const QString& page);  // "keys": the shortcut page
   QString shown_page() const { return page_; }
   QTextBrowser* browser() const { return browser_; }
 

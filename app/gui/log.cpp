@@ -36,8 +36,9 @@ void Log::add(LogEntry::Level level, const QString& text) {
   entries_.push_back({level, QDateTime::currentDateTime(), text});
   if (entries_.size() > kKept) entries_.pop_front();
   if (const auto logger = file_logger()) {
-    logger->log(level == LogEntry::kError ? spdlog::level::err
-                : level == LogEntry::kWarning ? spdlog::level::warn : spdlog::level::info,
+    logger->log(level == LogEntry::kError     ? spdlog::level::err
+                : level == LogEntry::kWarning ? spdlog::level::warn
+                                              : spdlog::level::info,
                 "{}", text.toStdString());
     logger->flush();
   }

@@ -1,7 +1,7 @@
 // switchyard-gui: from the command line to the event loop. GUI thread.
-#include <csignal>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <QApplication>
 #include <QFile>
@@ -48,8 +48,11 @@ void apply_run_options(switchyard::MainWindow& window) {
   const WindowOptions& options = window.options();
   if (!options.prompt_file.isEmpty()) {
     QFile file(options.prompt_file);
-    if (file.open(QIODevice::ReadOnly)) window.generation().set_prompt(QString::fromUtf8(file.readAll()));
-    else window.log().add(Error{ErrorCode::kNotFound, "The prompt file cannot be read.", options.prompt_file.toStdString(), ""});
+    if (file.open(QIODevice::ReadOnly))
+      window.generation().set_prompt(QString::fromUtf8(file.readAll()));
+    else
+      window.log().add(
+          Error{ErrorCode::kNotFound, "The prompt file cannot be read.", options.prompt_file.toStdString(), ""});
   }
   if (options.trace.isEmpty()) return;
   QObject::connect(&window.model(), &RunModel::model_changed, &window, [&window, begun = false]() mutable {

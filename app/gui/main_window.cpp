@@ -49,8 +49,12 @@ QSize first_size(const WindowOptions& options) {
   return QSize(1600, 900).boundedTo(QGuiApplication::primaryScreen()->availableSize() - QSize(0, kFrame));
 }
 
-QString workspace_filter() { return QObject::tr("Workspaces (*.switchyard.json)"); }
-QString script_filter() { return QObject::tr("Edit scripts (*.edits.json);;All files (*)"); }
+QString workspace_filter() {
+  return QObject::tr("Workspaces (*.switchyard.json)");
+}
+QString script_filter() {
+  return QObject::tr("Edit scripts (*.edits.json);;All files (*)");
+}
 
 }  // namespace
 
@@ -63,7 +67,9 @@ MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
   commands_.set_cursor = [this](const TimeCursor& c) { model_.set_cursor(c); };
   commands_.edit = [this](EditCommand e) { model_.edit(std::move(e)); };
   commands_.edit_all = [this](std::vector<EditCommand> e) { model_.edit(std::move(e), "user"); };
-  commands_.run_action = [this](std::string_view id) { actions_->run(QString::fromUtf8(id.data(), qsizetype(id.size()))); };
+  commands_.run_action = [this](std::string_view id) {
+    actions_->run(QString::fromUtf8(id.data(), qsizetype(id.size())));
+  };
   commands_.set_setting = [this](std::string_view view, std::string_view setting, int value) {
     if (LiveDock* dock = live_dock(QString::fromUtf8(view.data(), qsizetype(view.size()))))
       dock->set_setting(QString::fromUtf8(setting.data(), qsizetype(setting.size())), value);
@@ -85,8 +91,9 @@ MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
   column->setSpacing(0);
   tools_ = new ToolRow(model_, *actions_, body);
   pages_ = new QStackedWidget(body);
-  start_ = new StartPage(model_, jobs_, [this](const QString& id) { actions_->run(id); },
-                         [this](const QString& path) { open_path(path); }, pages_);
+  start_ = new StartPage(
+      model_, jobs_, [this](const QString& id) { actions_->run(id); }, [this](const QString& path) { open_path(path); },
+      pages_);
   pages_->addWidget(start_);
   pages_->addWidget(workbench_);
   status_ = new StatusRow(model_, jobs_, body);
@@ -96,7 +103,9 @@ MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
   setCentralWidget(body);
   palette_ = new Palette(this);
   toasts_ = new Toasts(this, log_);
-  connect(toasts_, &Toasts::log_asked, this, [this] { if (!workbench_->dock("log")->isVisible()) toggle_dock("log"); });
+  connect(toasts_, &Toasts::log_asked, this, [this] {
+    if (!workbench_->dock("log")->isVisible()) toggle_dock("log");
+  });
   workbench_->arrange_default();
   connect_model();
   refresh();
@@ -112,9 +121,11 @@ void MainWindow::build_docks() {
   generation_dock_ = new Dock("generation", tr("Generation"), workbench_);
   generation_dock_->set_body(generation_);
   generation_dock_->set_help("generation");
-  generation_settings_ = {{"tint", "Tint of the tokens",
-                           {"tint: none", "tint: router entropy", "tint: margin", "tint: first expert", "tint: changed by edits"},
-                           int(TokenQuantity::kEntropy)}};
+  generation_settings_ = {
+      {"tint",
+       "Tint of the tokens",
+       {"tint: none", "tint: router entropy", "tint: margin", "tint: first expert", "tint: changed by edits"},
+       int(TokenQuantity::kEntropy)}};
   generation_dock_->set_settings(generation_settings_, [this](const QString&, int value) {
     generation_settings_[0].value = value;
     generation_->text()->set_quantity(TokenQuantity(value));
@@ -167,7 +178,9 @@ void MainWindow::refresh() {
   actions_->refresh();
   tools_->refresh();
   status_->refresh();
-  const QString what = model_.is_empty() ? QString() : model_.has_trace() ? QFileInfo(model_.opened().model).fileName() : QString::fromStdString(model_.checkpoint()->name);
+  const QString what = model_.is_empty()    ? QString()
+                       : model_.has_trace() ? QFileInfo(model_.opened().model).fileName()
+                                            : QString::fromStdString(model_.checkpoint()->name);
   setWindowTitle(what.isEmpty() ? QString("Switchyard") : what + " – Switchyard");
   generation_dock_->set_subtitle(model_.data().plan ? tr("layer %1").arg(model_.model_layer()) : QString());
 }
@@ -186,13 +199,19 @@ HelpDialog& MainWindow::help() {
 void MainWindow::open_path(const QString& path) {
   const Dropped dropped = what_is(path);
   switch (dropped.kind) {
-    case Dropped::kModel: return model_.open_model({path, options_.backend.toStdString(), options_.threads});
-    case Dropped::kTrace: return model_.open_trace(path.toStdString());
-    case Dropped::kScript: return model_.load_script(path.toStdString());
-    case Dropped::kWorkspace: return open_workspace(*this, path.toStdString());
-    case Dropped::kUnknown: break;
+    case Dropped::kModel:
+      return model_.open_model({path, options_.backend.toStdString(), options_.threads});
+    case Dropped::kTrace:
+      return model_.open_trace(path.toStdString());
+    case Dropped::kScript:
+      return model_.load_script(path.toStdString());
+    case Dropped::kWorkspace:
+      return open_workspace(*this, path.toStdString());
+    case Dropped::kUnknown:
+      break;
   }
-  log_.add(Error{QFileInfo::exists(path) ? ErrorCode::kMalformed : ErrorCode::kNotFound, dropped.sentence.toStdString(), path.toStdString(),
+  log_.add(Error{QFileInfo::exists(path) ? ErrorCode::kMalformed : ErrorCode::kNotFound, dropped.sentence.toStdString(),
+                 path.toStdString(),
                  "Open a folder with config.json and safetensors, a *.moetrace.h5 trace or an *.edits.json script."});
 }
 
@@ -202,7 +221,8 @@ void MainWindow::ask_for_model() {
 }
 
 void MainWindow::ask_for_trace() {
-  const QString file = QFileDialog::getOpenFileName(this, tr("Open a trace"), {}, tr("Traces (*.moetrace.h5 *.part);;All files (*)"));
+  const QString file =
+      QFileDialog::getOpenFileName(this, tr("Open a trace"), {}, tr("Traces (*.moetrace.h5 *.part);;All files (*)"));
   if (!file.isEmpty()) open_path(file);
 }
 
@@ -215,7 +235,8 @@ void MainWindow::toggle_run() {
   if (model_.running()) return model_.pause();
   const SessionSnapshot* s = model_.snapshot();
   const bool ended = s && s->state == RunState::kFinished && s->finish != Finish::kLength;
-  if (generation_->starts_anew() || !s || s->state == RunState::kIdle || s->state == RunState::kFailed || ended) return start_run();
+  if (generation_->starts_anew() || !s || s->state == RunState::kIdle || s->state == RunState::kFailed || ended)
+    return start_run();
   model_.play(generation_->max_new_tokens());
 }
 
@@ -266,7 +287,8 @@ void MainWindow::show_palette() {
     QString group = row.menu;
     if (group.startsWith('-')) group.remove(0, 1);
     const QString id = row.id;
-    items.push_back({row.title, group, actions_->keys_text(row), actions_->why_blocked(row), [this, id] { actions_->run(id); }});
+    items.push_back(
+        {row.title, group, actions_->keys_text(row), actions_->why_blocked(row), [this, id] { actions_->run(id); }});
   }
   palette_->open(tr("Type an action; Ctrl+P goes to layers, experts and tokens"), std::move(items),
                  [this](const QString& query) { return go_to_items(model_, query, false); });

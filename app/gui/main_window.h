@@ -51,7 +51,7 @@ class MainWindow : public QMainWindow {
   std::vector<LiveDock*> live_docks() const { return live_; }
 
   // What the actions do.
-  void open_path(const QString& path);       // model, trace, script or workspace, by what it is
+  void open_path(const QString& path);  // model, trace, script or workspace, by what it is
   void ask_for_model();
   void ask_for_trace();
   void toggle_run();

@@ -9,17 +9,22 @@
 namespace switchyard {
 namespace {
 
-void say(const QString& text, FILE* to) { std::fputs((text + "\n").toUtf8().constData(), to); }
+void say(const QString& text, FILE* to) {
+  std::fputs((text + "\n").toUtf8().constData(), to);
+}
 
 }  // namespace
 
 std::optional<WindowOptions> parse_options(const QStringList& arguments, int& exit_code) {
   QCommandLineParser parser;
-  parser.setApplicationDescription("Opens a Mixture-of-Experts checkpoint, or a recorded trace, in the Switchyard window.\n\n"
-                                   "  switchyard-gui demo\n"
-                                   "  switchyard-gui ~/models/Qwen3-30B-A3B\n"
-                                   "  switchyard-gui demo --screenshot out.png --after-tokens 64");
-  parser.addPositionalArgument("model", "A checkpoint folder, org/name of the Hugging Face cache, demo, or a *.moetrace.h5 file.", "[MODEL|TRACE]");
+  parser.setApplicationDescription(
+      "Opens a Mixture-of-Experts checkpoint, or a recorded trace, in the Switchyard window.\n\n"
+      "  switchyard-gui demo\n"
+      "  switchyard-gui ~/models/Qwen3-30B-A3B\n"
+      "  switchyard-gui demo --screenshot out.png --after-tokens 64");
+  parser.addPositionalArgument(
+      "model", "A checkpoint folder, org/name of the Hugging Face cache, demo, or a *.moetrace.h5 file.",
+      "[MODEL|TRACE]");
   const QCommandLineOption help({"h", "help"}, "Shows this text."), version({"v", "version"}, "Shows the version.");
   const QCommandLineOption screenshot("screenshot", "Generates, saves a picture of the window and exits.", "OUT.png");
   const QCommandLineOption after("after-tokens", "Tokens to generate before the picture (64).", "N");
@@ -32,7 +37,8 @@ std::optional<WindowOptions> parse_options(const QStringList& arguments, int& ex
   const QCommandLineOption size("size", "Size of the window, 1600x900.", "WxH");
   const QCommandLineOption safe("safe-mode", "Starts without recovery, saved layout and recent files.");
   const QCommandLineOption reset("reset-layout", "Forgets the saved layout.");
-  parser.addOptions({help, version, screenshot, after, trace, prompt, workspace, theme, backend, threads, size, safe, reset});
+  parser.addOptions(
+      {help, version, screenshot, after, trace, prompt, workspace, theme, backend, threads, size, safe, reset});
   const auto refuse = [&](const QString& text) {
     say("switchyard-gui: " + text + "\nTry --help.", stderr);
     exit_code = 2;

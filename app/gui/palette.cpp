@@ -50,7 +50,8 @@ class ItemDelegate : public QStyledItemDelegate {
     box.setLeft(box.left() + option.fontMetrics.horizontalAdvance(shown) + 14);
     const QString side = blocked.isEmpty() ? index.data(PaletteModel::kGroup).toString() : blocked;
     p->setPen(color(theme.faint));
-    p->drawText(box, Qt::AlignLeft | Qt::AlignVCenter, option.fontMetrics.elidedText(side, Qt::ElideRight, box.width()));
+    p->drawText(box, Qt::AlignLeft | Qt::AlignVCenter,
+                option.fontMetrics.elidedText(side, Qt::ElideRight, box.width()));
     p->restore();
   }
 };
@@ -92,8 +93,8 @@ void PaletteModel::set_query(const QString& query) {
   beginResetModel();
   std::vector<std::pair<int, size_t>> hits;
   for (size_t i = 0; i < items_.size(); ++i) {
-    const int score = std::max(fuzzy_score(query, items_[i].title),
-                               fuzzy_score(query, items_[i].group + " " + items_[i].title) - 20);
+    const int score =
+        std::max(fuzzy_score(query, items_[i].title), fuzzy_score(query, items_[i].group + " " + items_[i].title) - 20);
     if (query.trimmed().isEmpty() || score >= 0) hits.push_back({query.trimmed().isEmpty() ? 0 : -score, i});
   }
   std::stable_sort(hits.begin(), hits.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -107,14 +108,19 @@ QVariant PaletteModel::data(const QModelIndex& index, int role) const {
   if (!index.isValid()) return {};
   const PaletteItem& found = item(index.row());
   switch (role) {
-    case Qt::DisplayRole: return found.title;
+    case Qt::DisplayRole:
+      return found.title;
     case Qt::AccessibleTextRole:
       return found.title + (found.blocked.isEmpty() ? QString() : ", " + found.blocked) +
              (found.keys.isEmpty() ? QString() : ", " + found.keys);
-    case kGroup: return found.group;
-    case kKeys: return found.keys;
-    case kBlocked: return found.blocked;
-    default: return {};
+    case kGroup:
+      return found.group;
+    case kKeys:
+      return found.keys;
+    case kBlocked:
+      return found.blocked;
+    default:
+      return {};
   }
 }
 
@@ -192,14 +198,27 @@ bool Palette::eventFilter(QObject* watched, QEvent* event) {
     const int row = list_->currentIndex().row(), rows = model_->rowCount();
     const auto go = [&](int to) { list_->setCurrentIndex(model_->index(std::clamp(to, 0, std::max(0, rows - 1)))); };
     switch (key->key()) {
-      case Qt::Key_Escape: hide(); return true;
-      case Qt::Key_Down: go(row + 1); return true;
-      case Qt::Key_Up: go(row - 1); return true;
-      case Qt::Key_PageDown: go(row + 10); return true;
-      case Qt::Key_PageUp: go(row - 10); return true;
+      case Qt::Key_Escape:
+        hide();
+        return true;
+      case Qt::Key_Down:
+        go(row + 1);
+        return true;
+      case Qt::Key_Up:
+        go(row - 1);
+        return true;
+      case Qt::Key_PageDown:
+        go(row + 10);
+        return true;
+      case Qt::Key_PageUp:
+        go(row - 10);
+        return true;
       case Qt::Key_Return:
-      case Qt::Key_Enter: take(row); return true;
-      default: break;
+      case Qt::Key_Enter:
+        take(row);
+        return true;
+      default:
+        break;
     }
   }
   return QFrame::eventFilter(watched, event);

@@ -17,9 +17,9 @@ namespace switchyard {
 // One thing that can be taken.
 struct PaletteItem {
   QString title;
-  QString group;     // shown right of the title, faint
-  QString keys;      // shortcut
-  QString blocked;   // why it cannot be taken; empty: it can
+  QString group;    // shown right of the title, faint
+  QString keys;     // shortcut
+  QString blocked;  // why it cannot be taken; empty: it can
   std::function<void()> take;
 };
 

@@ -49,9 +49,10 @@ StartPage::StartPage(RunModel& model, Jobs& jobs, std::function<void(const QStri
   column->setSpacing(14);
 
   column->addWidget(label("Switchyard", "heading"));
-  column->addWidget(label(tr("Open a Mixture-of-Experts checkpoint, watch every routing decision while it writes, and change "
-                             "routers and experts without stopping."),
-                          "muted"));
+  column->addWidget(
+      label(tr("Open a Mixture-of-Experts checkpoint, watch every routing decision while it writes, and change "
+               "routers and experts without stopping."),
+            "muted"));
 
   choices_ = new QWidget;
   auto* choices = new QVBoxLayout(choices_);
@@ -69,8 +70,10 @@ StartPage::StartPage(RunModel& model, Jobs& jobs, std::function<void(const QStri
     row->addWidget(label(text, "muted"), 1);
     choices->addLayout(row);
   };
-  choice("file.open_demo", tr("Try the demo"), tr("A small trained model that ships with the program. Needs no GPU and no network."), true);
-  choice("file.open_model", tr("Open model…"), tr("A Hugging Face folder with config.json and safetensors. Or drop one anywhere."), false);
+  choice("file.open_demo", tr("Try the demo"),
+         tr("A small trained model that ships with the program. Needs no GPU and no network."), true);
+  choice("file.open_model", tr("Open model…"),
+         tr("A Hugging Face folder with config.json and safetensors. Or drop one anywhere."), false);
   choice("file.open_trace", tr("Open trace…"), tr("A recorded run, *.moetrace.h5."), false);
   recent_ = new QVBoxLayout;
   recent_->setSpacing(2);
@@ -134,8 +137,10 @@ void StartPage::refresh() {
   for (const auto& job : jobs_.running()) {
     title_->setText(job.title);
     step_->setText(job.step);
-    if (job.fraction < 0) bar_->setRange(0, 0);
-    else bar_->setRange(0, 1000), bar_->setValue(int(job.fraction * 1000));
+    if (job.fraction < 0)
+      bar_->setRange(0, 0);
+    else
+      bar_->setRange(0, 1000), bar_->setValue(int(job.fraction * 1000));
     if (job.title.startsWith(tr("Opening"))) break;
   }
 }

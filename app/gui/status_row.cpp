@@ -34,7 +34,9 @@ double resident_bytes() {
   return resident * double(::sysconf(_SC_PAGESIZE));
 }
 
-double physical_bytes() { return double(::sysconf(_SC_PHYS_PAGES)) * double(::sysconf(_SC_PAGESIZE)); }
+double physical_bytes() {
+  return double(::sysconf(_SC_PHYS_PAGES)) * double(::sysconf(_SC_PAGESIZE));
+}
 
 QString state_text(const RunModel& model) {
   if (model.opening()) return QObject::tr("opening");
@@ -42,19 +44,30 @@ QString state_text(const RunModel& model) {
   if (model.has_trace()) return QObject::tr("trace");
   if (!model.snapshot()) return {};
   switch (model.state()) {
-    case RunState::kIdle: return QObject::tr("ready");
-    case RunState::kPrefilling: return QObject::tr("reading the prompt");
-    case RunState::kGenerating: return QObject::tr("generating");
-    case RunState::kPaused: return QObject::tr("paused");
-    case RunState::kFailed: return QObject::tr("failed");
-    case RunState::kFinished: break;
+    case RunState::kIdle:
+      return QObject::tr("ready");
+    case RunState::kPrefilling:
+      return QObject::tr("reading the prompt");
+    case RunState::kGenerating:
+      return QObject::tr("generating");
+    case RunState::kPaused:
+      return QObject::tr("paused");
+    case RunState::kFailed:
+      return QObject::tr("failed");
+    case RunState::kFinished:
+      break;
   }
   switch (model.snapshot()->finish) {
-    case Finish::kLength: return QObject::tr("finished: length reached");
-    case Finish::kEos: return QObject::tr("finished: end of text");
-    case Finish::kContextFull: return QObject::tr("finished: context full");
-    case Finish::kStopped: return QObject::tr("stopped");
-    case Finish::kNone: break;
+    case Finish::kLength:
+      return QObject::tr("finished: length reached");
+    case Finish::kEos:
+      return QObject::tr("finished: end of text");
+    case Finish::kContextFull:
+      return QObject::tr("finished: context full");
+    case Finish::kStopped:
+      return QObject::tr("stopped");
+    case Finish::kNone:
+      break;
   }
   return QObject::tr("finished");
 }
@@ -126,15 +139,16 @@ void StatusRow::paintEvent(QPaintEvent*) {
   p.drawLine(0, 0, width(), 0);
   const RunState state = model_.state();
   const Rgb dot = state == RunState::kGenerating || state == RunState::kPrefilling ? theme.ok
-                  : state == RunState::kFailed                                    ? theme.error
-                                                                                  : theme.faint;
+                  : state == RunState::kFailed                                     ? theme.error
+                                                                                   : theme.faint;
   p.setPen(Qt::NoPen);
   p.setBrush(color(dot));
   p.drawEllipse(QPointF(16, height() / 2.0), 4, 4);
 
   const QFontMetrics words(word_font()), numbers(number_font());
   const auto width_of = [&](const Part& part) {
-    return words.horizontalAdvance(part.label) + (part.value.isEmpty() ? 0 : numbers.horizontalAdvance(part.value) + (part.label.isEmpty() ? 0 : 6));
+    return words.horizontalAdvance(part.label) +
+           (part.value.isEmpty() ? 0 : numbers.horizontalAdvance(part.value) + (part.label.isEmpty() ? 0 : 6));
   };
   const auto draw = [&](const Part& part, int x) {
     p.setFont(word_font());

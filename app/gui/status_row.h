@@ -26,7 +26,10 @@ class StatusRow : public QWidget {
   void refresh_tasks();
   void show_tasks();
 
-  struct Part { QString label, value; bool alarm = false; };
+  struct Part {
+    QString label, value;
+    bool alarm = false;
+  };
   std::vector<Part> left() const;
   std::vector<Part> right() const;
 

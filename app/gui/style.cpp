@@ -19,9 +19,15 @@ namespace {
 double g_scale = 1.0;
 Theme g_theme = dark_theme();
 
-QString css(Rgb c) { return color(c).name(); }
-QString css(const QColor& c) { return c.name(); }
-QString px(double size) { return QString::number(int(size * g_scale + 0.5)) + "px"; }
+QString css(Rgb c) {
+  return color(c).name();
+}
+QString css(const QColor& c) {
+  return c.name();
+}
+QString px(double size) {
+  return QString::number(int(size * g_scale + 0.5)) + "px";
+}
 
 QPalette palette_of(const Theme& t) {
   QPalette p;
@@ -127,12 +133,21 @@ QProgressBar::chunk { background: @selection; border-radius: @2; }
 #brand { font-weight: 700; color: @text; padding: 0 @5 0 @10; }
 )";
   const QColor selection_hover = color(t.selection).lighter(t.dark ? 112 : 115);
-  const std::pair<const char*, QString> names[] = {
-      {"@window", css(t.window)}, {"@dock", css(t.dock)}, {"@raised", css(t.raised)}, {"@line", css(t.line)},
-      {"@text", css(t.text)}, {"@muted", css(t.muted)}, {"@faint", css(t.faint)},
-      {"@onselection", css(t.dark ? t.window : t.dock)}, {"@selectionhover", css(selection_hover)},
-      {"@selection", css(t.selection)}, {"@edit", css(t.edit)}, {"@error", css(t.error)}, {"@ok", css(t.ok)},
-      {"@soft", css(soft)}, {"@hover", css(hover)}};
+  const std::pair<const char*, QString> names[] = {{"@window", css(t.window)},
+                                                   {"@dock", css(t.dock)},
+                                                   {"@raised", css(t.raised)},
+                                                   {"@line", css(t.line)},
+                                                   {"@text", css(t.text)},
+                                                   {"@muted", css(t.muted)},
+                                                   {"@faint", css(t.faint)},
+                                                   {"@onselection", css(t.dark ? t.window : t.dock)},
+                                                   {"@selectionhover", css(selection_hover)},
+                                                   {"@selection", css(t.selection)},
+                                                   {"@edit", css(t.edit)},
+                                                   {"@error", css(t.error)},
+                                                   {"@ok", css(t.ok)},
+                                                   {"@soft", css(soft)},
+                                                   {"@hover", css(hover)}};
   for (const auto& [name, value] : names) sheet.replace(name, value);
   for (const int size : {24, 26, 22, 12, 11, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
     for (const char* end : {" ", ";", "\n"}) sheet.replace("@" + QString::number(size) + end, px(size) + end);
@@ -185,16 +200,24 @@ QColor mix(Rgb a, Rgb b, double t) {
   return QColor(blend(a.r, b.r), blend(a.g, b.g), blend(a.b, b.b));
 }
 
-double ui_scale() { return g_scale; }
-void set_ui_scale(double scale) { g_scale = std::clamp(scale, 0.8, 2.0); }
-QFont word_font() { return sized("Inter", QFont::SansSerif, 12.5); }
+double ui_scale() {
+  return g_scale;
+}
+void set_ui_scale(double scale) {
+  g_scale = std::clamp(scale, 0.8, 2.0);
+}
+QFont word_font() {
+  return sized("Inter", QFont::SansSerif, 12.5);
+}
 QFont number_font() {
   QFont font = sized("JetBrains Mono", QFont::Monospace, 12);
   font.setFixedPitch(true);
   return font;
 }
 
-const Theme& current_theme() { return g_theme; }
+const Theme& current_theme() {
+  return g_theme;
+}
 
 Theme theme_by_name(const QString& name) {
   const Theme& built_in = name == "light" ? light_theme() : dark_theme();
@@ -225,7 +248,9 @@ void draw_glyph(QPainter& p, Glyph glyph, const QRectF& where, QColor ink) {
     p.drawPolygon(shape);
   };
   switch (glyph) {
-    case Glyph::kPlay: fill(QPolygonF({{4, 2.5}, {13.5, 8}, {4, 13.5}})); break;
+    case Glyph::kPlay:
+      fill(QPolygonF({{4, 2.5}, {13.5, 8}, {4, 13.5}}));
+      break;
     case Glyph::kPause:
       p.fillRect(QRectF(3.5, 2.5, 3.4, 11), ink);
       p.fillRect(QRectF(9.1, 2.5, 3.4, 11), ink);
@@ -234,9 +259,15 @@ void draw_glyph(QPainter& p, Glyph glyph, const QRectF& where, QColor ink) {
       fill(QPolygonF({{3, 2.5}, {10.5, 8}, {3, 13.5}}));
       p.fillRect(QRectF(11.2, 2.5, 2, 11), ink);
       break;
-    case Glyph::kStop: p.fillRect(QRectF(3, 3, 10, 10), ink); break;
-    case Glyph::kUndo: draw_turn(p, false); break;
-    case Glyph::kRedo: draw_turn(p, true); break;
+    case Glyph::kStop:
+      p.fillRect(QRectF(3, 3, 10, 10), ink);
+      break;
+    case Glyph::kUndo:
+      draw_turn(p, false);
+      break;
+    case Glyph::kRedo:
+      draw_turn(p, true);
+      break;
     case Glyph::kRecord:
       p.setBrush(ink);
       p.setPen(Qt::NoPen);
@@ -259,6 +290,8 @@ void draw_glyph(QPainter& p, Glyph glyph, const QRectF& where, QColor ink) {
   p.restore();
 }
 
-QIcon glyph_icon(Glyph glyph, QColor ink) { return QIcon(new GlyphEngine(glyph, ink)); }
+QIcon glyph_icon(Glyph glyph, QColor ink) {
+  return QIcon(new GlyphEngine(glyph, ink));
+}
 
 }  // namespace switchyard

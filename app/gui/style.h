@@ -13,12 +13,14 @@ class QPainter;
 
 namespace switchyard {
 
-inline QColor color(Rgb c, int alpha = 255) { return QColor(c.r, c.g, c.b, alpha); }
+inline QColor color(Rgb c, int alpha = 255) {
+  return QColor(c.r, c.g, c.b, alpha);
+}
 QColor mix(Rgb a, Rgb b, double t);  // t = 0: a
 
-QFont word_font();                // Inter, the size the user's scale asks for
-QFont number_font();              // JetBrains Mono, tabular
-double ui_scale();                // 0.8 .. 2, SWITCHYARD_SCALE or the setting
+QFont word_font();    // Inter, the size the user's scale asks for
+QFont number_font();  // JetBrains Mono, tabular
+double ui_scale();    // 0.8 .. 2, SWITCHYARD_SCALE or the setting
 void set_ui_scale(double scale);
 
 // Fusion style, palette and style sheet of the whole program; a second call switches live.

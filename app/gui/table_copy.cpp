@@ -21,9 +21,15 @@ QString text_of(const QVariant& value) {
 
 bool is_number(const QVariant& value) {
   switch (value.typeId()) {
-    case QMetaType::Int: case QMetaType::UInt: case QMetaType::LongLong: case QMetaType::ULongLong:
-    case QMetaType::Double: case QMetaType::Float: return true;
-    default: return false;
+    case QMetaType::Int:
+    case QMetaType::UInt:
+    case QMetaType::LongLong:
+    case QMetaType::ULongLong:
+    case QMetaType::Double:
+    case QMetaType::Float:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -88,10 +94,14 @@ QString as_json(const QAbstractItemModel& model) {
 
 QString table_as_text(const QAbstractItemModel& model, TableFormat format) {
   switch (format) {
-    case TableFormat::kCsv: return as_lines(model, csv_cell, "", ",", "", "\r\n", false);
-    case TableFormat::kTsv: return as_lines(model, tsv_cell, "", "\t", "", "\n", false);
-    case TableFormat::kMarkdown: return as_lines(model, markdown_cell, "| ", " | ", " |", "\n", true);
-    case TableFormat::kJson: return as_json(model);
+    case TableFormat::kCsv:
+      return as_lines(model, csv_cell, "", ",", "", "\r\n", false);
+    case TableFormat::kTsv:
+      return as_lines(model, tsv_cell, "", "\t", "", "\n", false);
+    case TableFormat::kMarkdown:
+      return as_lines(model, markdown_cell, "| ", " | ", " |", "\n", true);
+    case TableFormat::kJson:
+      return as_json(model);
   }
   return {};
 }

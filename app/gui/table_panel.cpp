@@ -46,7 +46,8 @@ TablePanel::TablePanel(QAbstractItemModel* source, std::function<void()> refresh
                                                      {tr("Copy as Markdown"), TableFormat::kMarkdown},
                                                      {tr("Copy as JSON"), TableFormat::kJson}};
   for (const auto& [title, format] : formats) {
-    menu->addAction(title, this, [this, f = format] { QGuiApplication::clipboard()->setText(table_as_text(*rows_, f)); });
+    menu->addAction(title, this,
+                    [this, f = format] { QGuiApplication::clipboard()->setText(table_as_text(*rows_, f)); });
   }
   copy->setMenu(menu);
   copy->setPopupMode(QToolButton::InstantPopup);
@@ -106,6 +107,8 @@ void TablePanel::showEvent(QShowEvent* event) {
   refresh_now();
 }
 
-void TablePanel::focus_filter() { filter_->setFocus(); }
+void TablePanel::focus_filter() {
+  filter_->setFocus();
+}
 
 }  // namespace switchyard

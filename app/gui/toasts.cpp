@@ -49,7 +49,8 @@ void Toasts::show(const LogEntry& entry) {
   column->addLayout(row);
   if (error) {
     auto* buttons = new QHBoxLayout;
-    auto* copy = flat_button(tr("Copy for bug report"), tr("Copies versions and the last messages; paths are left out"), card);
+    auto* copy =
+        flat_button(tr("Copy for bug report"), tr("Copies versions and the last messages; paths are left out"), card);
     auto* log = flat_button(tr("Open log"), tr("Shows all messages"), card);
     connect(copy, &QToolButton::clicked, this, [this] { QGuiApplication::clipboard()->setText(log_.bug_report()); });
     connect(log, &QToolButton::clicked, this, [this] { Q_EMIT log_asked(); });
@@ -61,7 +62,9 @@ void Toasts::show(const LogEntry& entry) {
   connect(close_button, &QToolButton::clicked, this, [this, card] { close(card); });
   auto* timer = new QTimer(card);
   timer->start(error ? 10'000 : 4'000);
-  connect(timer, &QTimer::timeout, this, [this, card] { if (!card->underMouse()) close(card); });
+  connect(timer, &QTimer::timeout, this, [this, card] {
+    if (!card->underMouse()) close(card);
+  });
 
   cards_.push_back(card);
   while (int(cards_.size()) > kMost) close(cards_.front());

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include <QTextDocument>
 #include <QAccessible>
 #include <QAccessibleWidget>
 #include <QHelpEvent>
@@ -12,6 +11,7 @@
 #include <QMouseEvent>
 #include <QPainter>
 #include <QScrollBar>
+#include <QTextDocument>
 #include <QToolTip>
 
 #include "app/gui/style.h"
@@ -112,7 +112,9 @@ void TokenTextView::update_range() {
   if (before != range()) Q_EMIT range_changed();
 }
 
-int TokenTextView::line_height() const { return int(std::ceil(QFontMetricsF(font()).height() * 1.32)); }
+int TokenTextView::line_height() const {
+  return int(std::ceil(QFontMetricsF(font()).height() * 1.32));
+}
 
 float TokenTextView::advance_of(const QString& text) {
   const auto found = advances_.constFind(text);
@@ -193,7 +195,9 @@ void TokenTextView::follow_end_or_cursor() {
     bar->setValue(top + line_height() + 2 * kMargin - viewport()->height());
 }
 
-int TokenTextView::line_of(uint64_t token) const { return token < first_line_.size() ? int(first_line_[token]) : 0; }
+int TokenTextView::line_of(uint64_t token) const {
+  return token < first_line_.size() ? int(first_line_[token]) : 0;
+}
 
 QColor TokenTextView::tint(uint64_t token) const {
   const Theme& theme = current_theme();
@@ -226,9 +230,11 @@ void TokenTextView::paintEvent(QPaintEvent*) {
   const double baseline = (height - metrics.height()) / 2 + metrics.ascent();
   const uint64_t prompt = model_.data().prompt_tokens;
   const int64_t shown = model_.data().frames.empty() ? -1 : int64_t(model_.data().shown_index(model_.cursor()));
-  const int first = std::max(0, -top / height), last = std::min(int(lines_.size()), (viewport()->height() - top) / height + 1);
+  const int first = std::max(0, -top / height),
+            last = std::min(int(lines_.size()), (viewport()->height() - top) / height + 1);
   painter.setFont(font());
-  if (verticalScrollBar()->value() > 0) painter.setClipRect(viewport()->rect().adjusted(0, kMargin, 0, 0));  // no half line on top
+  if (verticalScrollBar()->value() > 0)
+    painter.setClipRect(viewport()->rect().adjusted(0, kMargin, 0, 0));  // no half line on top
   for (int line = first; line < last; ++line) {
     const double y = top + line * height;
     for (const Piece& piece : lines_[size_t(line)].pieces) {
@@ -241,8 +247,10 @@ void TokenTextView::paintEvent(QPaintEvent*) {
       }
       const bool newline = piece.text == "↵";
       painter.setPen(color(newline ? theme.faint : piece.token < prompt ? theme.muted : theme.text));
-      if (piece.text.isEmpty()) painter.fillRect(cell.adjusted(1, height * 0.4, -1, -height * 0.4), color(theme.faint));
-      else painter.drawText(QPointF(cell.left(), y + baseline), piece.text);
+      if (piece.text.isEmpty())
+        painter.fillRect(cell.adjusted(1, height * 0.4, -1, -height * 0.4), color(theme.faint));
+      else
+        painter.drawText(QPointF(cell.left(), y + baseline), piece.text);
       if (hovered_ && *hovered_ == piece.token) {
         painter.setBrush(Qt::NoBrush);
         painter.setPen(QPen(color(theme.faint), 1));
@@ -279,7 +287,8 @@ QRect TokenTextView::token_rect(uint64_t token) const {
   for (const Piece& piece : lines_[size_t(line)].pieces)
     if (piece.token == token)
       return QRectF(kMargin + piece.x, kMargin - verticalScrollBar()->value() + line * line_height(), piece.width,
-                    line_height()).toRect();
+                    line_height())
+          .toRect();
   return {};
 }
 
@@ -312,8 +321,8 @@ bool TokenTextView::viewportEvent(QEvent* event) {
   const auto token = token_at(help->pos());
   const auto& data = model_.data();
   if (token && *token < data.frames.size() && data.frames[*token]) {
-    const std::string text = token_sentence(*data.frames[*token], data.pieces[*token], model_.selection().moe_layer,
-                                            model_.model_layer());
+    const std::string text =
+        token_sentence(*data.frames[*token], data.pieces[*token], model_.selection().moe_layer, model_.model_layer());
     QToolTip::showText(help->globalPos(), Qt::convertFromPlainText(QString::fromStdString(text)), viewport());
   } else {
     QToolTip::hideText();
@@ -325,18 +334,26 @@ void TokenTextView::move_line(int by) {
   const uint64_t at = model_.data().shown_index(model_.cursor());
   const QRect here = token_rect(at);
   const auto token = token_at(QPoint(here.center().x(), here.center().y() + by * line_height()));
-  if (token && *token < model_.data().tokens()) model_.set_cursor(*token);
-  else model_.step_cursor(by);
+  if (token && *token < model_.data().tokens())
+    model_.set_cursor(*token);
+  else
+    model_.step_cursor(by);
 }
 
 void TokenTextView::keyPressEvent(QKeyEvent* event) {
   switch (event->key()) {
-    case Qt::Key_Left: return model_.step_cursor(-1);
-    case Qt::Key_Right: return model_.step_cursor(1);
-    case Qt::Key_Up: return move_line(-1);
-    case Qt::Key_Down: return move_line(1);
-    case Qt::Key_Escape: return model_.set_cursor(std::nullopt);
-    default: QAbstractScrollArea::keyPressEvent(event);
+    case Qt::Key_Left:
+      return model_.step_cursor(-1);
+    case Qt::Key_Right:
+      return model_.step_cursor(1);
+    case Qt::Key_Up:
+      return move_line(-1);
+    case Qt::Key_Down:
+      return move_line(1);
+    case Qt::Key_Escape:
+      return model_.set_cursor(std::nullopt);
+    default:
+      QAbstractScrollArea::keyPressEvent(event);
   }
 }
 

@@ -24,7 +24,7 @@ class TokenTextView : public QAbstractScrollArea {
   void set_quantity(TokenQuantity quantity);
   TokenQuantity quantity() const { return quantity_; }
 
-  QString full_text() const;             // for copy and screen readers
+  QString full_text() const;                                // for copy and screen readers
   std::optional<uint64_t> token_at(QPoint position) const;  // in the viewport
   QRect token_rect(uint64_t token) const;                   // its first piece, in the viewport; empty: none
   // Ends of the legend: smallest and largest value of the sequence; {0, 0} without tokens.
@@ -47,12 +47,14 @@ class TokenTextView : public QAbstractScrollArea {
   bool viewportEvent(QEvent*) override;
 
  private:
-  struct Piece {         // a token's part on one line
+  struct Piece {  // a token's part on one line
     uint32_t token = 0;
     float x = 0, width = 0;
     QString text;
   };
-  struct Line { std::vector<Piece> pieces; };
+  struct Line {
+    std::vector<Piece> pieces;
+  };
 
   void relayout();
   void append_tokens();
@@ -70,13 +72,13 @@ class TokenTextView : public QAbstractScrollArea {
   RunModel& model_;
   TokenQuantity quantity_ = TokenQuantity::kEntropy;
   std::vector<Line> lines_;
-  std::vector<uint32_t> first_line_;   // of each token laid out
+  std::vector<uint32_t> first_line_;  // of each token laid out
   size_t laid_out_ = 0;
   uint64_t seen_sequence_ = 0;
   float x_ = 0;
   QHash<QString, float> advances_;
   double low_ = 0, high_ = 0;
-  size_t ranged_ = 0;                  // tokens already in low_, high_
+  size_t ranged_ = 0;  // tokens already in low_, high_
   int ranged_row_ = -1;
   std::optional<uint64_t> hovered_;
 };

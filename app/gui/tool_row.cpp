@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <thread>
 
-#include <QTextDocument>
 #include <QAction>
 #include <QHBoxLayout>
 #include <QMenu>
 #include <QPainter>
 #include <QStyle>
 #include <QStyleOptionToolButton>
+#include <QTextDocument>
 
 #include "app/gui/action_table.h"
 #include "app/gui/style.h"
@@ -26,7 +26,8 @@ QString plan_text(const RunModel& model) {
   add(QObject::tr("%1 layers").arg(plan.layers.size()));
   add(QObject::tr("%1 experts").arg(plan.max_experts()));
   add(QObject::tr("top-%1").arg(plan.max_experts_per_token()));
-  if (model.has_session()) add(QString::fromUtf8(name(plan.dtype).data(), qsizetype(name(plan.dtype).size())).toLower());
+  if (model.has_session())
+    add(QString::fromUtf8(name(plan.dtype).data(), qsizetype(name(plan.dtype).size())).toLower());
   return text;
 }
 
@@ -124,7 +125,8 @@ ToolRow::ToolRow(RunModel& model, ActionTable& actions, QWidget* parent)
 
   backend_chip_ = new Chip(tr("backend"), this);
   auto* backend_menu = new QMenu(backend_chip_);
-  for (const char* id : {"run.backend_auto", "run.backend_cpu", "run.backend_reference"}) backend_menu->addAction(actions_.action(id));
+  for (const char* id : {"run.backend_auto", "run.backend_cpu", "run.backend_reference"})
+    backend_menu->addAction(actions_.action(id));
   backend_menu->addSeparator();
   const int cores = int(std::thread::hardware_concurrency());
   for (const int threads : std::vector<int>{1, std::max(1, cores - 1), cores}) {
@@ -176,15 +178,19 @@ QPushButton* ToolRow::button(const QString& action_id, const QString& text) {
 void ToolRow::refresh() {
   const Theme& theme = current_theme();
   const SessionSnapshot* s = model_.snapshot();
-  if (model_.is_empty()) model_chip_->set_value(tr("No model"), tr("open one or try the demo"));
+  if (model_.is_empty())
+    model_chip_->set_value(tr("No model"), tr("open one or try the demo"));
   else if (model_.has_trace())
     model_chip_->set_value(QString::fromStdString(model_.trace()->info.path.filename().string()), plan_text(model_));
-  else model_chip_->set_value(QString::fromStdString(model_.checkpoint()->name), plan_text(model_));
+  else
+    model_chip_->set_value(QString::fromStdString(model_.checkpoint()->name), plan_text(model_));
 
   if (s) {
     const QString detail = QString::fromStdString(s->backend.detail);
-    backend_chip_->set_value(QString::fromStdString(s->backend.name) + (detail.isEmpty() || model_.has_trace() ? QString() : " · " + detail));
-    if (!s->backend.note.empty()) backend_chip_->setToolTip(Qt::convertFromPlainText(QString::fromStdString(s->backend.note)));
+    backend_chip_->set_value(QString::fromStdString(s->backend.name) +
+                             (detail.isEmpty() || model_.has_trace() ? QString() : " · " + detail));
+    if (!s->backend.note.empty())
+      backend_chip_->setToolTip(Qt::convertFromPlainText(QString::fromStdString(s->backend.note)));
   }
   if (s) capture_chip_->set_value(capture_name(s->capture));
   record_chip_->setVisible(model_.has_session());
@@ -192,8 +198,8 @@ void ToolRow::refresh() {
     record_chip_->set_dot(color(theme.error));
     record_chip_->set_value({}, QString::fromStdString(model_.recording_path().filename().string()));
     record_chip_->setToolTip(Qt::convertFromPlainText(tr("Recording to %1, %2 tokens written. Click to stop.")
-                                 .arg(QString::fromStdString(model_.recording_path().string()))
-                                 .arg(model_.recorded_tokens())));
+                                                          .arg(QString::fromStdString(model_.recording_path().string()))
+                                                          .arg(model_.recorded_tokens())));
   } else {
     record_chip_->set_dot(color(theme.faint));
     record_chip_->set_value({}, tr("record"));
@@ -238,8 +244,10 @@ void ToolRow::fit() {
   capture_chip_->setVisible(model_.snapshot() && w >= 760);
   backend_chip_->setVisible(model_.snapshot() && w >= 680);
   const QString keys = actions_.keys_text(*actions_.row("help.palette"));
-  int taken = layout()->contentsMargins().left() + layout()->contentsMargins().right() + layout()->spacing() * (layout()->count() + 1);
-  for (const QWidget* w : std::initializer_list<const QWidget*>{model_chip_, backend_chip_, capture_chip_, record_chip_, run_, step_, stop_, undo_, redo_})
+  int taken = layout()->contentsMargins().left() + layout()->contentsMargins().right() +
+              layout()->spacing() * (layout()->count() + 1);
+  for (const QWidget* w : std::initializer_list<const QWidget*>{model_chip_, backend_chip_, capture_chip_, record_chip_,
+                                                                run_, step_, stop_, undo_, redo_})
     if (!w->isHidden()) taken += w->sizeHint().width();
   const int room = width() - taken - 30;
   QString words = tr("Search…");

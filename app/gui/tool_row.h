@@ -16,8 +16,8 @@ class Chip : public QToolButton {
  public:
   explicit Chip(const QString& label, QWidget* parent = nullptr);
   void set_value(const QString& strong, const QString& quiet = {});  // "demo", "qwen3_moe · 8 layers"
-  void set_dot(QColor dot);    // invalid: none
-  void set_room(int width);    // most pixels it may take
+  void set_dot(QColor dot);                                          // invalid: none
+  void set_room(int width);                                          // most pixels it may take
   QSize sizeHint() const override;
   QSize minimumSizeHint() const override { return sizeHint(); }
 
@@ -34,7 +34,7 @@ class ToolRow : public QWidget {
   Q_OBJECT
  public:
   ToolRow(RunModel& model, ActionTable& actions, QWidget* parent = nullptr);
-  void refresh();        // after data, model, recording or theme changes
+  void refresh();  // after data, model, recording or theme changes
 
  protected:
   void resizeEvent(QResizeEvent*) override;

@@ -80,8 +80,10 @@ void Workbench::arrange_default() {
     }
   for (Dock* shown : {generation, history, routing, inspector, load, affinity, strip})
     if (shown) shown->show();
-  if (isVisible()) size_default();
-  else size_on_show_ = true;
+  if (isVisible())
+    size_default();
+  else
+    size_on_show_ = true;
 }
 
 void Workbench::size_default() {

@@ -15,10 +15,10 @@ class Workbench : public QMainWindow {
  public:
   explicit Workbench(QWidget* parent = nullptr);
 
-  void add(Dock* dock);                  // owns it; arranged by arrange_default()
-  Dock* dock(const QString& id) const;   // nullptr: unknown
+  void add(Dock* dock);                 // owns it; arranged by arrange_default()
+  Dock* dock(const QString& id) const;  // nullptr: unknown
   const std::vector<Dock*>& docks() const { return docks_; }
-  Dock* focused() const;                 // the dock that has the keyboard, else the first visible one
+  Dock* focused() const;  // the dock that has the keyboard, else the first visible one
 
   // The Explore layout of the design, for the size the window has.
   void arrange_default();

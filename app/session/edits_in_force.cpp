@@ -7,7 +7,9 @@
 namespace switchyard {
 namespace {
 
-LayerSet only(int layer) { return LayerSet{{layer}}; }
+LayerSet only(int layer) {
+  return LayerSet{{layer}};
+}
 
 // Experts where `differs` holds, as one edit of `make`.
 template <class Vector, class Differs, class Make>
@@ -64,12 +66,42 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
   const auto set = [](auto v) { return v != 0; };
   const auto scaled = [](float v) { return v != 1.0f; };
   using Experts = std::vector<ExpertId>;
-  collect(recipe->muted, set, [&](Experts e) { return Unmute{only(layer), std::move(e)}; }, out);
-  collect(recipe->forced, set, [&](Experts e) { return Unforce{only(layer), std::move(e)}; }, out);
-  collect(recipe->logit_bias, set, [&](Experts e) { return Bias{only(layer), std::move(e), 0.0f}; }, out);
-  collect(recipe->select_bias, set, [&](Experts e) { return SelectBias{only(layer), std::move(e), 0.0f}; }, out);
-  collect(recipe->expert_scale, scaled, [&](Experts e) { return ExpertScale{only(layer), std::move(e), 1.0f}; }, out);
-  collect(recipe->row_scale, scaled, [&](Experts e) { return RouterRow{only(layer), std::move(e), 1.0f}; }, out);
+  collect(
+      recipe->muted, set,
+      [&](Experts e) {
+        return Unmute{only(layer), std::move(e)};
+      },
+      out);
+  collect(
+      recipe->forced, set,
+      [&](Experts e) {
+        return Unforce{only(layer), std::move(e)};
+      },
+      out);
+  collect(
+      recipe->logit_bias, set,
+      [&](Experts e) {
+        return Bias{only(layer), std::move(e), 0.0f};
+      },
+      out);
+  collect(
+      recipe->select_bias, set,
+      [&](Experts e) {
+        return SelectBias{only(layer), std::move(e), 0.0f};
+      },
+      out);
+  collect(
+      recipe->expert_scale, scaled,
+      [&](Experts e) {
+        return ExpertScale{only(layer), std::move(e), 1.0f};
+      },
+      out);
+  collect(
+      recipe->row_scale, scaled,
+      [&](Experts e) {
+        return RouterRow{only(layer), std::move(e), 1.0f};
+      },
+      out);
   if (recipe->k != 0) out.push_back({TopK{only(layer), 0}, std::nullopt});
   if (recipe->temperature != 1.0f) out.push_back({Temperature{only(layer), 1.0f}, std::nullopt});
   return out;

@@ -62,8 +62,8 @@ void Jobs::cancel_all() {
 std::vector<Jobs::Running> Jobs::running() const {
   std::vector<Running> out;
   for (const Entry& entry : entries_)
-    out.push_back({entry.id, entry.title, entry.task->fraction(), QString::fromStdString(entry.task->step()),
-                   entry.started_ms});
+    out.push_back(
+        {entry.id, entry.title, entry.task->fraction(), QString::fromStdString(entry.task->step()), entry.started_ms});
   return out;
 }
 

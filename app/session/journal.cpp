@@ -13,8 +13,8 @@
 #include <iterator>
 #include <sstream>
 
-#include <boost/crc.hpp>
 #include <fmt/format.h>
+#include <boost/crc.hpp>
 #include <nlohmann/json.hpp>
 
 namespace switchyard {
@@ -64,8 +64,9 @@ json edits_as_json(const std::vector<EditCommand>& edits) {
 std::filesystem::path state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
-  std::filesystem::path base = state && *state == '/' ? std::filesystem::path(state)
-                                                      : std::filesystem::path(home ? home : "/tmp") / ".local" / "state";
+  std::filesystem::path base = state && *state == '/'
+                                   ? std::filesystem::path(state)
+                                   : std::filesystem::path(home ? home : "/tmp") / ".local" / "state";
   base /= "switchyard";
   std::error_code ignored;
   std::filesystem::create_directories(base, ignored);
@@ -176,7 +177,8 @@ bool take_entry(const json& entry, JournalContents& out) {
   out.history.resize(keep);
   for (const json& added : entry["add"]) {
     if (!added.is_object() || !added.contains("edits")) return false;
-    out.history.push_back({json{{"schema", 1}, {"edits", added["edits"]}}.dump(), added.value("author", std::string("user"))});
+    out.history.push_back(
+        {json{{"schema", 1}, {"edits", added["edits"]}}.dump(), added.value("author", std::string("user"))});
   }
   out.cursor = cursor;
   return true;
@@ -199,7 +201,7 @@ Result<JournalContents> read_journal(const std::filesystem::path& file) {
                         line.compare(head.size() + 8, middle.size(), middle) == 0;
     const std::string payload = framed ? line.substr(begin, line.size() - begin - 1) : std::string();
     const json entry = framed && crc_of(payload) == line.substr(head.size(), 8) ? json::parse(payload, nullptr, false)
-                                                                               : json(json::value_t::discarded);
+                                                                                : json(json::value_t::discarded);
     if (!entry.is_object() || !take_entry(entry, out)) {
       ++out.damaged_lines;
       break;  // later lines build on this one

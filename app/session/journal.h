@@ -25,12 +25,12 @@ struct JournalEntry {
 // What a crashed run left behind.
 struct JournalContents {
   std::filesystem::path file;
-  std::string model;                   // as it was opened
+  std::string model;  // as it was opened
   std::string prompt;
   std::vector<JournalEntry> history;
-  size_t cursor = 0;                   // entries [0, cursor) were in force
-  std::filesystem::path recording;     // trace being written; empty: none
-  int damaged_lines = 0;               // cut or with a wrong checksum; they and what follows are left out
+  size_t cursor = 0;                // entries [0, cursor) were in force
+  std::filesystem::path recording;  // trace being written; empty: none
+  int damaged_lines = 0;            // cut or with a wrong checksum; they and what follows are left out
   bool worth_restoring() const { return !history.empty() || !recording.empty(); }
 };
 
@@ -47,8 +47,8 @@ class Journal {
   void prompt_used(const std::string& prompt);
   void history_changed(const std::vector<HistoryEntry>& history, size_t cursor);
   void recording_to(const std::filesystem::path& trace);  // empty: stopped
-  void finish();                                // the run ended by itself
-  void abandon();                               // leaves it as a crash would (tests)
+  void finish();                                          // the run ended by itself
+  void abandon();                                         // leaves it as a crash would (tests)
 
   const std::filesystem::path& file() const { return file_; }
 

@@ -17,7 +17,9 @@ Result<std::vector<float>> read_vector(const WeightStore& weights, const TensorR
   for (size_t i = 0; i < out.size(); ++i) {
     uint16_t half = 0;
     switch (view.dtype) {
-      case DType::kF32: std::memcpy(&out[i], view.data + 4 * i, 4); break;
+      case DType::kF32:
+        std::memcpy(&out[i], view.data + 4 * i, 4);
+        break;
       case DType::kBF16:
         std::memcpy(&half, view.data + 2 * i, 2);
         out[i] = std::bit_cast<float>(uint32_t(half) << 16);
@@ -29,7 +31,8 @@ Result<std::vector<float>> read_vector(const WeightStore& weights, const TensorR
         break;
       }
       default:
-        return fail(ErrorCode::kUsage, "Router biases of type " + std::string(name(view.dtype)) + " cannot be shown.", ref.name);
+        return fail(ErrorCode::kUsage, "Router biases of type " + std::string(name(view.dtype)) + " cannot be shown.",
+                    ref.name);
     }
   }
   return out;
@@ -40,7 +43,8 @@ Result<std::vector<float>> read_vector(const WeightStore& weights, const TensorR
 Result<std::vector<RouterTensors>> read_router_tensors(const Checkpoint& checkpoint) {
   bool any = false;
   const ModelPlan& plan = checkpoint.plan;
-  for (int row = 0; row < int(plan.moe_layers.size()); ++row) any = any || plan.moe(row).router_bias || plan.moe(row).select_bias;
+  for (int row = 0; row < int(plan.moe_layers.size()); ++row)
+    any = any || plan.moe(row).router_bias || plan.moe(row).select_bias;
   std::vector<RouterTensors> out;
   if (!any) return out;
   SY_TRY(const auto weights, WeightStore::open(checkpoint));

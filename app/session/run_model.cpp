@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <iterator>
 #include <thread>
 
 #include "app/session/edits_in_force.h"
@@ -15,35 +13,9 @@ namespace {
 
 constexpr qint64 kDrainEveryMs = 33, kDrainAtLeastEveryMs = 200;
 constexpr uint64_t kFramesPerDrain = 512;  // bounds one turn of the GUI thread
-constexpr uintmax_t kLargestScript = uintmax_t(16) << 20;
 
-int64_t steady_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-Result<std::vector<EditCommand>> read_script(const std::filesystem::path& file, const ModelPlan& plan) {
-  std::error_code problem;
-  const auto size = std::filesystem::file_size(file, problem);
-  if (problem) return fail(ErrorCode::kNotFound, "The script cannot be read: " + problem.message() + ".", file.string());
-  if (size > kLargestScript) return fail(ErrorCode::kMalformed, "The script is larger than 16 MiB.", file.string());
-  std::ifstream in(file, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
-  auto commands = parse_script(text, plan);
-  if (commands && commands->empty()) return fail(ErrorCode::kMalformed, "The script holds no edits.", file.string());
-  if (commands) return commands;
-  Error error = commands.error();
-  error.where = file.string() + (error.where.empty() ? "" : ": " + error.where);
-  return tl::unexpected<Error>(std::move(error));
-}
-
-// The engine closes the file; this waits for its final name.
-Result<void> wait_for_trace(const std::filesystem::path& path, const Task& task) {
-  const std::filesystem::path part = path.string() + ".part";
-  for (int i = 0; i < 3000 && !task.cancelled(); ++i) {
-    std::error_code ignored;
-    if (std::filesystem::exists(path, ignored) && !std::filesystem::exists(part, ignored)) return {};
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return fail(ErrorCode::kOutput, "The trace was not closed within a minute.", part.string(),
-              "What was committed is in the .part file: switchyard trace recover.");
+int64_t steady_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch().count();
 }
 
 }  // namespace
@@ -82,8 +54,10 @@ void RunModel::open_model(const OpenRequest& request) {
       "open", tr("Opening %1").arg(request.model), [open = open_, request](Task& task) { return open(request, task); },
       [this, request](Result<std::unique_ptr<Session>> session) {
         opening_ = 0;
-        if (session) adopt(std::move(*session), request);
-        else if (session.error().code != ErrorCode::kCancelled) Q_EMIT failed(session.error());
+        if (session)
+          adopt(std::move(*session), request);
+        else if (session.error().code != ErrorCode::kCancelled)
+          Q_EMIT failed(session.error());
         Q_EMIT model_changed();
       });
   Q_EMIT model_changed();
@@ -96,8 +70,10 @@ void RunModel::open_trace(const std::filesystem::path& path, uint64_t sequence) 
       [path, sequence](Task& task) { return load_trace_run(path, sequence, &task); },
       [this, path](Result<TraceRun> run) {
         opening_ = 0;
-        if (run) adopt(std::move(*run), path);
-        else if (run.error().code != ErrorCode::kCancelled) Q_EMIT failed(run.error());
+        if (run)
+          adopt(std::move(*run), path);
+        else if (run.error().code != ErrorCode::kCancelled)
+          Q_EMIT failed(run.error());
         Q_EMIT model_changed();
       });
   Q_EMIT model_changed();
@@ -129,8 +105,13 @@ void RunModel::tear_down() {
   if (!session_) return;
   session_->set_listener({});
   std::shared_ptr<Session> old(std::move(session_));
-  jobs_.start("", tr("Closing the model"), [old = std::move(old)](Task&) mutable { old.reset(); return Result<void>{}; },
-              [](Result<void>) {});
+  jobs_.start(
+      "", tr("Closing the model"),
+      [old = std::move(old)](Task&) mutable {
+        old.reset();
+        return Result<void>{};
+      },
+      [](Result<void>) {});
 }
 
 void RunModel::adopt(std::unique_ptr<Session> session, const OpenRequest& request) {
@@ -172,7 +153,8 @@ void RunModel::adopt(TraceRun run, const std::filesystem::path& path) {
   take_texts();
   ++data_.serial;
   if (trace_->tokens_left_out > 0)
-    Q_EMIT note(tr("The last %1 tokens of the trace do not fit into memory and are not shown.").arg(trace_->tokens_left_out));
+    Q_EMIT note(
+        tr("The last %1 tokens of the trace do not fit into memory and are not shown.").arg(trace_->tokens_left_out));
   for (const std::string& line : trace_->info.notes) Q_EMIT note(QString::fromStdString(line));
   Q_EMIT selection_changed();
   Q_EMIT cursor_changed();
@@ -245,8 +227,8 @@ void RunModel::drain() {
     Q_EMIT recording_changed();
   }
   const bool edited = !before || before->history.size() != snapshot->history.size() ||
-                      before->history_cursor != snapshot->history_cursor || before->epochs.size() != snapshot->epochs.size() ||
-                      before->sequence != snapshot->sequence;
+                      before->history_cursor != snapshot->history_cursor ||
+                      before->epochs.size() != snapshot->epochs.size() || before->sequence != snapshot->sequence;
   const bool dragged = before && !before->history.empty() && !snapshot->history.empty() &&
                        before->history.back().sentence != snapshot->history.back().sentence;
   if (edited || dragged) {
@@ -356,7 +338,8 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
   const auto tokenizer = session_->tokenizer();
   if (!tokenizer)
     return Q_EMIT failed({ErrorCode::kNotFound, "The model's folder has no tokenizer.json, so a prompt cannot be read.",
-                          session_->checkpoint().folder.string(), "Put the model's tokenizer.json beside config.json."});
+                          session_->checkpoint().folder.string(),
+                          "Put the model's tokenizer.json beside config.json."});
   starting_ = true;
   if (journal_) journal_->prompt_used(prompt.toStdString());
   const Session* const target = session_.get();
@@ -368,8 +351,9 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
         if (!ids || ids->empty()) {
           starting_ = false;
           if (ids || ids.error().code != ErrorCode::kCancelled)
-            Q_EMIT failed(ids ? Error{ErrorCode::kUsage, "The prompt is empty.", "", "Type some text, or take a demo prompt."}
-                              : ids.error());
+            Q_EMIT failed(
+                ids ? Error{ErrorCode::kUsage, "The prompt is empty.", "", "Type some text, or take a demo prompt."}
+                    : ids.error());
           return Q_EMIT data_changed();
         }
         session_->send(Start{std::move(*ids), max_new_tokens, mode != kRun});
@@ -378,14 +362,30 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
   Q_EMIT data_changed();
 }
 
-void RunModel::play(uint64_t max_new_tokens) { if (session_) session_->send(Play{max_new_tokens}); }
-void RunModel::pause() { if (session_) session_->send(Pause{}); }
-void RunModel::step() { if (session_) session_->send(Step{}); }
-void RunModel::stop() { if (session_) session_->send(Stop{}); }
-void RunModel::reset() { if (session_) session_->send(Reset{}); }
-void RunModel::set_sampling(const Sampling& sampling) { if (session_) session_->send(SetSampling{sampling}); }
-void RunModel::set_capture(CaptureLevel level) { if (session_) session_->send(SetCapture{level}); }
-void RunModel::set_threads(int threads) { if (session_) session_->send(SetThreads{threads}); }
+void RunModel::play(uint64_t max_new_tokens) {
+  if (session_) session_->send(Play{max_new_tokens});
+}
+void RunModel::pause() {
+  if (session_) session_->send(Pause{});
+}
+void RunModel::step() {
+  if (session_) session_->send(Step{});
+}
+void RunModel::stop() {
+  if (session_) session_->send(Stop{});
+}
+void RunModel::reset() {
+  if (session_) session_->send(Reset{});
+}
+void RunModel::set_sampling(const Sampling& sampling) {
+  if (session_) session_->send(SetSampling{sampling});
+}
+void RunModel::set_capture(CaptureLevel level) {
+  if (session_) session_->send(SetCapture{level});
+}
+void RunModel::set_threads(int threads) {
+  if (session_) session_->send(SetThreads{threads});
+}
 
 bool RunModel::edit(EditCommand command) {
   if (!session_) return false;
@@ -401,80 +401,20 @@ bool RunModel::edit(std::vector<EditCommand> script, const std::string& author) 
   return sent.has_value();
 }
 
-void RunModel::undo() { if (session_) session_->undo(); }
-void RunModel::redo() { if (session_) session_->redo(); }
-void RunModel::undo_to(size_t cursor) { if (session_) session_->undo_to(cursor); }
-bool RunModel::can_undo() const { return session_ && data_.snapshot && data_.snapshot->history_cursor > 0; }
+void RunModel::undo() {
+  if (session_) session_->undo();
+}
+void RunModel::redo() {
+  if (session_) session_->redo();
+}
+void RunModel::undo_to(size_t cursor) {
+  if (session_) session_->undo_to(cursor);
+}
+bool RunModel::can_undo() const {
+  return session_ && data_.snapshot && data_.snapshot->history_cursor > 0;
+}
 bool RunModel::can_redo() const {
   return session_ && data_.snapshot && data_.snapshot->history_cursor < data_.snapshot->history.size();
-}
-
-void RunModel::load_script(const std::filesystem::path& file) {
-  if (!session_) return Q_EMIT failed({ErrorCode::kUsage, "No model is open.", "", "Open the model that the script is for."});
-  const Session* const target = session_.get();
-  jobs_.start(
-      "load script", tr("Reading %1").arg(QString::fromStdString(file.filename().string())),
-      [file, plan = session_->checkpoint().plan](Task&) { return read_script(file, plan); },
-      [this, target, file](Result<std::vector<EditCommand>> commands) {
-        if (session_.get() != target) return;
-        if (!commands) return Q_EMIT failed(commands.error());
-        if (edit(std::move(*commands), "script"))
-          Q_EMIT note(tr("Loaded %1").arg(QString::fromStdString(file.filename().string())));
-      });
-}
-
-void RunModel::save_script(const std::filesystem::path& file, Overwrite overwrite) {
-  if (!data_.snapshot) return Q_EMIT failed({ErrorCode::kUsage, "There is nothing to save yet.", "", ""});
-  jobs_.start(
-      "", tr("Saving %1").arg(QString::fromStdString(file.filename().string())),
-      [file, overwrite, text = to_json_script(script_of(*data_.snapshot))](Task&) { return write_file(file, text, overwrite); },
-      [this, file](Result<void> saved) {
-        if (saved) Q_EMIT note(tr("Saved %1").arg(QString::fromStdString(file.string())));
-        else Q_EMIT failed(saved.error());
-      });
-}
-
-void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
-  if (!session_ || recording()) return;
-  preparing_recording_ = true;
-  recording_path_ = path;
-  const Session* const target = session_.get();
-  const CaptureLevel level = std::max(data_.snapshot ? data_.snapshot->capture : CaptureLevel::kLogits, CaptureLevel::kIds);
-  jobs_.start(
-      "record", tr("Preparing the trace"),
-      [checkpoint = session_->checkpoint(), path, overwrite, level](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
-        SY_TRY(const TraceHeader header, make_trace_header(checkpoint, level, &task));
-        RecorderOptions options;
-        options.overwrite = overwrite;
-        return TraceRecorder::create(path, header, options);
-      },
-      [this, target](Result<std::shared_ptr<TraceRecorder>> recorder) {
-        if (session_.get() != target) return;
-        preparing_recording_ = false;
-        if (recorder) {
-          recorder_ = std::move(*recorder);
-          session_->record_to(recorder_);
-          if (journal_) journal_->recording_to(recording_path_);
-        } else if (recorder.error().code != ErrorCode::kCancelled) {
-          Q_EMIT failed(recorder.error());
-        }
-        Q_EMIT recording_changed();
-      });
-  Q_EMIT recording_changed();
-}
-
-void RunModel::stop_recording() {
-  if (!session_ || !recorder_) return;
-  session_->record_to(nullptr);
-  recorder_.reset();
-  if (journal_) journal_->recording_to({});
-  jobs_.start(
-      "", tr("Closing the trace"), [path = recording_path_](Task& task) { return wait_for_trace(path, task); },
-      [this, path = recording_path_](Result<void> closed) {
-        if (closed) Q_EMIT note(tr("Trace saved: %1").arg(QString::fromStdString(path.string())));
-        else if (closed.error().code != ErrorCode::kCancelled) Q_EMIT failed(closed.error());
-      });
-  Q_EMIT recording_changed();
 }
 
 }  // namespace switchyard

@@ -28,9 +28,9 @@
 namespace switchyard {
 
 struct OpenRequest {
-  QString model;              // folder, "org/name", "demo"
+  QString model;  // folder, "org/name", "demo"
   std::string backend = "auto";
-  int threads = 0;            // 0: cores - 1, at least 1
+  int threads = 0;  // 0: cores - 1, at least 1
 };
 
 class RunModel : public QObject {
@@ -109,14 +109,14 @@ class RunModel : public QObject {
   void drain();
 
  Q_SIGNALS:
-  void model_changed();      // opened, closed, or opening began or ended
-  void data_changed();       // new frames or a new snapshot; at most 30 Hz
+  void model_changed();  // opened, closed, or opening began or ended
+  void data_changed();   // new frames or a new snapshot; at most 30 Hz
   void selection_changed();
   void cursor_changed();
   void history_changed();
   void recording_changed();
-  void failed(const switchyard::Error& error);       // each error once
-  void note(const QString& sentence);     // worth a toast, not an error
+  void failed(const switchyard::Error& error);  // each error once
+  void note(const QString& sentence);           // worth a toast, not an error
 
  private:
   struct Wake {  // shared with the engine thread's listener
@@ -145,7 +145,7 @@ class RunModel : public QObject {
   QTimer throttle_;
   QElapsedTimer since_drain_;
   qint64 drain_every_ms_ = 33;  // longer where painting keeps the GUI thread busy
-  bool starting_ = false;  // a prompt is being tokenised
+  bool starting_ = false;       // a prompt is being tokenised
 
   RunData data_;
   std::vector<std::string> texts_;

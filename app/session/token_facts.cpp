@@ -8,11 +8,16 @@ namespace switchyard {
 double token_value(const RoutingFrame& frame, TokenQuantity quantity, int moe_layer) {
   const LayerHeader& layer = frame.layer(moe_layer);
   switch (quantity) {
-    case TokenQuantity::kNone: return 0;
-    case TokenQuantity::kEntropy: return layer.stats.entropy;
-    case TokenQuantity::kMargin: return layer.stats.margin;
-    case TokenQuantity::kExpert: return layer.k_used > 0 ? frame.ids(moe_layer)[0] : -1;
-    case TokenQuantity::kChanged: break;
+    case TokenQuantity::kNone:
+      return 0;
+    case TokenQuantity::kEntropy:
+      return layer.stats.entropy;
+    case TokenQuantity::kMargin:
+      return layer.stats.margin;
+    case TokenQuantity::kExpert:
+      return layer.k_used > 0 ? frame.ids(moe_layer)[0] : -1;
+    case TokenQuantity::kChanged:
+      break;
   }
   int changed = 0;
   for (int row = 0; row < frame.header().moe_layers; ++row) changed += frame.layer(row).changed;

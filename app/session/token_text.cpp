@@ -11,7 +11,7 @@ constexpr std::string_view kReplacement = "\uFFFD";
 
 struct Decoded {
   uint32_t code = 0;
-  int length = 0;         // bytes taken; 0: more bytes are needed
+  int length = 0;  // bytes taken; 0: more bytes are needed
   bool valid = true;
 };
 
@@ -20,7 +20,10 @@ Decoded decode(std::string_view bytes) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
   const uint8_t lead = byte(0);
   if (lead < 0x80) return {lead, 1};
-  const int length = lead >= 0xC2 && lead <= 0xDF ? 2 : lead >= 0xE0 && lead <= 0xEF ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+  const int length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                     : lead >= 0xE0 && lead <= 0xEF ? 3
+                     : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                    : 0;
   if (length == 0) return {0, 1, false};
   uint32_t code = lead & (0x7F >> length);
   for (int i = 1; i < length; ++i) {
@@ -37,9 +40,10 @@ Decoded decode(std::string_view bytes) {
 }
 
 bool is_invisible(uint32_t code) {
-  return (code >= 0x80 && code < 0xA0) || code == 0xAD || code == 0x61C || code == 0x180E || (code >= 0x200B && code <= 0x200F) ||
-         (code >= 0x2028 && code <= 0x202E) || (code >= 0x2060 && code <= 0x206F) || code == 0xFEFF ||
-         (code >= 0xFFF9 && code <= 0xFFFB) || (code >= 0xE0000 && code <= 0xE007F);
+  return (code >= 0x80 && code < 0xA0) || code == 0xAD || code == 0x61C || code == 0x180E ||
+         (code >= 0x200B && code <= 0x200F) || (code >= 0x2028 && code <= 0x202E) ||
+         (code >= 0x2060 && code <= 0x206F) || code == 0xFEFF || (code >= 0xFFF9 && code <= 0xFFFB) ||
+         (code >= 0xE0000 && code <= 0xE007F);
 }
 
 // U+2400 + c is the symbol of control character c.
@@ -102,8 +106,10 @@ TokenText TokenTextBuilder::push(TokenId id) {
   while (!pending_.empty()) {
     const Decoded c = decode(pending_);
     if (c.length == 0) break;
-    if (c.valid) complete += pending_.substr(0, c.length);
-    else complete += kReplacement;
+    if (c.valid)
+      complete += pending_.substr(0, c.length);
+    else
+      complete += kReplacement;
     pending_.erase(0, c.length);
   }
   if (complete.empty()) return {"", bytes.empty() ? "#" + std::to_string(id) : hex(bytes)};

@@ -74,7 +74,9 @@ Result<RowBlock> read_row(const TraceReader& reader, int row, uint64_t first, ui
   return block;
 }
 
-float at_or_zero(const std::vector<float>& values, size_t i) { return i < values.size() ? values[i] : 0.0f; }
+float at_or_zero(const std::vector<float>& values, size_t i) {
+  return i < values.size() ? values[i] : 0.0f;
+}
 
 void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, const TraceInfo& info) {
   const auto k = size_t(info.top_k), experts = size_t(info.experts);

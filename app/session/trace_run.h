@@ -18,12 +18,12 @@ namespace switchyard {
 
 struct TraceRun {
   TraceInfo info;
-  ModelPlan plan;                                // routing rows only: enough to draw, not to run
-  std::shared_ptr<const Tokenizer> tokenizer;    // nullptr: the model is not on this machine; ids are shown
+  ModelPlan plan;                              // routing rows only: enough to draw, not to run
+  std::shared_ptr<const Tokenizer> tokenizer;  // nullptr: the model is not on this machine; ids are shown
   std::vector<std::shared_ptr<const RoutingFrame>> frames;
   std::shared_ptr<const SessionSnapshot> snapshot;  // finished; epochs and ids of the sequence
-  uint64_t sequences = 0, sequence = 0;          // shown: [sequence] of [sequences]
-  uint64_t tokens_left_out = 0;                  // beyond what fits the byte budget, at the end
+  uint64_t sequences = 0, sequence = 0;             // shown: [sequence] of [sequences]
+  uint64_t tokens_left_out = 0;                     // beyond what fits the byte budget, at the end
 };
 
 // sequence: which one to show. Frames beyond `byte_budget` are left out and counted.

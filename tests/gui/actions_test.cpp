@@ -51,7 +51,8 @@ TEST_F(Actions, NoTwoShareAShortcut) {
     for (const QKeySequence& key : window_->actions().action(row.id)->shortcuts()) {
       EXPECT_FALSE(key.isEmpty()) << row.id.toStdString();
       const auto [at, fresh] = taken.emplace(key.toString(), row.id);
-      EXPECT_TRUE(fresh) << key.toString().toStdString() << ": " << row.id.toStdString() << " and " << at->second.toStdString();
+      EXPECT_TRUE(fresh) << key.toString().toStdString() << ": " << row.id.toStdString() << " and "
+                         << at->second.toStdString();
     }
 }
 
@@ -61,7 +62,8 @@ TEST_F(Actions, MenusHoldThemAllAndBlockedOnesSayWhy) {
     for (const QAction* action : menu->actions()) in_menus.insert(action->objectName());
   for (const ActionRow& row : rows()) {
     EXPECT_TRUE(in_menus.count(row.id)) << row.id.toStdString();
-    EXPECT_EQ(window_->actions().action(row.id)->isEnabled(), window_->actions().why_blocked(row).isEmpty()) << row.id.toStdString();
+    EXPECT_EQ(window_->actions().action(row.id)->isEnabled(), window_->actions().why_blocked(row).isEmpty())
+        << row.id.toStdString();
   }
   EXPECT_FALSE(window_->actions().action("edit.undo")->isEnabled());
   EXPECT_EQ(window_->actions().why_blocked(*window_->actions().row("run.toggle")), "open a model first");

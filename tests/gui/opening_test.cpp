@@ -134,7 +134,8 @@ TEST(Opening, LayoutThemeSettingsAndPromptComeBack) {
     window.workbench().dock("affinity")->hide();
     window.workbench().dock("log")->show();
     window.generation().set_prompt("remember me");
-    window.live_dock("routing_heatmap")->set_setting(QString::fromStdString(window.live_dock("routing_heatmap")->view().settings()[0].id), 1);
+    window.live_dock("routing_heatmap")
+        ->set_setting(QString::fromStdString(window.live_dock("routing_heatmap")->view().settings()[0].id), 1);
     window.set_theme("light");
     memory.save();
     window.set_theme("dark");
@@ -172,7 +173,8 @@ TEST(Opening, WorkspaceRoundTrips) {
 }
 
 TEST(Opening, BadWorkspacesAreRefusedByName) {
-  for (const char* text : {"", "{}", R"({"schema":2})", R"({"schema":1,"model":7})", R"({"schema":1,"sampling":{"greedy":true,"temperature":0}})",
+  for (const char* text : {"", "{}", R"({"schema":2})", R"({"schema":1,"model":7})",
+                           R"({"schema":1,"sampling":{"greedy":true,"temperature":0}})",
                            R"({"schema":1,"views":[{"view":"x"}]})", R"({"schema":1,"max_new_tokens":0})"}) {
     const auto read = parse_workspace(text, "w.switchyard.json");
     ASSERT_FALSE(read) << text;
@@ -218,8 +220,10 @@ TEST(Opening, EditsOfACrashedRunAreOfferedAndRestored) {
     ASSERT_TRUE(recovery.offer());
     QTest::qWait(50);
     QTest::mouseClick(recovery.dialog()->findChild<QPushButton*>("recovery.restore"), Qt::LeftButton);
-    ASSERT_TRUE(wait_until([&] { return window.model().snapshot() && window.model().snapshot()->history.size() == 2 &&
-                                        window.model().snapshot()->history_cursor == 1; }));
+    ASSERT_TRUE(wait_until([&] {
+      return window.model().snapshot() && window.model().snapshot()->history.size() == 2 &&
+             window.model().snapshot()->history_cursor == 1;
+    }));
     EXPECT_EQ(window.model().snapshot()->history[0].sentence, "Mute expert 5 in layer 3");
     EXPECT_EQ(window.generation().prompt(), "Et le roi");
     EXPECT_FALSE(recovery.offer());
@@ -229,7 +233,8 @@ TEST(Opening, EditsOfACrashedRunAreOfferedAndRestored) {
 
 TEST(Opening, BrokenSettingsFileCountsAsAbsent) {
   const QString file = window_settings()->fileName();
-  for (const char* text : {"\x01\x02garbage", "[General]\nversion=99\nlayout=@ByteArray(xx)\n", "[General]\nversion=1\nlayout=@Invalid()\ngeometry=7\n"}) {
+  for (const char* text : {"\x01\x02garbage", "[General]\nversion=99\nlayout=@ByteArray(xx)\n",
+                           "[General]\nversion=1\nlayout=@Invalid()\ngeometry=7\n"}) {
     QFile out(file);
     ASSERT_TRUE(out.open(QIODevice::WriteOnly | QIODevice::Truncate));
     out.write(text);

@@ -96,13 +96,15 @@ TEST_F(Program, FailuresEndWithTheirCode) {
   EXPECT_EQ(run({"--after-tokens", "many"}), 2);
   EXPECT_EQ(run({"/no/such/model", "--screenshot", home_ / "x.png"}), int(ErrorCode::kNotFound));
   EXPECT_EQ(run({"demo", "--screenshot", home_ / "none" / "x.png", "--after-tokens", "2"}), int(ErrorCode::kOutput));
-  EXPECT_EQ(run({"demo", "--screenshot", home_ / "x.png", "--prompt-file", home_ / "none.txt"}), int(ErrorCode::kNotFound));
+  EXPECT_EQ(run({"demo", "--screenshot", home_ / "x.png", "--prompt-file", home_ / "none.txt"}),
+            int(ErrorCode::kNotFound));
   EXPECT_EQ(run({"--version"}), 0);
 }
 
 TEST_F(Program, TermClosesCleanly) {
   const pid_t child = start({"demo"});
-  ASSERT_TRUE(wait_until([&] { return fs::exists(home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl")); }));
+  ASSERT_TRUE(
+      wait_until([&] { return fs::exists(home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl")); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   ::kill(child, SIGTERM);
   EXPECT_EQ(wait_for(child, 30), 143);

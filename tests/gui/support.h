@@ -8,11 +8,11 @@
 #include <memory>
 #include <string>
 
+#include <gtest/gtest.h>
 #include <QApplication>
 #include <QElapsedTimer>
 #include <QTest>
 #include <QTimer>
-#include <gtest/gtest.h>
 
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/live_dock.h"
@@ -21,7 +21,9 @@
 
 namespace switchyard {
 
-inline bool wait_until(const std::function<bool()>& done, int ms = 30'000) { return QTest::qWaitFor(done, ms); }
+inline bool wait_until(const std::function<bool()>& done, int ms = 30'000) {
+  return QTest::qWaitFor(done, ms);
+}
 
 // A folder of its own, removed at the end.
 class TemporaryFolder {
@@ -64,7 +66,8 @@ class DemoWindow : public ::testing::Test {
     window_->generation().set_prompt(prompt);
     window_->generation().set_max_new_tokens(tokens);
     window_->start_run();
-    ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kFinished && !model().running(); })) << newest_message();
+    ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kFinished && !model().running(); }))
+        << newest_message();
     model().drain();
   }
 

@@ -53,8 +53,8 @@ TEST_F(Tables, EveryTwinIsASoundModelWhileTokensArrive) {
   std::vector<std::unique_ptr<QAbstractItemModelTester>> testers;
   for (LiveDock* dock : window_->live_docks()) {
     dock->show_table(true);
-    testers.push_back(std::make_unique<QAbstractItemModelTester>(dock->table_panel()->rows()->sourceModel(),
-                                                                 QAbstractItemModelTester::FailureReportingMode::Fatal));
+    testers.push_back(std::make_unique<QAbstractItemModelTester>(
+        dock->table_panel()->rows()->sourceModel(), QAbstractItemModelTester::FailureReportingMode::Fatal));
   }
   HistoryModel history(model());
   QAbstractItemModelTester history_tester(&history, QAbstractItemModelTester::FailureReportingMode::Fatal);
@@ -64,7 +64,8 @@ TEST_F(Tables, EveryTwinIsASoundModelWhileTokensArrive) {
   ASSERT_TRUE(wait_until([&] { return history.rowCount() == 2; }));
   for (LiveDock* dock : window_->live_docks()) {
     dock->table_panel()->data_changed();
-    EXPECT_TRUE(wait_until([&] { return dock->table_panel()->rows()->rowCount() > 0; })) << dock->objectName().toStdString();
+    EXPECT_TRUE(wait_until([&] { return dock->table_panel()->rows()->rowCount() > 0; }))
+        << dock->objectName().toStdString();
     dock->show_table(false);
   }
 }
@@ -96,7 +97,8 @@ TEST_F(Tables, SortsByNumberAndFilters) {
   ASSERT_TRUE(wait_until([&] { return rows->rowCount() == 32; }));
   rows->sort(1, Qt::DescendingOrder);
   for (int r = 0; r + 1 < rows->rowCount(); ++r)
-    EXPECT_GE(rows->index(r, 1).data(TableTwin::kSortRole).toDouble(), rows->index(r + 1, 1).data(TableTwin::kSortRole).toDouble());
+    EXPECT_GE(rows->index(r, 1).data(TableTwin::kSortRole).toDouble(),
+              rows->index(r + 1, 1).data(TableTwin::kSortRole).toDouble());
   const QString csv = table_as_text(*rows, TableFormat::kCsv);
   EXPECT_EQ(csv.count("\r\n"), 33);
 }

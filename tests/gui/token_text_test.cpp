@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "app/session/edits_in_force.h"
-#include "engine/tokenizer/decoder.h"
 #include "app/session/token_facts.h"
+#include "engine/tokenizer/decoder.h"
 
 namespace switchyard {
 namespace {

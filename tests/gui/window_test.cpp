@@ -87,7 +87,8 @@ TEST_F(Window, TypeRunClickMuteUndoSaveLoad) {
   auto* history = window_->findChild<HistoryPanel*>();
   ASSERT_TRUE(wait_until([&] { return history->rows()->rowCount() == 2; }));
   EXPECT_EQ(history->rows()->index(1, HistoryModel::kSentence).data().toString().toStdString(), entry.sentence);
-  EXPECT_EQ(history->rows()->index(1, HistoryModel::kToken).data().toString(), QString("token %1").arg(entry.first_token));
+  EXPECT_EQ(history->rows()->index(1, HistoryModel::kToken).data().toString(),
+            QString("token %1").arg(entry.first_token));
 
   // The saved script parses to the same edit at the same token.
   const TemporaryFolder folder;
@@ -154,7 +155,12 @@ TEST_F(Window, RightClickOnACellOffersEditsAndHeatMapMutes) {
   run("2 + 3 = 5\n", 16);
   const int expert = model().data().shown({})->ids(2)[0];
   click_item("routing_heatmap", "layer 2/expert " + std::to_string(expert), Qt::RightButton);
-  ASSERT_TRUE(wait_until([&] { return model().selection().expert == expert || window_->live_dock("routing_heatmap")->live()->items().find("menu/mute").has_value(); }, 3000));
+  ASSERT_TRUE(wait_until(
+      [&] {
+        return model().selection().expert == expert ||
+               window_->live_dock("routing_heatmap")->live()->items().find("menu/mute").has_value();
+      },
+      3000));
 }
 
 TEST_F(Window, SamplingDefaultsAreTheModels) {
@@ -243,15 +249,18 @@ TEST_F(Window, NeverStallsWhileGenerating) {
     beat.stop();
     ASSERT_FALSE(gaps.empty());
     std::sort(gaps.begin(), gaps.end());
-    std::printf("%d threads: 1200 tokens, %.0f tokens/s; gaps of the GUI thread: median %lld ms, p99 %lld ms, longest %lld ms, over "
-                "100 ms: %td of %zu; most processor time of one turn %.1f ms\n",
-                threads, model().snapshot()->mean_decode_tokens_per_s, static_cast<long long>(gaps[gaps.size() / 2]),
-                static_cast<long long>(gaps[gaps.size() * 99 / 100]), static_cast<long long>(gaps.back()),
-                gaps.end() - std::upper_bound(gaps.begin(), gaps.end(), 100), gaps.size(), busiest_ms);
+    std::printf(
+        "%d threads: 1200 tokens, %.0f tokens/s; gaps of the GUI thread: median %lld ms, p99 %lld ms, longest %lld ms, "
+        "over "
+        "100 ms: %td of %zu; most processor time of one turn %.1f ms\n",
+        threads, model().snapshot()->mean_decode_tokens_per_s, static_cast<long long>(gaps[gaps.size() / 2]),
+        static_cast<long long>(gaps[gaps.size() * 99 / 100]), static_cast<long long>(gaps.back()),
+        gaps.end() - std::upper_bound(gaps.begin(), gaps.end(), 100), gaps.size(), busiest_ms);
     for (LiveDock* dock : window_->live_docks()) {
       const FrameStats stats = dock->live()->stats();
-      std::printf("  %-16s %4llu frames, build p99 %.2f ms, paint p99 %.2f ms\n", dock->objectName().toStdString().c_str(),
-                  static_cast<unsigned long long>(stats.frames), stats.build_p99, stats.paint_p99);
+      std::printf("  %-16s %4llu frames, build p99 %.2f ms, paint p99 %.2f ms\n",
+                  dock->objectName().toStdString().c_str(), static_cast<unsigned long long>(stats.frames),
+                  stats.build_p99, stats.paint_p99);
     }
     EXPECT_LT(gaps.back(), 2000);
   }

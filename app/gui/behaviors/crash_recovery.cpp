@@ -16,7 +16,9 @@
 namespace switchyard {
 namespace {
 
-std::filesystem::path part_of(const std::filesystem::path& trace) { return trace.string() + ".part"; }
+std::filesystem::path part_of(const std::filesystem::path& trace) {
+  return trace.string() + ".part";
+}
 
 bool has_part(const JournalContents& left) {
   return !left.recording.empty() && QFileInfo::exists(QString::fromStdString(part_of(left.recording).string()));
@@ -40,7 +42,8 @@ RecoveryDialog::RecoveryDialog(const JournalContents& left, QWidget* parent) : Q
   line(tr("The last run did not end by itself"), "title");
   line(tr("Model: %1").arg(QString::fromStdString(left.model)), "muted");
   if (!left.history.empty()) {
-    edits_ = new QCheckBox(tr("Restore the prompt and the edits (%1, of them in force %2)").arg(left.history.size()).arg(left.cursor));
+    edits_ = new QCheckBox(
+        tr("Restore the prompt and the edits (%1, of them in force %2)").arg(left.history.size()).arg(left.cursor));
     edits_->setChecked(true);
     column->addWidget(edits_);
   }
@@ -62,14 +65,20 @@ RecoveryDialog::RecoveryDialog(const JournalContents& left, QWidget* parent) : Q
   column->addWidget(buttons);
 }
 
-bool RecoveryDialog::restore_edits() const { return edits_ && edits_->isChecked(); }
-bool RecoveryDialog::recover_trace() const { return trace_ && trace_->isChecked(); }
+bool RecoveryDialog::restore_edits() const {
+  return edits_ && edits_->isChecked();
+}
+bool RecoveryDialog::recover_trace() const {
+  return trace_ && trace_->isChecked();
+}
 
 CrashRecovery::CrashRecovery(MainWindow& window) : QObject(&window), window_(window) {
   orphans_ = orphaned_journals(state_folder());
   auto journal = Journal::create(state_folder());
-  if (journal) journal_ = std::move(*journal);
-  else window_.log().add(journal.error());
+  if (journal)
+    journal_ = std::move(*journal);
+  else
+    window_.log().add(journal.error());
   window_.model().set_journal(&journal_);
 }
 
@@ -132,10 +141,14 @@ void CrashRecovery::recover(const JournalContents& left) {
   const std::filesystem::path target = left.recording.parent_path() / (name + ".recovered" + ending);
   window_.jobs().start(
       "recover", tr("Recovering %1").arg(QString::fromStdString(left.recording.filename().string())),
-      [source = part_of(left.recording), target](Task& task) { return switchyard::recover_trace(source, target, true, &task); },
+      [source = part_of(left.recording), target](Task& task) {
+        return switchyard::recover_trace(source, target, true, &task);
+      },
       [this, target](Result<VerifyReport> report) {
         if (!report) return window_.log().add(report.error());
-        window_.log().add(LogEntry::kNote, tr("Recovered %1 tokens to %2").arg(report->info.tokens).arg(QString::fromStdString(target.string())));
+        window_.log().add(
+            LogEntry::kNote,
+            tr("Recovered %1 tokens to %2").arg(report->info.tokens).arg(QString::fromStdString(target.string())));
       });
 }
 

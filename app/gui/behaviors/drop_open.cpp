@@ -1,12 +1,12 @@
 // Drag and drop of one file or folder. GUI thread.
 #include "app/gui/behaviors/drop_open.h"
 
-#include <QTextDocument>
 #include <QDir>
 #include <QDragEnterEvent>
 #include <QFileInfo>
 #include <QMimeData>
 #include <QRegularExpression>
+#include <QTextDocument>
 #include <QToolTip>
 
 #include "app/gui/main_window.h"
@@ -36,13 +36,16 @@ Dropped what_is(const QString& path) {
     if (info.fileName() == "config.json" || path.endsWith(".safetensors") || path.endsWith(".safetensors.index.json"))
       return QFileInfo::exists(info.path() + "/config.json")
                  ? Dropped{Dropped::kModel, QObject::tr("Opens the model %1").arg(QDir(info.path()).dirName())}
-                 : Dropped{Dropped::kUnknown, QObject::tr("There is no config.json beside this file, so it is no checkpoint.")};
-    if (path.endsWith(".switchyard.json")) return {Dropped::kWorkspace, QObject::tr("Opens the workspace %1").arg(info.fileName())};
+                 : Dropped{Dropped::kUnknown,
+                           QObject::tr("There is no config.json beside this file, so it is no checkpoint.")};
+    if (path.endsWith(".switchyard.json"))
+      return {Dropped::kWorkspace, QObject::tr("Opens the workspace %1").arg(info.fileName())};
     if (path.endsWith(".json")) return {Dropped::kScript, QObject::tr("Loads the edit script %1").arg(info.fileName())};
     return {Dropped::kUnknown, QObject::tr("This is not a file that Switchyard knows.")};
   }
   static const QRegularExpression cache_name("^[\\w.-]+/[\\w.-]+$");
-  if (cache_name.match(path).hasMatch()) return {Dropped::kModel, QObject::tr("Opens %1 from the Hugging Face cache").arg(path)};
+  if (cache_name.match(path).hasMatch())
+    return {Dropped::kModel, QObject::tr("Opens %1 from the Hugging Face cache").arg(path)};
   return {Dropped::kUnknown, QObject::tr("There is no such file or folder.")};
 }
 
@@ -60,7 +63,8 @@ bool DropOpen::eventFilter(QObject* watched, QEvent* event) {
       if (path.isEmpty()) return false;
       const Dropped dropped = what_is(path);
       window_.start_page().set_drop_hint(dropped.sentence);
-      QToolTip::showText(window_.mapToGlobal(drag->position().toPoint()), Qt::convertFromPlainText(dropped.sentence), &window_);
+      QToolTip::showText(window_.mapToGlobal(drag->position().toPoint()), Qt::convertFromPlainText(dropped.sentence),
+                         &window_);
       drag->acceptProposedAction();
       return true;
     }
@@ -78,7 +82,8 @@ bool DropOpen::eventFilter(QObject* watched, QEvent* event) {
       drop->acceptProposedAction();
       return true;
     }
-    default: return QObject::eventFilter(watched, event);
+    default:
+      return QObject::eventFilter(watched, event);
   }
 }
 

@@ -23,7 +23,8 @@ RecentFiles::RecentFiles(MainWindow& window) : QObject(&window), window_(window)
     file->insertMenu(window_.actions().action("file.cancel_opening"), menu_);
   connect(&window_.model(), &RunModel::model_changed, this, [this] {
     const RunModel& model = window_.model();
-    if (!model.opening() && !model.is_empty() && (paths_.isEmpty() || paths_.first() != model.opened().model)) add(model.opened().model);
+    if (!model.opening() && !model.is_empty() && (paths_.isEmpty() || paths_.first() != model.opened().model))
+      add(model.opened().model);
   });
   show();
 }

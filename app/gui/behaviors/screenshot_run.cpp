@@ -52,7 +52,8 @@ void ScreenshotRun::look() {
     case kPainting:
       if (painting_.elapsed() > kSettleMs) grab();
       break;
-    case kClosing: break;
+    case kClosing:
+      break;
   }
 }
 
@@ -91,8 +92,8 @@ void ScreenshotRun::grab() {
   tick_.stop();
   const QPixmap picture = window_.grab();
   if (!picture.save(window_.options().screenshot, "PNG"))
-    return stop_with({ErrorCode::kOutput, "The screenshot cannot be written.", window_.options().screenshot.toStdString(),
-                      "Is the folder there and writable?"});
+    return stop_with({ErrorCode::kOutput, "The screenshot cannot be written.",
+                      window_.options().screenshot.toStdString(), "Is the folder there and writable?"});
   QApplication::exit(0);
 }
 

@@ -10,7 +10,8 @@ constexpr int kVersion = 1;
 
 std::unique_ptr<QSettings> window_settings() {
   auto settings = std::make_unique<QSettings>(QSettings::IniFormat, QSettings::UserScope, "switchyard", "window");
-  if (settings->value("version", kVersion).toInt() != kVersion || settings->status() != QSettings::NoError) settings->clear();
+  if (settings->value("version", kVersion).toInt() != kVersion || settings->status() != QSettings::NoError)
+    settings->clear();
   settings->setValue("version", kVersion);
   return settings;
 }

@@ -20,7 +20,8 @@ constexpr size_t kLargest = size_t(16) << 20;
 Result<Workspace> read_workspace(const std::filesystem::path& file) {
   std::error_code problem;
   const auto size = std::filesystem::file_size(file, problem);
-  if (problem) return fail(ErrorCode::kNotFound, "The workspace cannot be read: " + problem.message() + ".", file.string());
+  if (problem)
+    return fail(ErrorCode::kNotFound, "The workspace cannot be read: " + problem.message() + ".", file.string());
   if (size > kLargest) return fail(ErrorCode::kMalformed, "The workspace is larger than 16 MiB.", file.string());
   std::ifstream in(file, std::ios::binary);
   return parse_workspace(std::string((std::istreambuf_iterator<char>(in)), {}), file.string());
@@ -49,7 +50,8 @@ void send_when_open(MainWindow& window, const Workspace& w) {
 void apply(MainWindow& window, const Workspace& w) {
   if (!w.theme.empty()) window.set_theme(QString::fromStdString(w.theme));
   for (const Workspace::Setting& s : w.settings)
-    if (LiveDock* dock = window.live_dock(QString::fromStdString(s.view))) dock->set_setting(QString::fromStdString(s.id), s.value);
+    if (LiveDock* dock = window.live_dock(QString::fromStdString(s.view)))
+      dock->set_setting(QString::fromStdString(s.id), s.value);
   if (!w.layout.isEmpty()) window.workbench().restore_layout(w.layout);
   window.generation().set_prompt(QString::fromStdString(w.prompt));
   if (w.model.empty()) return;
@@ -61,14 +63,19 @@ void apply(MainWindow& window, const Workspace& w) {
 
 std::string workspace_json(const Workspace& w) {
   Json settings = Json::array();
-  for (const Workspace::Setting& s : w.settings) settings.push_back({{"view", s.view}, {"setting", s.id}, {"value", s.value}});
+  for (const Workspace::Setting& s : w.settings)
+    settings.push_back({{"view", s.view}, {"setting", s.id}, {"value", s.value}});
   Json out{{"schema", 1},
            {"model", w.model},
            {"backend", w.backend},
            {"prompt", w.prompt},
            {"max_new_tokens", w.max_new_tokens},
-           {"sampling", {{"greedy", w.sampling.greedy}, {"temperature", w.sampling.temperature}, {"top_p", w.sampling.top_p},
-                         {"top_k", w.sampling.top_k}, {"seed", w.sampling.seed}}},
+           {"sampling",
+            {{"greedy", w.sampling.greedy},
+             {"temperature", w.sampling.temperature},
+             {"top_p", w.sampling.top_p},
+             {"top_k", w.sampling.top_k},
+             {"seed", w.sampling.seed}}},
            {"moe_layer", w.moe_layer},
            {"theme", w.theme},
            {"views", settings},
@@ -90,8 +97,11 @@ Result<Workspace> parse_workspace(std::string_view text, std::string_view docume
     return {};
   };
   std::string layout;
-  for (const auto& [key, out] : std::initializer_list<std::pair<const char*, std::string*>>{
-           {"model", &w.model}, {"backend", &w.backend}, {"prompt", &w.prompt}, {"theme", &w.theme}, {"layout", &layout}})
+  for (const auto& [key, out] : std::initializer_list<std::pair<const char*, std::string*>>{{"model", &w.model},
+                                                                                            {"backend", &w.backend},
+                                                                                            {"prompt", &w.prompt},
+                                                                                            {"theme", &w.theme},
+                                                                                            {"layout", &layout}})
     SY_CHECK(words(key, *out));
   w.layout = QByteArray::fromBase64(QByteArray::fromStdString(layout));
   SY_TRY(const int64_t tokens, view.integer_or("max_new_tokens", 256, 1, 1'000'000));
@@ -107,7 +117,8 @@ Result<Workspace> parse_workspace(std::string_view text, std::string_view docume
     SY_TRY(const int64_t top_k, s.integer_or("top_k", 0, 0, 1'000'000));
     SY_TRY(const int64_t seed, s.integer_or("seed", 0, 0, std::numeric_limits<int64_t>::max()));
     if (!(temperature > 0) || !(top_p > 0) || top_p > 1)
-      return fail(ErrorCode::kMalformed, "temperature must be above 0 and top_p in (0, 1].", std::string(document) + ": /sampling");
+      return fail(ErrorCode::kMalformed, "temperature must be above 0 and top_p in (0, 1].",
+                  std::string(document) + ": /sampling");
     w.sampling.temperature = float(temperature);
     w.sampling.top_p = float(top_p);
     w.sampling.top_k = int(top_k);
@@ -160,8 +171,10 @@ void save_workspace(MainWindow& window, const std::filesystem::path& file) {
       "", QObject::tr("Saving %1").arg(QString::fromStdString(file.filename().string())),
       [file, text = workspace_json(workspace_of(window))](Task&) { return write_file(file, text, Overwrite::kAllow); },
       [&window, file](Result<void> saved) {
-        if (saved) window.log().add(LogEntry::kNote, QObject::tr("Saved %1").arg(QString::fromStdString(file.string())));
-        else window.log().add(saved.error());
+        if (saved)
+          window.log().add(LogEntry::kNote, QObject::tr("Saved %1").arg(QString::fromStdString(file.string())));
+        else
+          window.log().add(saved.error());
       });
 }
 
@@ -170,8 +183,10 @@ void open_workspace(MainWindow& window, const std::filesystem::path& file) {
       "workspace", QObject::tr("Reading %1").arg(QString::fromStdString(file.filename().string())),
       [file](Task&) { return read_workspace(file); },
       [&window](Result<Workspace> workspace) {
-        if (workspace) apply(window, *workspace);
-        else window.log().add(workspace.error());
+        if (workspace)
+          apply(window, *workspace);
+        else
+          window.log().add(workspace.error());
       });
 }
 

@@ -16,12 +16,15 @@ namespace switchyard {
 class MainWindow;
 
 struct Workspace {
-  struct Setting { std::string view, id; int value = 0; };
+  struct Setting {
+    std::string view, id;
+    int value = 0;
+  };
   std::string model, backend = "auto", prompt, theme;
   Sampling sampling;
   uint64_t max_new_tokens = 256;
   int moe_layer = 0;
-  std::string script_json;          // edits in force; empty: none
+  std::string script_json;  // edits in force; empty: none
   std::vector<Setting> settings;
   QByteArray layout;
 };

@@ -46,10 +46,18 @@ class Legend : public QWidget {
     bool ramp = true;
     if (model_.data().tokens() == 0) return;
     switch (view_.quantity()) {
-      case TokenQuantity::kNone: left = tr("no tint"), ramp = false; break;
-      case TokenQuantity::kEntropy: left = tr("low entropy %1").arg(low, 0, 'f', 2), right = tr("high %1 nat").arg(high, 0, 'f', 2); break;
-      case TokenQuantity::kMargin: left = tr("margin %1").arg(low, 0, 'f', 2), right = tr("%1 logits").arg(high, 0, 'f', 2); break;
-      case TokenQuantity::kExpert: left = tr("colour = first expert in layer %1").arg(layer), ramp = false; break;
+      case TokenQuantity::kNone:
+        left = tr("no tint"), ramp = false;
+        break;
+      case TokenQuantity::kEntropy:
+        left = tr("low entropy %1").arg(low, 0, 'f', 2), right = tr("high %1 nat").arg(high, 0, 'f', 2);
+        break;
+      case TokenQuantity::kMargin:
+        left = tr("margin %1").arg(low, 0, 'f', 2), right = tr("%1 logits").arg(high, 0, 'f', 2);
+        break;
+      case TokenQuantity::kExpert:
+        left = tr("colour = first expert in layer %1").arg(layer), ramp = false;
+        break;
       case TokenQuantity::kChanged:
         left = high > 0 ? tr("experts changed by edits: 0") : tr("no token was changed by an edit");
         right = high > 0 ? QString::number(int(high)) : QString();
@@ -67,7 +75,8 @@ class Legend : public QWidget {
     QLinearGradient gradient(x0, 0, x1, 0);
     const bool changed = view_.quantity() == TokenQuantity::kChanged;
     gradient.setColorAt(0, color(theme.dock));
-    gradient.setColorAt(1, changed ? mix(theme.dock, theme.edit, 0.6) : mix(theme.dock, theme.selection, theme.dark ? 0.55 : 0.42));
+    gradient.setColorAt(
+        1, changed ? mix(theme.dock, theme.edit, 0.6) : mix(theme.dock, theme.selection, theme.dark ? 0.55 : 0.42));
     p.setBrush(gradient);
     p.setPen(QPen(color(theme.line), 1));
     p.drawRoundedRect(QRectF(x0, height() / 2.0 - 3.5, x1 - x0, 7), 3.5, 3.5);
@@ -136,12 +145,14 @@ class SamplingSummary : public QToolButton {
     int x = 2;
     const auto width_of_all = [&](const std::vector<std::pair<QString, QString>>& all) {
       int sum = 2;
-      for (const auto& [label, value] : all) sum += words.horizontalAdvance(label) + numbers.horizontalAdvance(value) + 16;
+      for (const auto& [label, value] : all)
+        sum += words.horizontalAdvance(label) + numbers.horizontalAdvance(value) + 16;
       return sum;
     };
     auto shown = parts();
     if (width_of_all(shown) > width() - 10)
-      for (auto& part : shown) if (part.first == QObject::tr("temperature")) part.first = QObject::tr("temp");
+      for (auto& part : shown)
+        if (part.first == QObject::tr("temperature")) part.first = QObject::tr("temp");
     for (const auto& [label, value] : shown) {
       const int wide = words.horizontalAdvance(label) + (value.isEmpty() ? 0 : 5 + numbers.horizontalAdvance(value));
       if (x + wide > width() - 14) break;
@@ -203,8 +214,12 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
   auto* fields = new QFormLayout(form);
   fields->setContentsMargins(14, 10, 14, 10);
   fields->addRow(greedy_);
-  for (const auto& [text, field] : std::initializer_list<std::pair<QString, QWidget*>>{
-           {tr("temperature"), temperature_}, {tr("top-p"), top_p_}, {tr("top-k"), top_k_}, {tr("seed"), seed_}, {tr("max tokens"), max_}}) {
+  for (const auto& [text, field] :
+       std::initializer_list<std::pair<QString, QWidget*>>{{tr("temperature"), temperature_},
+                                                           {tr("top-p"), top_p_},
+                                                           {tr("top-k"), top_k_},
+                                                           {tr("seed"), seed_},
+                                                           {tr("max tokens"), max_}}) {
     field->setAccessibleName(text);
     fields->addRow(text, field);
   }
@@ -232,7 +247,8 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
   connect(greedy_, &QCheckBox::toggled, this, &GenerationPanel::sampling_edited);
   for (QDoubleSpinBox* field : {temperature_, top_p_})
     connect(field, &QDoubleSpinBox::valueChanged, this, &GenerationPanel::sampling_edited);
-  for (QSpinBox* field : {top_k_, seed_}) connect(field, &QSpinBox::valueChanged, this, &GenerationPanel::sampling_edited);
+  for (QSpinBox* field : {top_k_, seed_})
+    connect(field, &QSpinBox::valueChanged, this, &GenerationPanel::sampling_edited);
   connect(max_, &QSpinBox::valueChanged, this, [this] { summary_->refresh(); });
   greedy_->setChecked(true);
 }
@@ -257,9 +273,13 @@ void GenerationPanel::fill_demo_prompts(QToolButton* button) {
   }
 }
 
-QString GenerationPanel::prompt() const { return prompt_->toPlainText(); }
+QString GenerationPanel::prompt() const {
+  return prompt_->toPlainText();
+}
 
-void GenerationPanel::set_prompt(const QString& text) { prompt_->setPlainText(text); }
+void GenerationPanel::set_prompt(const QString& text) {
+  prompt_->setPlainText(text);
+}
 
 Sampling GenerationPanel::sampling() const {
   return {greedy_->isChecked(), float(temperature_->value()), float(top_p_->value()), top_k_->value(),
@@ -277,10 +297,16 @@ void GenerationPanel::set_sampling(const Sampling& sampling) {
   sampling_edited();
 }
 
-uint64_t GenerationPanel::max_new_tokens() const { return uint64_t(max_->value()); }
-void GenerationPanel::set_max_new_tokens(uint64_t tokens) { max_->setValue(int(std::min<uint64_t>(tokens, 1'000'000))); }
+uint64_t GenerationPanel::max_new_tokens() const {
+  return uint64_t(max_->value());
+}
+void GenerationPanel::set_max_new_tokens(uint64_t tokens) {
+  max_->setValue(int(std::min<uint64_t>(tokens, 1'000'000)));
+}
 
-bool GenerationPanel::starts_anew() const { return !model_.has_sequence() || prompt() != started_prompt_; }
+bool GenerationPanel::starts_anew() const {
+  return !model_.has_sequence() || prompt() != started_prompt_;
+}
 
 void GenerationPanel::take_model_defaults() {
   if (known_model_ == model_.checkpoint()) return;
@@ -297,6 +323,8 @@ void GenerationPanel::sampling_edited() {
   model_.set_sampling(sampling());
 }
 
-void GenerationPanel::update_legend() { legend_->update(); }
+void GenerationPanel::update_legend() {
+  legend_->update();
+}
 
 }  // namespace switchyard

@@ -25,7 +25,8 @@ void HistoryModel::refresh() {
       for (size_t i = 0; i < s->epochs.size(); ++i) {
         const Epoch& epoch = s->epochs[i];
         if (i == 0 && epoch.edits.empty()) continue;
-        entries_.push_back({epoch.edits, epoch.sentence, "trace", true, epoch.epoch, epoch.sequence, epoch.first_token});
+        entries_.push_back(
+            {epoch.edits, epoch.sentence, "trace", true, epoch.epoch, epoch.sequence, epoch.first_token});
       }
       cursor_ = entries_.size();
     }
@@ -46,14 +47,19 @@ QVariant HistoryModel::data(const QModelIndex& index, int role) const {
   switch (role) {
     case Qt::DisplayRole:
       switch (index.column()) {
-        case kEpoch: return native ? QString("e0") : undone || !entry->applied ? QString("–") : QString("e%1").arg(entry->epoch);
+        case kEpoch:
+          return native ? QString("e0") : undone || !entry->applied ? QString("–") : QString("e%1").arg(entry->epoch);
         case kSentence:
           return native ? tr("Native router")
-                        : QString::fromStdString(entry->sentence) +
-                                  (undone ? tr(" (undone)") : entry->applied ? QString() : tr(" (scheduled)"));
-        case kToken: return native ? tr("token 0") : tr("token %1").arg(entry->first_token);
-        case kAuthor: return native ? QString() : QString::fromStdString(entry->author);
-        default: return {};
+                        : QString::fromStdString(entry->sentence) + (undone           ? tr(" (undone)")
+                                                                     : entry->applied ? QString()
+                                                                                      : tr(" (scheduled)"));
+        case kToken:
+          return native ? tr("token 0") : tr("token %1").arg(entry->first_token);
+        case kAuthor:
+          return native ? QString() : QString::fromStdString(entry->author);
+        default:
+          return {};
       }
     case Qt::ForegroundRole:
       if (undone) return color(theme.faint);
@@ -61,19 +67,22 @@ QVariant HistoryModel::data(const QModelIndex& index, int role) const {
       if (index.column() == kSentence) return color(theme.text);
       return color(theme.faint);
     case Qt::BackgroundRole:
-      return index.row() == row_in_force() && cursor_ > 0 ? QVariant(mix(theme.dock, theme.selection, theme.dark ? 0.14 : 0.1))
-                                                          : QVariant();
-    case Qt::FontRole: return index.column() == kSentence ? word_font() : number_font();
+      return index.row() == row_in_force() && cursor_ > 0
+                 ? QVariant(mix(theme.dock, theme.selection, theme.dark ? 0.14 : 0.1))
+                 : QVariant();
+    case Qt::FontRole:
+      return index.column() == kSentence ? word_font() : number_font();
     case Qt::TextAlignmentRole:
       return int(index.column() == kToken || index.column() == kAuthor ? Qt::AlignRight | Qt::AlignVCenter
                                                                        : Qt::AlignLeft | Qt::AlignVCenter);
     case Qt::ToolTipRole:
       if (native) return tr("The checkpoint's own routing. Double-click to undo every edit.");
-      return Qt::convertFromPlainText(tr("%1\nby %2, in force from token %3. Double-click to go back to here.")
-                                          .arg(QString::fromStdString(entry->sentence),
-                                               QString::fromStdString(entry->author))
-                                          .arg(entry->first_token));
-    default: return {};
+      return Qt::convertFromPlainText(
+          tr("%1\nby %2, in force from token %3. Double-click to go back to here.")
+              .arg(QString::fromStdString(entry->sentence), QString::fromStdString(entry->author))
+              .arg(entry->first_token));
+    default:
+      return {};
   }
 }
 

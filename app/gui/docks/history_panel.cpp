@@ -48,12 +48,14 @@ HistoryPanel::HistoryPanel(RunModel& model, std::function<void(const QString&)> 
   hint_->setContentsMargins(6, 0, 6, 4);
   column->addWidget(hint_);
 
-  connect(view_, &QTreeView::doubleClicked, this, [this](const QModelIndex& index) { model_.undo_to(size_t(index.row())); });
+  connect(view_, &QTreeView::doubleClicked, this,
+          [this](const QModelIndex& index) { model_.undo_to(size_t(index.row())); });
   connect(view_, &QTreeView::clicked, this, [this](const QModelIndex& index) {
     const SessionSnapshot* s = model_.snapshot();
     const int row = index.row() - 1;
     if (!s || row < 0 || size_t(row) >= s->history.size() || s->history[size_t(row)].sequence != s->sequence) return;
-    if (s->history[size_t(row)].first_token < model_.data().tokens()) model_.set_cursor(s->history[size_t(row)].first_token);
+    if (s->history[size_t(row)].first_token < model_.data().tokens())
+      model_.set_cursor(s->history[size_t(row)].first_token);
   });
   connect(view_, &QTreeView::customContextMenuRequested, this, &HistoryPanel::show_menu);
   connect(rows_, &QAbstractItemModel::modelReset, this, [this] {

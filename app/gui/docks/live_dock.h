@@ -34,7 +34,7 @@ class LiveDock : public Dock {
   void showEvent(QShowEvent* event) override;
 
  private:
-  void follow();   // takes over the shared selection and cursor unless pinned
+  void follow();  // takes over the shared selection and cursor unless pinned
   void refresh();
   void refresh_header();
 

@@ -1,0 +1,123 @@
+// RunModel's files: edit scripts in and out, recordings. Work is done by jobs; GUI thread.
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "app/session/edits_in_force.h"
+#include "app/session/run_model.h"
+
+namespace switchyard {
+namespace {
+
+constexpr uintmax_t kLargestScript = uintmax_t(16) << 20;
+
+Result<std::vector<EditCommand>> read_script(const std::filesystem::path& file, const ModelPlan& plan) {
+  std::error_code problem;
+  const auto size = std::filesystem::file_size(file, problem);
+  if (problem)
+    return fail(ErrorCode::kNotFound, "The script cannot be read: " + problem.message() + ".", file.string());
+  if (size > kLargestScript) return fail(ErrorCode::kMalformed, "The script is larger than 16 MiB.", file.string());
+  std::ifstream in(file, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  auto commands = parse_script(text, plan);
+  if (commands && commands->empty()) return fail(ErrorCode::kMalformed, "The script holds no edits.", file.string());
+  if (commands) return commands;
+  Error error = commands.error();
+  error.where = file.string() + (error.where.empty() ? "" : ": " + error.where);
+  return tl::unexpected<Error>(std::move(error));
+}
+
+// The engine closes the file; this waits for its final name.
+Result<void> wait_for_trace(const std::filesystem::path& path, const Task& task) {
+  const std::filesystem::path part = path.string() + ".part";
+  for (int i = 0; i < 3000 && !task.cancelled(); ++i) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored) && !std::filesystem::exists(part, ignored)) return {};
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return fail(ErrorCode::kOutput, "The trace was not closed within a minute.", part.string(),
+              "What was committed is in the .part file: switchyard trace recover.");
+}
+
+}  // namespace
+
+void RunModel::load_script(const std::filesystem::path& file) {
+  if (!session_)
+    return Q_EMIT failed({ErrorCode::kUsage, "No model is open.", "", "Open the model that the script is for."});
+  const Session* const target = session_.get();
+  jobs_.start(
+      "load script", tr("Reading %1").arg(QString::fromStdString(file.filename().string())),
+      [file, plan = session_->checkpoint().plan](Task&) { return read_script(file, plan); },
+      [this, target, file](Result<std::vector<EditCommand>> commands) {
+        if (session_.get() != target) return;
+        if (!commands) return Q_EMIT failed(commands.error());
+        if (edit(std::move(*commands), "script"))
+          Q_EMIT note(tr("Loaded %1").arg(QString::fromStdString(file.filename().string())));
+      });
+}
+
+void RunModel::save_script(const std::filesystem::path& file, Overwrite overwrite) {
+  if (!data_.snapshot) return Q_EMIT failed({ErrorCode::kUsage, "There is nothing to save yet.", "", ""});
+  jobs_.start(
+      "", tr("Saving %1").arg(QString::fromStdString(file.filename().string())),
+      [file, overwrite, text = to_json_script(script_of(*data_.snapshot))](Task&) {
+        return write_file(file, text, overwrite);
+      },
+      [this, file](Result<void> saved) {
+        if (saved)
+          Q_EMIT note(tr("Saved %1").arg(QString::fromStdString(file.string())));
+        else
+          Q_EMIT failed(saved.error());
+      });
+}
+
+void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
+  if (!session_ || recording()) return;
+  preparing_recording_ = true;
+  recording_path_ = path;
+  const Session* const target = session_.get();
+  const CaptureLevel level =
+      std::max(data_.snapshot ? data_.snapshot->capture : CaptureLevel::kLogits, CaptureLevel::kIds);
+  jobs_.start(
+      "record", tr("Preparing the trace"),
+      [checkpoint = session_->checkpoint(), path, overwrite,
+       level](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
+        SY_TRY(const TraceHeader header, make_trace_header(checkpoint, level, &task));
+        RecorderOptions options;
+        options.overwrite = overwrite;
+        return TraceRecorder::create(path, header, options);
+      },
+      [this, target](Result<std::shared_ptr<TraceRecorder>> recorder) {
+        if (session_.get() != target) return;
+        preparing_recording_ = false;
+        if (recorder) {
+          recorder_ = std::move(*recorder);
+          session_->record_to(recorder_);
+          if (journal_) journal_->recording_to(recording_path_);
+        } else if (recorder.error().code != ErrorCode::kCancelled) {
+          Q_EMIT failed(recorder.error());
+        }
+        Q_EMIT recording_changed();
+      });
+  Q_EMIT recording_changed();
+}
+
+void RunModel::stop_recording() {
+  if (!session_ || !recorder_) return;
+  session_->record_to(nullptr);
+  recorder_.reset();
+  if (journal_) journal_->recording_to({});
+  jobs_.start(
+      "", tr("Closing the trace"), [path = recording_path_](Task& task) { return wait_for_trace(path, task); },
+      [this, path = recording_path_](Result<void> closed) {
+        if (closed)
+          Q_EMIT note(tr("Trace saved: %1").arg(QString::fromStdString(path.string())));
+        else if (closed.error().code != ErrorCode::kCancelled)
+          Q_EMIT failed(closed.error());
+      });
+  Q_EMIT recording_changed();
+}
+
+}  // namespace switchyard
