@@ -43,7 +43,7 @@ if(SWITCHYARD_WITH_REFERENCE)
 endif()
 
 if(SWITCHYARD_WITH_GUI)
-  find_package(Qt6 6.4 REQUIRED COMPONENTS Core Gui Widgets OpenGL OpenGLWidgets Svg Test Concurrent)
+  find_package(Qt6 6.4 REQUIRED COMPONENTS Core Gui Widgets OpenGL OpenGLWidgets Test)
   find_package(OpenGL REQUIRED)
   add_subdirectory(${CMAKE_SOURCE_DIR}/cmake/imgui ${CMAKE_BINARY_DIR}/imgui)
 endif()
