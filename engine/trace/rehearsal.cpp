@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <system_error>
 
@@ -16,22 +17,24 @@
 namespace switchyard {
 namespace {
 
-constexpr unsigned kWallSeconds = 120;
-constexpr rlim_t kCpuSeconds = 60;
+// What a small file may take, and what each further piece adds: ten times what a sound one needs.
+constexpr uint64_t kCpuSeconds = 60, kWallSeconds = 120, kBytesPerSecond = uint64_t(16) << 20;
 
 struct Rehearsal {
   const std::function<void()>* work;
+  uint64_t extra_seconds = 0;  // for a large file
   pid_t child = -1;
   int reason = 0;  // errno of a failed fork
 };
 
-[[noreturn]] void perform(const std::function<void()>& work) {
+[[noreturn]] void perform(const Rehearsal& rehearsal) {
   for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM, SIGTERM, SIGINT}) signal(number, SIG_DFL);
-  const rlimit no_core{0, 0}, cpu{kCpuSeconds, kCpuSeconds};
+  const rlim_t cpu_seconds = kCpuSeconds + rehearsal.extra_seconds;
+  const rlimit no_core{0, 0}, cpu{cpu_seconds, cpu_seconds};
   setrlimit(RLIMIT_CORE, &no_core);
   setrlimit(RLIMIT_CPU, &cpu);
-  alarm(kWallSeconds);
-  work();
+  alarm(unsigned(kWallSeconds + 2 * rehearsal.extra_seconds));
+  (*rehearsal.work)();
   _exit(0);
 }
 
@@ -41,7 +44,7 @@ herr_t fork_here(unsigned, const H5E_error2_t*, void* data) {
   auto& rehearsal = *static_cast<Rehearsal*>(data);
   if (rehearsal.child >= 0) return 0;
   rehearsal.child = fork();
-  if (rehearsal.child == 0) perform(*rehearsal.work);
+  if (rehearsal.child == 0) perform(rehearsal);
   if (rehearsal.child < 0) rehearsal.reason = errno;
   return 0;
 }
@@ -53,7 +56,9 @@ Result<void> rehearse(const std::filesystem::path& path, const std::function<voi
   // The walk over an error stack is a call with a callback that needs no file.
   const h5::Id stack(H5Ecreate_stack());
   H5Epush2(stack, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_NONE_MAJOR, H5E_NONE_MINOR, "rehearsal");
-  Rehearsal rehearsal{&work};
+  std::error_code unknown;
+  const auto size = std::filesystem::file_size(path, unknown);
+  Rehearsal rehearsal{&work, unknown ? 0 : size / kBytesPerSecond};
   H5Ewalk2(stack, H5E_WALK_UPWARD, fork_here, &rehearsal);
   if (rehearsal.child < 0) {
     return fail(ErrorCode::kMemory, "could not start a process to read it in: " + std::system_category().message(rehearsal.reason) + ".",
