@@ -212,7 +212,7 @@ void RunModel::drain() {
   if (before && (before->sequence != snapshot->sequence || before->frames != snapshot->frames)) clear_sequence();
   data_.snapshot = snapshot;
   data_.prompt_tokens = snapshot->prompt_ids.size();
-  if (snapshot->state != RunState::kIdle) starting_ = false;
+  if (sequence() != started_from_) starting_ = false;
   take_texts();
   bool more = false;
   if (snapshot->frames) take_frames(*snapshot->frames, more);
@@ -333,6 +333,10 @@ int RunModel::model_layer() const {
   return data_.plan->moe_layers[size_t(selection_.moe_layer)];
 }
 
+std::optional<uint32_t> RunModel::sequence() const {
+  return has_sequence() ? std::optional(data_.snapshot->sequence) : std::nullopt;
+}
+
 void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode mode) {
   if (!session_) return;
   const auto tokenizer = session_->tokenizer();
@@ -341,6 +345,7 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
                           session_->checkpoint().folder.string(),
                           "Put the model's tokenizer.json beside config.json."});
   starting_ = true;
+  started_from_ = sequence();
   if (journal_) journal_->prompt_used(prompt.toStdString());
   const Session* const target = session_.get();
   jobs_.start(

@@ -133,7 +133,7 @@ class RunModel : public QObject {
   void take_frames(const FrameLog& log, bool& more);
   void count_frame(uint64_t index);
   void take_texts();
-  void after_send();
+  std::optional<uint32_t> sequence() const;  // nullopt: none yet
 
   Jobs& jobs_;
   OpenSession open_;
@@ -144,8 +144,9 @@ class RunModel : public QObject {
   std::shared_ptr<Wake> wake_;
   QTimer throttle_;
   QElapsedTimer since_drain_;
-  qint64 drain_every_ms_ = 33;  // longer where painting keeps the GUI thread busy
-  bool starting_ = false;       // a prompt is being tokenised
+  qint64 drain_every_ms_ = 33;            // longer where painting keeps the GUI thread busy
+  bool starting_ = false;                 // from the command to the first snapshot of its sequence
+  std::optional<uint32_t> started_from_;  // the sequence there was before
 
   RunData data_;
   std::vector<std::string> texts_;
