@@ -148,7 +148,7 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
       {"family", printable(plan.family)},
       {"layers", fmt::format("{}, with experts: {}", plan.layers.size(), ranges_text(plan.moe_layers))},
       {"experts", fmt::format("{} per layer, {} per token", plan.max_experts(), plan.max_experts_per_token())}};
-  if (!plan.moe_layers.empty()) rows.push_back({"router", router_text(plan.moe(0).router)});
+  if (!plan.moe_layers.empty()) rows.push_back({"router", router_text(plan.routed(0).router)});
   rows.push_back({"parameters", fmt::format("{}, {} active per token", count_text(plan.parameters()),
                                             count_text(plan.active_parameters()))});
   rows.push_back({"weights", fmt::format("{} as {}", bytes_text(checkpoint.weight_bytes()), name(plan.dtype))});
@@ -189,7 +189,7 @@ Result<int> inspect(Cli& cli, const std::string& model, bool tensors) {
                        {"experts", plan.max_experts()},
                        {"experts_per_token", plan.max_experts_per_token()},
                        {"shared_experts", 0},
-                       {"router", plan.moe_layers.empty() ? Document() : router_json(plan.moe(0).router)},
+                       {"router", plan.moe_layers.empty() ? Document() : router_json(plan.routed(0).router)},
                        {"parameters", plan.parameters()},
                        {"active_parameters", plan.active_parameters()},
                        {"weight_bytes", checkpoint.weight_bytes()},

@@ -65,7 +65,7 @@ void solo(MainWindow& w) {
   const Selection& at = w.model().selection();
   if (!at.expert) return;
   std::vector<ExpertId> others;
-  for (int e = 0; e < w.model().data().plan->moe(at.moe_layer).router.experts; ++e)
+  for (int e = 0; e < w.model().data().plan->routed(at.moe_layer).router.experts; ++e)
     if (e != *at.expert) others.push_back(ExpertId(e));
   const int layer = w.model().model_layer();
   w.model().edit({{Unmute{LayerSet{{layer}}, {ExpertId(*at.expert)}}, std::nullopt},

@@ -44,14 +44,14 @@ Result<std::vector<RouterTensors>> read_router_tensors(const Checkpoint& checkpo
   bool any = false;
   const ModelPlan& plan = checkpoint.plan;
   for (int row = 0; row < int(plan.moe_layers.size()); ++row)
-    any = any || plan.moe(row).router_bias || plan.moe(row).select_bias;
+    any = any || plan.routed(row).router_bias || plan.routed(row).select_bias;
   std::vector<RouterTensors> out;
   if (!any) return out;
   SY_TRY(const auto weights, WeightStore::open(checkpoint));
   for (int row = 0; row < int(plan.moe_layers.size()); ++row) {
     RouterTensors tensors;
-    SY_TRY(tensors.logit_bias, read_vector(*weights, plan.moe(row).router_bias));
-    SY_TRY(tensors.select_bias, read_vector(*weights, plan.moe(row).select_bias));
+    SY_TRY(tensors.logit_bias, read_vector(*weights, plan.routed(row).router_bias));
+    SY_TRY(tensors.select_bias, read_vector(*weights, plan.routed(row).select_bias));
     out.push_back(std::move(tensors));
   }
   return out;

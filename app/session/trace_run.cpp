@@ -19,14 +19,14 @@ ModelPlan plan_of(const TraceInfo& info) {
   const json config = json::parse(info.model_config_json, nullptr, false);
   if (config.is_object() && config.contains("config") && config["config"].is_object())
     plan.family = config["config"].value("model_type", std::string());
-  plan.moe_layers = info.moe_layers;
   const int layers = info.moe_layers.empty() ? 0 : info.moe_layers.back() + 1;
   plan.layers.resize(size_t(layers));
   MoeSpec moe;
   moe.router.experts = info.experts;
   moe.router.experts_per_token = std::max(info.top_k, 1);
   moe.experts.resize(size_t(info.experts));
-  for (const int layer : info.moe_layers) plan.layers[size_t(layer)].ffn = moe;
+  for (const int layer : info.moe_layers) plan.layers[size_t(layer)].sublayers.push_back({.op = moe});
+  number_rows(plan);
   return plan;
 }
 

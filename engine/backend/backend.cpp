@@ -29,11 +29,18 @@ constexpr const char* kReferenceFile = "libswitchyard_reference.so";
   setenv("GOMP_SPINCOUNT", "0", 0);
 }
 
+// Floats of keys and values that one token leaves in a sublayer.
+uint64_t kv_floats(const SublayerOp& op) {
+  if (const auto* a = std::get_if<AttentionSpec>(&op)) return 2 * uint64_t(a->kv_heads) * uint64_t(a->head_dim);
+  if (const auto* a = std::get_if<LatentAttentionSpec>(&op)) return uint64_t(a->kv_rank) + uint64_t(a->rope_dim);
+  if (const auto* a = std::get_if<MixtureAttentionSpec>(&op)) return kv_floats(a->attention);
+  return 0;
+}
+
 uint64_t kv_bytes(const ModelPlan& plan, int context) {
   uint64_t floats = 0;
-  for (const LayerPlan& layer : plan.layers) {
-    floats += 2 * uint64_t(layer.attention.kv_heads) * uint64_t(layer.attention.head_dim) * uint64_t(context);
-  }
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) floats += kv_floats(sublayer.op) * uint64_t(context);
   return floats * sizeof(float);
 }
 
@@ -41,11 +48,14 @@ uint64_t kv_bytes(const ModelPlan& plan, int context) {
 uint64_t workspace_bytes(const ModelPlan& plan, int context) {
   constexpr uint64_t kQueries = 256, kActivations = 8;
   uint64_t heads = 0, width = uint64_t(plan.hidden);
-  for (const LayerPlan& layer : plan.layers) {
-    heads = std::max(heads, uint64_t(layer.attention.heads));
-    width = std::max(width, uint64_t(layer.attention.heads) * uint64_t(layer.attention.head_dim));
-    if (const auto* glu = std::get_if<GluSpec>(&layer.ffn)) width = std::max(width, uint64_t(glu->width));
-  }
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) {
+      if (const auto* a = std::get_if<AttentionSpec>(&sublayer.op)) {
+        heads = std::max(heads, uint64_t(a->heads));
+        width = std::max(width, uint64_t(a->heads) * uint64_t(a->head_dim));
+      }
+      if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) width = std::max(width, uint64_t(ffn->width));
+    }
   const uint64_t scores = 2 * heads * kQueries * uint64_t(context);
   return (scores + kActivations * width * uint64_t(context) + kQueries * uint64_t(plan.vocab)) * sizeof(float);
 }
@@ -133,9 +143,10 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
                                               std::shared_ptr<const WeightStore> weights, const BackendOptions& options,
                                               Task* task) {
   const ModelPlan& plan = checkpoint.plan;
-  for (const int layer : plan.moe_layers)
-    if (const std::string what = unroutable(plan.layers[layer].moe()->router); !what.empty())
-      return fail(ErrorCode::kUsage, "the router of layer " + std::to_string(layer) + " has " + what + ", which this version does not execute.",
+  for (int row = 0; row < int(plan.rows.size()); ++row)
+    if (const std::string what = unroutable(plan.routed(row).router); !what.empty())
+      return fail(ErrorCode::kUsage,
+                  "the router of " + plan.row_name(row) + " has " + what + ", which this version does not execute.",
                   checkpoint.name);
   const std::string missing = missing_on_cpu(plan);
   if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);

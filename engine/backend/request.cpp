@@ -33,7 +33,7 @@ Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const Rout
   if (header.moe_layers != plan.moe_layers.size())
     return fail(ErrorCode::kInternal, "a frame has the wrong number of layers.");
   for (int row = 0; row < header.moe_layers; ++row) {
-    const RouterSpec& router = plan.moe(row).router;
+    const RouterSpec& router = plan.routed(row).router;
     if (header.experts < router.experts || header.slots < slots_needed(router, recipe.layer(row))) {
       return fail(ErrorCode::kInternal,
                   "a frame has too few experts or slots for MoE layer " + std::to_string(row) + ".");

@@ -60,7 +60,10 @@ class WeightStore {
   static Result<std::shared_ptr<const WeightStore>> open(const Checkpoint& checkpoint, Task* task = nullptr);
   virtual ~WeightStore() = default;
 
+  // Only where ref.in_place().
   virtual Result<TensorView> view(const TensorRef& ref) const = 0;
+  // Any ref, decoded to dense row-major fp32 [rows, cols] at `out`.
+  virtual Result<void> read(const TensorRef& ref, float* out) const;
   // An error if a shard changed on disk since it was mapped (size, inode or mtime).
   virtual Result<void> check_unchanged() const = 0;
   virtual uint64_t bytes() const = 0;

@@ -35,4 +35,11 @@ std::optional<DType> parse_dtype(std::string_view name) {
   return std::nullopt;
 }
 
+float float_of_f16(uint16_t stored) {
+  const uint32_t sign = uint32_t{stored & 0x8000u} << 16, magnitude = stored & 0x7FFFu;
+  if (magnitude >= 0x7C00u) return std::bit_cast<float>(sign | 0x7F800000u | (magnitude & 0x3FFu) << 13);
+  // A half's bits shifted into place are 2^-112 of its value; exact also for subnormals.
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f));
+}
+
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 // The mapped shards of a checkpoint.
 #include <algorithm>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -55,6 +56,18 @@ class MappedWeights final : public WeightStore {
   std::vector<std::shared_ptr<const MappedFile>> shards_;
 };
 
+// Stored elements may be unaligned, so each is copied before it is converted.
+template <class Stored, class Convert>
+void convert(const std::byte* data, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride, float* out,
+             Convert&& to_float) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) {
+      Stored stored;
+      std::memcpy(&stored, data + (r * row_stride + c * col_stride) * int64_t{sizeof(Stored)}, sizeof(Stored));
+      *out++ = to_float(stored);
+    }
+}
+
 // The shard's header must be the one that the plan was made from: the file may have been replaced since.
 Result<void> check_same_header(const OpenFile& file, int shard, const std::vector<TensorInfo>& planned) {
   SY_TRY(std::vector<TensorInfo> stored, read_safetensors(file));
@@ -71,6 +84,35 @@ Result<void> check_same_header(const OpenFile& file, int shard, const std::vecto
 }
 
 }  // namespace
+
+// The elements between the first and the last that a strided ref touches, as one row.
+TensorRef span_of(const TensorRef& ref, int64_t row_stride) {
+  TensorRef span = ref;
+  span.rows = 1;
+  span.cols = ref.elements() == 0 ? 0 : (ref.rows - 1) * row_stride + (ref.cols - 1) * ref.col_stride + 1;
+  span.row_stride = 0;
+  span.col_stride = 1;
+  return span;
+}
+
+Result<void> WeightStore::read(const TensorRef& ref, float* out) const {
+  const int64_t row_stride = ref.row_stride > 0 ? ref.row_stride : ref.cols;
+  SY_TRY(const TensorView view, this->view(span_of(ref, row_stride)));
+  switch (view.dtype) {
+    case DType::kF32:
+      convert<float>(view.data, ref.rows, ref.cols, row_stride, ref.col_stride, out, [](float v) { return v; });
+      return {};
+    case DType::kBF16:
+      convert<uint16_t>(view.data, ref.rows, ref.cols, row_stride, ref.col_stride, out, float_of_bf16);
+      return {};
+    case DType::kF16:
+      convert<uint16_t>(view.data, ref.rows, ref.cols, row_stride, ref.col_stride, out, float_of_f16);
+      return {};
+    default:
+      return fail(ErrorCode::kInternal, fmt::format("stored as {}, which nothing reads.", name(view.dtype)),
+                  "tensor " + quote(ref.name));
+  }
+}
 
 Result<std::shared_ptr<const WeightStore>> WeightStore::open(const Checkpoint& checkpoint, Task* task) {
   SY_TRY(const Folder folder, Folder::open(checkpoint.folder));

@@ -23,17 +23,33 @@ struct ValueField {
   std::vector<float> LayerRecipe::*values;
   float neutral;
 };
-ValueField field_of(const Bias&) { return {&LayerRecipe::logit_bias, 0.0f}; }
-ValueField field_of(const SelectBias&) { return {&LayerRecipe::select_bias, 0.0f}; }
-ValueField field_of(const ExpertScale&) { return {&LayerRecipe::expert_scale, 1.0f}; }
-ValueField field_of(const RouterRow&) { return {&LayerRecipe::row_scale, 1.0f}; }
+ValueField field_of(const Bias&) {
+  return {&LayerRecipe::logit_bias, 0.0f};
+}
+ValueField field_of(const SelectBias&) {
+  return {&LayerRecipe::select_bias, 0.0f};
+}
+ValueField field_of(const ExpertScale&) {
+  return {&LayerRecipe::expert_scale, 1.0f};
+}
+ValueField field_of(const RouterRow&) {
+  return {&LayerRecipe::row_scale, 1.0f};
+}
 template <class E>
-float value_of(const E& edit) { return edit.value; }
-float value_of(const RouterRow& edit) { return edit.scale; }
+float value_of(const E& edit) {
+  return edit.value;
+}
+float value_of(const RouterRow& edit) {
+  return edit.scale;
+}
 template <class E>
-concept SetsValues = requires(const E& edit) { field_of(edit); };
+concept SetsValues = requires(const E& edit) {
+  field_of(edit);
+};
 template <class E>
-concept NamesExperts = requires(const E& edit) { edit.experts; };
+concept NamesExperts = requires(const E& edit) {
+  edit.experts;
+};
 
 const LayerSet& layers_of(const Edit& edit) {
   return std::visit([](const auto& e) -> const LayerSet& { return e.layers; }, edit);
@@ -72,13 +88,15 @@ void apply_to_layer(const Edit& edit, int experts, LayerRecipe& layer) {
   const size_t size = experts;
   std::visit(Overloaded{
                  [&](const Mute& e) {
-                   for (const ExpertId id : e.experts) set_flag(layer.muted, size, id, true), set_flag(layer.forced, size, id, false);
+                   for (const ExpertId id : e.experts)
+                     set_flag(layer.muted, size, id, true), set_flag(layer.forced, size, id, false);
                  },
                  [&](const Unmute& e) {
                    for (const ExpertId id : e.experts) set_flag(layer.muted, size, id, false);
                  },
                  [&](const Force& e) {
-                   for (const ExpertId id : e.experts) set_flag(layer.forced, size, id, true), set_flag(layer.muted, size, id, false);
+                   for (const ExpertId id : e.experts)
+                     set_flag(layer.forced, size, id, true), set_flag(layer.muted, size, id, false);
                  },
                  [&](const Unforce& e) {
                    for (const ExpertId id : e.experts) set_flag(layer.forced, size, id, false);
@@ -87,7 +105,8 @@ void apply_to_layer(const Edit& edit, int experts, LayerRecipe& layer) {
                  [&](const Temperature& e) { layer.temperature = e.value; },
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
-                   for (const ExpertId id : e.experts) set_entry(layer.*field.values, size, id, value_of(e), field.neutral);
+                   for (const ExpertId id : e.experts)
+                     set_entry(layer.*field.values, size, id, value_of(e), field.neutral);
                  },
              },
              edit);
@@ -117,7 +136,8 @@ class Gathered {
 
 // Every edit that turns `from` into `to` in the given rows: the one place that knows how a difference of
 // recipes is said in edits. rows ascending; experts per row from the plan.
-std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::vector<int>& rows, const ModelPlan& plan) {
+std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::vector<int>& rows,
+                             const ModelPlan& plan) {
   static const LayerRecipe kNative;
   enum Flag { kUnmute, kUnforce, kMute, kForce };  // removals first: a mute clears a force and vice versa
   Gathered<Flag> flags;
@@ -130,10 +150,12 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
     const int layer = plan.moe_layers[row];
     if (a.k != b.k) ks.add(b.k, layer);
     if (a.temperature != b.temperature) temperatures.add(b.temperature, layer);
-    const auto compare = [&](std::vector<float> LayerRecipe::*values, float neutral, Gathered<float>& into, ExpertId id) {
-      if (const float value = entry(b.*values, id, neutral); value != entry(a.*values, id, neutral)) into.add(value, layer, id);
+    const auto compare = [&](std::vector<float> LayerRecipe::*values, float neutral, Gathered<float>& into,
+                             ExpertId id) {
+      if (const float value = entry(b.*values, id, neutral); value != entry(a.*values, id, neutral))
+        into.add(value, layer, id);
     };
-    for (int e = 0; e < plan.moe(row).router.experts; ++e) {
+    for (int e = 0; e < plan.routed(row).router.experts; ++e) {
       const auto id = static_cast<ExpertId>(e);
       compare(&LayerRecipe::logit_bias, 0, biases, id);
       compare(&LayerRecipe::select_bias, 0, select_biases, id);
@@ -151,18 +173,32 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
   std::vector<Edit> edits;
   flags.each([&](Flag flag, const LayerSet& layers, const std::vector<ExpertId>& experts) {
     switch (flag) {
-      case kUnmute: edits.push_back(Unmute{layers, experts}); break;
-      case kUnforce: edits.push_back(Unforce{layers, experts}); break;
-      case kMute: edits.push_back(Mute{layers, experts}); break;
-      case kForce: edits.push_back(Force{layers, experts}); break;
+      case kUnmute:
+        edits.push_back(Unmute{layers, experts});
+        break;
+      case kUnforce:
+        edits.push_back(Unforce{layers, experts});
+        break;
+      case kMute:
+        edits.push_back(Mute{layers, experts});
+        break;
+      case kForce:
+        edits.push_back(Force{layers, experts});
+        break;
     }
   });
-  row_scales.each([&](float value, auto& layers, auto& experts) { edits.push_back(RouterRow{layers, experts, value}); });
+  row_scales.each([&](float value, auto& layers, auto& experts) {
+    edits.push_back(RouterRow{layers, experts, value});
+  });
   biases.each([&](float value, auto& layers, auto& experts) { edits.push_back(Bias{layers, experts, value}); });
   temperatures.each([&](float value, auto& layers, auto&) { edits.push_back(Temperature{layers, value}); });
-  select_biases.each([&](float value, auto& layers, auto& experts) { edits.push_back(SelectBias{layers, experts, value}); });
+  select_biases.each([&](float value, auto& layers, auto& experts) {
+    edits.push_back(SelectBias{layers, experts, value});
+  });
   ks.each([&](int k, auto& layers, auto&) { edits.push_back(TopK{layers, k}); });
-  expert_scales.each([&](float value, auto& layers, auto& experts) { edits.push_back(ExpertScale{layers, experts, value}); });
+  expert_scales.each([&](float value, auto& layers, auto& experts) {
+    edits.push_back(ExpertScale{layers, experts, value});
+  });
   return edits;
 }
 
@@ -197,20 +233,21 @@ Result<void> check_value(std::string_view what, float value) {
 }  // namespace
 
 std::string_view kind(const Edit& edit) {
-  return std::visit(Overloaded{[](const Mute&) { return "mute"; }, [](const Unmute&) { return "unmute"; },
-                               [](const Force&) { return "force"; }, [](const Unforce&) { return "unforce"; },
-                               [](const Bias&) { return "bias"; }, [](const SelectBias&) { return "select_bias"; },
-                               [](const ExpertScale&) { return "expert_scale"; }, [](const TopK&) { return "top_k"; },
-                               [](const Temperature&) { return "temperature"; },
-                               [](const RouterRow&) { return "router_row"; }},
-                    edit);
+  return std::visit(
+      Overloaded{[](const Mute&) { return "mute"; }, [](const Unmute&) { return "unmute"; },
+                 [](const Force&) { return "force"; }, [](const Unforce&) { return "unforce"; },
+                 [](const Bias&) { return "bias"; }, [](const SelectBias&) { return "select_bias"; },
+                 [](const ExpertScale&) { return "expert_scale"; }, [](const TopK&) { return "top_k"; },
+                 [](const Temperature&) { return "temperature"; }, [](const RouterRow&) { return "router_row"; }},
+      edit);
 }
 
 Result<void> validate(const Edit& edit, const ModelPlan& plan) {
   for (const int layer : layers_of(edit).layers) {
     if (layer < 0 || layer >= static_cast<int>(plan.layers.size()))
-      return fail(ErrorCode::kMalformed, fmt::format("there is no layer {}; the model has layers 0 to {}", layer, plan.layers.size() - 1));
-    if (!plan.layers[layer].moe())
+      return fail(ErrorCode::kMalformed,
+                  fmt::format("there is no layer {}; the model has layers 0 to {}", layer, plan.layers.size() - 1));
+    if (!plan.layers[layer].routes())
       return fail(ErrorCode::kMalformed, fmt::format("layer {} has no experts", layer), {},
                   fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
   }
@@ -222,22 +259,25 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
           [&](const TopK& e) -> Result<void> {
             if (e.k < 0) return fail(ErrorCode::kMalformed, fmt::format("k is {}, needs 1 or more", e.k));
             for (const int row : rows)
-              if (const int experts = plan.moe(row).router.experts; e.k > experts)
-                return fail(ErrorCode::kUsage, fmt::format("k is {}, layer {} has {} experts", e.k, plan.moe_layers[row], experts));
+              if (const int experts = plan.routed(row).router.experts; e.k > experts)
+                return fail(ErrorCode::kUsage,
+                            fmt::format("k is {}, layer {} has {} experts", e.k, plan.moe_layers[row], experts));
             return {};
           },
           [&](const Temperature& e) -> Result<void> {
             SY_CHECK(check_value("temperature", e.value));
-            if (!(e.value > 0)) return fail(ErrorCode::kMalformed, fmt::format("temperature is {}, needs more than 0", e.value));
+            if (!(e.value > 0))
+              return fail(ErrorCode::kMalformed, fmt::format("temperature is {}, needs more than 0", e.value));
             return {};
           },
           [&]<NamesExperts E>(const E& e) -> Result<void> {
             if (e.experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
             for (const int row : rows)
               for (const ExpertId id : e.experts)
-                if (const int experts = plan.moe(row).router.experts; id >= experts)
-                  return fail(ErrorCode::kMalformed, fmt::format("there is no expert {} in layer {}; it has experts 0 to {}", id,
-                                                                 plan.moe_layers[row], experts - 1));
+                if (const int experts = plan.routed(row).router.experts; id >= experts)
+                  return fail(ErrorCode::kMalformed,
+                              fmt::format("there is no expert {} in layer {}; it has experts 0 to {}", id,
+                                          plan.moe_layers[row], experts - 1));
             if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), value_of(e)));
             return {};
           },
@@ -249,23 +289,26 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
   SY_CHECK(validate(edit, plan));
   static const LayerRecipe kNative;
   for (const int row : rows_of(layers_of(edit), plan)) {
-    const RouterSpec& router = plan.moe(row).router;
+    const RouterSpec& router = plan.routed(row).router;
     LayerRecipe after = before.layers.empty() ? kNative : before.layers[row];
     apply_to_layer(edit, router.experts, after);
     const auto muted = std::count(after.muted.begin(), after.muted.end(), 1);
     if (muted == router.experts)
-      return fail(ErrorCode::kUsage, fmt::format("layer {} would have no expert left: all {} are muted", plan.moe_layers[row], muted));
+      return fail(ErrorCode::kUsage,
+                  fmt::format("layer {} would have no expert left: all {} are muted", plan.moe_layers[row], muted));
     const auto forced = std::count(after.forced.begin(), after.forced.end(), 1);
     const int k = after.k > 0 ? after.k : router.experts_per_token;
     if (forced > k)
-      return fail(ErrorCode::kUsage, fmt::format("layer {} would have {} forced experts, a token takes {}", plan.moe_layers[row], forced, k));
+      return fail(ErrorCode::kUsage, fmt::format("layer {} would have {} forced experts, a token takes {}",
+                                                 plan.moe_layers[row], forced, k));
   }
   return {};
 }
 
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
   if (recipe.layers.empty()) recipe.layers.resize(plan.moe_layers.size());
-  for (const int row : rows_of(layers_of(edit), plan)) apply_to_layer(edit, plan.moe(row).router.experts, recipe.layers[row]);
+  for (const int row : rows_of(layers_of(edit), plan))
+    apply_to_layer(edit, plan.routed(row).router.experts, recipe.layers[row]);
   if (recipe.is_identity()) recipe.layers.clear();
 }
 
@@ -281,7 +324,8 @@ std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan) {
 
 std::string tag(const Edit& edit) {
   const LayerSet& set = layers_of(edit);
-  std::string text = fmt::format("{}/{}", kind(edit), set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
+  std::string text =
+      fmt::format("{}/{}", kind(edit), set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
   std::visit(Overloaded{[&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
                         [](const auto&) {}},
              edit);
@@ -301,15 +345,21 @@ std::string describe(const Edit& edit) {
                                 : fmt::format("Bias {} by {:+g} {}", the_experts(e.experts), e.value, where);
           },
           [&](const SelectBias& e) {
-            return e.value == 0 ? fmt::format("Remove the selection bias of {} {}", the_experts(e.experts), where)
-                                : fmt::format("Bias the selection of {} by {:+g} {}", the_experts(e.experts), e.value, where);
+            return e.value == 0
+                       ? fmt::format("Remove the selection bias of {} {}", the_experts(e.experts), where)
+                       : fmt::format("Bias the selection of {} by {:+g} {}", the_experts(e.experts), e.value, where);
           },
-          [&](const ExpertScale& e) { return fmt::format("Scale the output of {} by {:g} {}", the_experts(e.experts), e.value, where); },
+          [&](const ExpertScale& e) {
+            return fmt::format("Scale the output of {} by {:g} {}", the_experts(e.experts), e.value, where);
+          },
           [&](const TopK& e) {
-            return e.k == 0 ? fmt::format("Top-k as the model has it {}", where) : fmt::format("Top-k {} {}", e.k, where);
+            return e.k == 0 ? fmt::format("Top-k as the model has it {}", where)
+                            : fmt::format("Top-k {} {}", e.k, where);
           },
           [&](const Temperature& e) { return fmt::format("Router temperature {:g} {}", e.value, where); },
-          [&](const RouterRow& e) { return fmt::format("Scale the router row of {} by {:g} {}", the_experts(e.experts), e.scale, where); },
+          [&](const RouterRow& e) {
+            return fmt::format("Scale the router row of {} by {:g} {}", the_experts(e.experts), e.scale, where);
+          },
       },
       edit);
 }

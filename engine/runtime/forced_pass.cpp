@@ -44,7 +44,7 @@ const RecipeSpan& ForcedPass::span_at(uint64_t token, uint64_t& end) const {
 RoutingFrame ForcedPass::shaped(const Recipe& recipe, CaptureLevel capture) const {
   int slots = 0;
   for (int row = 0; row < static_cast<int>(plan_.moe_layers.size()); ++row)
-    slots = std::max(slots, slots_needed(plan_.moe(row).router, recipe.layer(row)));
+    slots = std::max(slots, slots_needed(plan_.routed(row).router, recipe.layer(row)));
   return RoutingFrame(static_cast<int>(plan_.moe_layers.size()), plan_.max_experts(), slots, capture);
 }
 

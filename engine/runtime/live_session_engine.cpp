@@ -10,8 +10,8 @@
 namespace switchyard {
 namespace {
 
-constexpr uint64_t kPrefillChunk = 256;   // tokens; chunks end at multiples of it, so that runs repeat bit for bit
-constexpr uint64_t kMeasureEvery = 32;    // tokens between two measurements of time_of_record()
+constexpr uint64_t kPrefillChunk = 256;  // tokens; chunks end at multiples of it, so that runs repeat bit for bit
+constexpr uint64_t kMeasureEvery = 32;   // tokens between two measurements of time_of_record()
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -27,7 +27,8 @@ void LiveSession::run() {
       if (auto due = ledger_.apply_due(); !due) report(std::move(due).error());
       if (busy()) advance();
     } catch (const std::bad_alloc&) {
-      report({ErrorCode::kMemory, "not enough memory", fmt::format("token {}", position()), "Use a lower capture level or a smaller context."});
+      report({ErrorCode::kMemory, "not enough memory", fmt::format("token {}", position()),
+              "Use a lower capture level or a smaller context."});
       state_ = RunState::kFailed;
     } catch (const std::exception& error) {
       report({ErrorCode::kInternal, error.what(), fmt::format("token {}", position()), {}});
@@ -41,8 +42,10 @@ void LiveSession::run() {
 void LiveSession::handle(Command& command) {
   std::visit(
       [&]<class C>(C& c) {
-        if constexpr (std::is_same_v<C, TransportCommand>) std::visit([&](auto& transport) { handle(transport); }, c);
-        else handle(c);
+        if constexpr (std::is_same_v<C, TransportCommand>)
+          std::visit([&](auto& transport) { handle(transport); }, c);
+        else
+          handle(c);
       },
       command);
 }
@@ -52,9 +55,14 @@ Result<void> LiveSession::check_start(const Start& start) const {
   if (start.prompt.empty()) return fail(ErrorCode::kUsage, "the prompt has no tokens", where, "Type at least one.");
   for (size_t i = 0; i < start.prompt.size(); ++i)
     if (start.prompt[i] < 0 || start.prompt[i] >= checkpoint_.plan.vocab)
-      return fail(ErrorCode::kUsage, fmt::format("token {} has id {}, the model knows 0 to {}", i, start.prompt[i], checkpoint_.plan.vocab - 1), where);
+      return fail(
+          ErrorCode::kUsage,
+          fmt::format("token {} has id {}, the model knows 0 to {}", i, start.prompt[i], checkpoint_.plan.vocab - 1),
+          where);
   if (start.prompt.size() > size_t(cache_->capacity()))
-    return fail(ErrorCode::kUsage, fmt::format("the prompt has {} tokens, the context holds {}", start.prompt.size(), cache_->capacity()), where);
+    return fail(ErrorCode::kUsage,
+                fmt::format("the prompt has {} tokens, the context holds {}", start.prompt.size(), cache_->capacity()),
+                where);
   if (weights_) SY_CHECK(weights_->check_unchanged());
   return {};
 }
@@ -131,14 +139,18 @@ void LiveSession::handle(const SetSampling& set) {
 }
 
 void LiveSession::handle(EditRequest& request) {
-  if (auto added = ledger_.add(std::move(request.edits), std::move(request.author), Clock::now()); !added) report(std::move(added).error());
+  if (auto added = ledger_.add(std::move(request.edits), std::move(request.author), Clock::now()); !added)
+    report(std::move(added).error());
 }
 
 void LiveSession::handle(const MoveCursor& move) {
   switch (move.kind) {
-    case MoveCursor::kUndo: return ledger_.undo();
-    case MoveCursor::kRedo: return ledger_.redo();
-    case MoveCursor::kTo: return ledger_.move_cursor(move.cursor);
+    case MoveCursor::kUndo:
+      return ledger_.undo();
+    case MoveCursor::kRedo:
+      return ledger_.redo();
+    case MoveCursor::kTo:
+      return ledger_.move_cursor(move.cursor);
   }
 }
 
@@ -177,8 +189,10 @@ void LiveSession::advance() {
   keep_frames(frames, from, seconds / double(to - from), sampled);
   ledger_.tokens_routed(to - from);
   capture += seconds_since(keeping) + record_seconds_ * double(to - from);
-  if (decode) meter_.decode(seconds_since(start), capture);
-  else meter_.prefill(to - from, seconds_since(start), capture);
+  if (decode)
+    meter_.decode(seconds_since(start), capture);
+  else
+    meter_.prefill(to - from, seconds_since(start), capture);
 }
 
 Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::vector<RoutingFrame>& frames) {
@@ -186,8 +200,12 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::
   if (!task) return fail(ErrorCode::kCancelled, "a command waits");
   std::vector<TokenId> tokens;
   for (uint64_t i = from; i < to; ++i) tokens.push_back(token(i));
-  ForwardRequest request{.tokens = tokens, .cache = cache_.get(), .recipe = ledger_.recipe().get(),
-                         .rows = logits ? LogitRows::kLast : LogitRows::kNone, .logits = logits_, .task = task.get()};
+  ForwardRequest request{.tokens = tokens,
+                         .cache = cache_.get(),
+                         .recipe = ledger_.recipe().get(),
+                         .rows = logits ? LogitRows::kLast : LogitRows::kNone,
+                         .logits = logits_,
+                         .task = task.get()};
   if (capture_ != CaptureLevel::kOff) request.frames = frames;
   auto done = backend_->forward(request);
   queue_.end_work();
@@ -200,7 +218,7 @@ std::vector<RoutingFrame> LiveSession::make_frames(size_t count) const {
   const ModelPlan& plan = checkpoint_.plan;
   int slots = plan.max_experts_per_token();
   for (size_t row = 0; row < plan.moe_layers.size(); ++row)
-    slots = std::max(slots, slots_needed(plan.moe(int(row)).router, ledger_.recipe()->layer(int(row))));
+    slots = std::max(slots, slots_needed(plan.routed(int(row)).router, ledger_.recipe()->layer(int(row))));
   const RoutingFrame shape(int(plan.moe_layers.size()), plan.max_experts(), slots, capture_);
   return std::vector<RoutingFrame>(count, shape);
 }
@@ -243,8 +261,10 @@ void LiveSession::keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, 
     header.sampled_id = i + 1 == frames.size() ? sampled : -1;
     if (sink_) record(frames[i]);
   }
-  if (capture_ == CaptureLevel::kOff) record_seconds_ = 0;
-  else if (from % kMeasureEvery == 0) record_seconds_ = time_of_record(frames.back());
+  if (capture_ == CaptureLevel::kOff)
+    record_seconds_ = 0;
+  else if (from % kMeasureEvery == 0)
+    record_seconds_ = time_of_record(frames.back());
   if (options_.keep_frames) {
     for (RoutingFrame& frame : frames) frames_->append(std::move(frame));
     newest = frames_->at(from + frames.size() - 1);
@@ -279,7 +299,8 @@ void LiveSession::handle(RecordTo& record) {
 void LiveSession::record(const RoutingFrame& frame) {
   const auto write = [&]() -> Result<void> {
     const uint64_t index = frame.header().token_index;
-    if (!sink_begun_) SY_CHECK(sink_->begin_sequence(sequence_, uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()))));
+    if (!sink_begun_)
+      SY_CHECK(sink_->begin_sequence(sequence_, uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()))));
     sink_begun_ = true;
     if (const Epoch& epoch = ledger_.current_epoch(); sink_epoch_ != epoch.epoch) {
       SY_CHECK(sink_->begin_epoch(epoch.epoch, index, to_json_script(epoch.edits)));
@@ -296,8 +317,10 @@ void LiveSession::stop_recording(Result<void> why) {
   Result<void> closed = sink_->close();
   dropped_ = sink_->dropped();
   sink_.reset();
-  if (!why) report(std::move(why).error());
-  else if (!closed) report(std::move(closed).error());
+  if (!why)
+    report(std::move(why).error());
+  else if (!closed)
+    report(std::move(closed).error());
 }
 
 }  // namespace switchyard

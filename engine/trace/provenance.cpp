@@ -26,19 +26,21 @@ std::string sha256_of_text(std::string_view bytes) {
 
 Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel capture, Task* task) {
   const ModelPlan& plan = checkpoint.plan;
-  if (plan.moe_layers.empty()) return fail(ErrorCode::kUsage, "the model has no routed layer to record.", checkpoint.name);
+  if (plan.moe_layers.empty())
+    return fail(ErrorCode::kUsage, "the model has no routed layer to record.", checkpoint.name);
   TraceHeader header;
   header.moe_layers = plan.moe_layers;
-  for (const int layer : plan.moe_layers) header.router_names.push_back("layer " + std::to_string(layer));
+  for (int row = 0; row < int(plan.rows.size()); ++row) header.router_names.push_back(plan.row_name(row));
   header.experts = plan.max_experts();
   header.experts_per_token = plan.max_experts_per_token();
-  header.router = plan.moe(0).router;
+  header.router = plan.routed(0).router;
   header.capture = capture;
 
   nlohmann::ordered_json model;
   model["schema"] = 1;
   model["name"] = checkpoint.name;
-  model["revision"] = checkpoint.revision.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(checkpoint.revision);
+  model["revision"] =
+      checkpoint.revision.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(checkpoint.revision);
   model["family"] = plan.family;
   model["dtype"] = std::string(name(plan.dtype));
   model["tool_version"] = SWITCHYARD_VERSION;
@@ -51,7 +53,8 @@ Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel
   for (const std::string& file : files) {
     SY_TRY(const std::string sha256, sha256_of_file(checkpoint.folder / file, task));
     std::error_code ignored;
-    model["files"].push_back({{"name", file}, {"bytes", std::filesystem::file_size(checkpoint.folder / file, ignored)}, {"sha256", sha256}});
+    model["files"].push_back(
+        {{"name", file}, {"bytes", std::filesystem::file_size(checkpoint.folder / file, ignored)}, {"sha256", sha256}});
     if (file == "tokenizer.json") model["tokenizer_sha256"] = sha256;
   }
   model["config"] = nlohmann::ordered_json::parse(checkpoint.config_json, nullptr, false);

@@ -121,6 +121,7 @@ struct TestModel {
     plan.lm_head = weights->add("head", kVocab, kHidden, v.dtype);
     plan.final_norm = norm("final_norm", kHidden);
     for (int i = 0; i < kLayers; ++i) add_layer(i);
+    number_rows(plan);
   }
 
   NormSpec norm(const std::string& name, int size) {
@@ -129,7 +130,7 @@ struct TestModel {
         .weight = weights->add(name, 1, size, variant.dtype, variant.norm == NormKind::kRmsOnePlus ? 0.0f : 0.6f, 0.1f),
         .eps = 1e-5f};
   }
-  GluWeights glu(const std::string& name) {
+  FfnWeights glu(const std::string& name) {
     return {weights->add(name + ".gate", kWidth, kHidden, variant.dtype),
             weights->add(name + ".up", kWidth, kHidden, variant.dtype),
             weights->add(name + ".down", kHidden, kWidth, variant.dtype)};
@@ -139,9 +140,9 @@ struct TestModel {
     const std::string at = "layers." + std::to_string(i) + ".";
     const int q = v.heads * v.head_dim, kv = v.kv_heads * v.head_dim;
     LayerPlan layer;
-    layer.attention_norm = norm(at + "norm1", kHidden);
-    layer.ffn_norm = norm(at + "norm2", kHidden);
-    AttentionSpec& a = layer.attention;
+    layer.sublayers = {{.norm = norm(at + "norm1", kHidden), .op = AttentionSpec{}},
+                       {.norm = norm(at + "norm2", kHidden)}};
+    AttentionSpec& a = layer.get<AttentionSpec>();
     a.heads = v.heads;
     a.kv_heads = v.kv_heads;
     a.head_dim = v.head_dim;
@@ -167,17 +168,16 @@ struct TestModel {
       a.rope.inv_freq.push_back(std::pow(100.0f, -2.0f * float(d) / float(v.rope_dims)) * float(i + 1));
     a.sliding_window = i == 1 ? 0 : v.window;  // one full layer between the windowed ones
     if (i == 0 && v.dense_first) {
-      layer.ffn = GluSpec{v.activation, kWidth, glu(at + "mlp")};
+      layer.sublayers[1].op = FfnSpec{{.activation = v.activation, .width = kWidth}, glu(at + "mlp")};
     } else {
-      MoeSpec moe{.router = v.router, .activation = v.activation, .width = kWidth};
+      MoeSpec moe{{.router = v.router}, {.activation = v.activation, .width = kWidth}};
       moe.router_weight = weights->add(at + "router", v.router.experts, kHidden, v.dtype, 0, 0.4f);
       if (v.router.has_logit_bias)
         moe.router_bias = weights->add(at + "router_bias", 1, v.router.experts, v.dtype, 0, 0.5f);
       if (v.router.has_select_bias)
         moe.select_bias = weights->add(at + "select_bias", 1, v.router.experts, DType::kF32, 0, 0.2f);
       for (int e = 0; e < v.router.experts; ++e) moe.experts.push_back(glu(at + "expert" + std::to_string(e)));
-      layer.ffn = std::move(moe);
-      plan.moe_layers.push_back(i);
+      layer.sublayers[1].op = std::move(moe);
     }
     plan.layers.push_back(std::move(layer));
   }
@@ -215,11 +215,11 @@ class Naive {
     int moe_row = 0;
     for (const LayerPlan& layer : model_.plan.layers) {
       attend(layer, hidden);
-      const MoeSpec* moe = layer.moe();
+      const MoeSpec* moe = layer.find<MoeSpec>();
       for (Vec& h : hidden) {
-        const Vec x = norm(layer.ffn_norm, h);
-        const Vec out = moe ? mixture(*moe, moe_row, x)
-                            : feed(std::get<GluSpec>(layer.ffn).weights, model_.variant.activation, x, 1);
+        const Vec x = norm(layer.sublayers[1].norm, h);
+        const Vec out =
+            moe ? mixture(*moe, moe_row, x) : feed(layer.get<FfnSpec>().weights, model_.variant.activation, x, 1);
         for (size_t i = 0; i < h.size(); ++i) h[i] += out[i];
       }
       if (moe) ++moe_row;
@@ -283,10 +283,10 @@ class Naive {
       }
   }
   void attend(const LayerPlan& layer, std::vector<Vec>& hidden) const {
-    const AttentionSpec& a = layer.attention;
+    const AttentionSpec& a = layer.get<AttentionSpec>();
     std::vector<Vec> q, k, v;
     for (size_t t = 0; t < hidden.size(); ++t) {
-      const Vec x = norm(layer.attention_norm, hidden[t]);
+      const Vec x = norm(layer.sublayers[0].norm, hidden[t]);
       q.push_back(times(a.q, x));
       k.push_back(times(a.k, x));
       v.push_back(times(a.v, x));
@@ -333,7 +333,7 @@ class Naive {
     }
     return 0;
   }
-  Vec feed(const GluWeights& w, Activation activation, Vec x, double input_scale) const {
+  Vec feed(const FfnWeights& w, Activation activation, Vec x, double input_scale) const {
     for (double& v : x) v *= input_scale;
     Vec gate = times(w.gate, x);
     const Vec up = times(w.up, x);
@@ -361,7 +361,7 @@ class Naive {
     for (int slot = 0; slot < decision.k_used; ++slot) {
       const bool to_input = moe.router.apply == ApplyTo::kInput;
       const double scale = recipe && !recipe->expert_scale.empty() ? recipe->expert_scale[chosen[slot]] : 1.0;
-      const Vec y = feed(moe.experts[chosen[slot]], moe.activation, x, to_input ? weights[slot] : 1.0);
+      const Vec y = feed(moe.experts[chosen[slot]], moe.expert.activation, x, to_input ? weights[slot] : 1.0);
       for (size_t i = 0; i < out.size(); ++i) out[i] += y[i] * scale * (to_input ? 1.0 : weights[slot]);
     }
     chosen.resize(size_t(decision.k_used));

@@ -17,7 +17,7 @@ Recipe recipe_of(const ModelPlan& plan, const LayerEdit& edit) {
   Recipe recipe;
   recipe.epoch = 1;
   recipe.layers.resize(plan.moe_layers.size());
-  for (size_t i = 0; i < recipe.layers.size(); ++i) edit(recipe.layers[i], plan.moe(int(i)).router.experts);
+  for (size_t i = 0; i < recipe.layers.size(); ++i) edit(recipe.layers[i], plan.routed(int(i)).router.experts);
   return recipe;
 }
 

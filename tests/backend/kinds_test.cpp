@@ -30,20 +30,21 @@ TensorRef noise(const ModelPlan& plan, int64_t size, int64_t offset) {
 }
 
 void for_attention(ModelPlan& plan, const std::function<void(AttentionSpec&)>& change) {
-  for (LayerPlan& layer : plan.layers) change(layer.attention);
+  for (LayerPlan& layer : plan.layers) change(layer.get<AttentionSpec>());
 }
 
 void for_norms(ModelPlan& plan, const std::function<void(NormSpec&)>& change) {
   change(plan.final_norm);
   for (LayerPlan& layer : plan.layers) {
-    for (NormSpec* norm : {&layer.attention_norm, &layer.ffn_norm, &layer.attention.q_norm, &layer.attention.k_norm})
+    auto& attention = layer.get<AttentionSpec>();
+    for (NormSpec* norm : {&layer.sublayers[0].norm, &layer.sublayers[1].norm, &attention.q_norm, &attention.k_norm})
       change(*norm);
   }
 }
 
 void for_moe(ModelPlan& plan, const std::function<void(MoeSpec&)>& change) {
   for (LayerPlan& layer : plan.layers) {
-    if (auto* moe = std::get_if<MoeSpec>(&layer.ffn)) change(*moe);
+    if (auto* moe = layer.find<MoeSpec>()) change(*moe);
   }
 }
 
@@ -69,7 +70,10 @@ Change rope(const std::string& name, RopeKind kind, int dims, float factor) {
 
 Change activation(const std::string& name, Activation kind) {
   return {name, [=](ModelPlan& plan) {
-            for (LayerPlan& layer : plan.layers) std::visit([&](auto& ffn) { ffn.activation = kind; }, layer.ffn);
+            for (LayerPlan& layer : plan.layers) {
+              if (auto* moe = layer.find<MoeSpec>()) moe->expert.activation = kind;
+              if (auto* ffn = layer.find<FfnSpec>()) ffn->activation = kind;
+            }
           }};
 }
 
@@ -96,7 +100,7 @@ std::vector<Change> changes() {
       rope("rope interleaved, partial, scaled", RopeKind::kInterleaved, 8, 1.3f),
       {"window of 5", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.sliding_window = 5; }); }},
       {"window of 1", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.sliding_window = 1; }); }},
-      {"window in one layer", [](ModelPlan& p) { p.layers[1].attention.sliding_window = 3; }},
+      {"window in one layer", [](ModelPlan& p) { p.layers[1].get<AttentionSpec>().sliding_window = 3; }},
       {"clipped at 0.7", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.clip_qkv = 0.7f; }); }},
       {"other scale", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.scale = 0.3f; }); }},
       {"no query and key norm",

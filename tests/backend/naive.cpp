@@ -22,10 +22,10 @@ class Naive {
     Vector x = row(plan_.embedding, token);
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
       const LayerPlan& layer = plan_.layers[i];
-      add(x, attend(layer.attention, norm(layer.attention_norm, x), history_[i]));
-      const Vector in = norm(layer.ffn_norm, x);
-      add(x, layer.moe() ? moe(*layer.moe(), in)
-                         : glu(std::get<GluSpec>(layer.ffn).activation, std::get<GluSpec>(layer.ffn).weights, in));
+      add(x, attend(layer.get<AttentionSpec>(), norm(layer.sublayers[0].norm, x), history_[i]));
+      const Vector in = norm(layer.sublayers[1].norm, x);
+      const MoeSpec* experts = layer.find<MoeSpec>();
+      add(x, experts ? moe(*experts, in) : glu(layer.get<FfnSpec>().activation, layer.get<FfnSpec>().weights, in));
     }
     ++position_;
     return multiply(plan_.lm_head, {}, norm(plan_.final_norm, x));
@@ -143,7 +143,7 @@ class Naive {
     return x;
   }
 
-  Vector glu(Activation activation, const GluWeights& weights, const Vector& x) const {
+  Vector glu(Activation activation, const FfnWeights& weights, const Vector& x) const {
     Vector gate = multiply(weights.gate, {}, x);
     const Vector up = multiply(weights.up, {}, x);
     for (size_t i = 0; i < gate.size(); ++i) gate[i] = activate(activation, gate[i]) * up[i];
@@ -170,7 +170,7 @@ class Naive {
       const bool on_input = spec.router.apply == ApplyTo::kInput;
       Vector in = x;
       for (double& v : in) v *= on_input ? double(weights[slot]) : 1.0;
-      Vector y = glu(spec.activation, spec.experts[ids[slot]], in);
+      Vector y = glu(spec.expert.activation, spec.experts[ids[slot]], in);
       for (double& v : y) v *= on_input ? 1.0 : double(weights[slot]);
       add(out, y);
     }

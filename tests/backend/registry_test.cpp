@@ -39,24 +39,24 @@ TEST(MakeBackend, CudaAndUnknownNamesAreRefusedWithTheReason) {
 // A plan with a kind that cpu lacks: the demo's, its first norm declared a layer norm.
 Checkpoint with_layer_norm() {
   Checkpoint changed = checkpoint("demo");
-  changed.plan.layers[0].attention_norm.kind = NormKind::kLayerNorm;
+  changed.plan.layers[0].sublayers[0].norm.kind = NormKind::kLayerNorm;
   return changed;
 }
 
 TEST(MakeBackend, CpuNamesTheKindItLacks) {
   const Error error = error_of(make("cpu", with_layer_norm()));
   EXPECT_EQ(error.code, ErrorCode::kUsage);
-  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0, attention norm)"), std::string::npos)
-      << error.message();
+  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0)"), std::string::npos) << error.message();
 }
 
 TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
   Checkpoint sparse = checkpoint("demo");
-  std::get<MoeSpec>(sparse.plan.layers[2].ffn).router.score = ScoreFn::kSparseMixer;
+  sparse.plan.layers[2].get<MoeSpec>().router.score = ScoreFn::kSparseMixer;
   for (const char* name : {"cpu", "reference", "auto"}) {
     const Error error = error_of(make(name, sparse));
     EXPECT_EQ(error.code, ErrorCode::kUsage);
-    EXPECT_NE(error.message().find("the router of layer 2 has score function sparsemixer"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("the router of layer 2 has score function sparsemixer"), std::string::npos)
+        << error.message();
   }
 }
 
@@ -70,7 +70,7 @@ TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
 
 TEST(MakeBackend, ARouterThatNobodyExecutesIsRefused) {
   Checkpoint changed = checkpoint("demo");
-  std::get<MoeSpec>(changed.plan.layers[2].ffn).router.score = ScoreFn::kSparseMixer;
+  changed.plan.layers[2].get<MoeSpec>().router.score = ScoreFn::kSparseMixer;
   for (const char* name : {"auto", "cpu", "reference"}) {
     const Error error = error_of(make(name, changed));
     EXPECT_EQ(error.code, ErrorCode::kUsage) << name;

@@ -25,7 +25,7 @@ class RandomWeights final : public WeightStore {
   }
   TensorRef add(int64_t rows, int64_t cols) {
     if (used_ + rows * cols > int64_t(kElements)) throw std::runtime_error("the random buffer is too small");
-    const TensorRef ref{"random", rows, cols, used_, DType::kBF16};
+    const TensorRef ref{.name = "random", .rows = rows, .cols = cols, .element_offset = used_, .dtype = DType::kBF16};
     used_ += rows * cols;
     return ref;
   }
@@ -56,8 +56,8 @@ struct Model {
     const auto norm = [&] { return NormSpec{NormKind::kRmsOnePlus, weights->add(1, kHidden), {}, 1e-6f}; };
     plan.final_norm = norm();
     for (int i = 0; i < kLayers; ++i) {
-      LayerPlan layer{.attention_norm = norm(), .ffn_norm = norm()};
-      AttentionSpec& a = layer.attention;
+      LayerPlan layer;
+      AttentionSpec a;
       a.heads = kHeads;
       a.kv_heads = kHeads / 4;
       a.head_dim = kHeadDim;
@@ -67,15 +67,16 @@ struct Model {
       a.v = weights->add(kHeads / 4 * kHeadDim, kHidden);
       a.o = weights->add(kHidden, kHeads * kHeadDim);
       a.rope = {RopeKind::kHalf, kHeadDim, std::vector<float>(kHeadDim / 2, 0.01f), 1.0f};
-      MoeSpec moe{.router = {.experts = kExperts, .experts_per_token = 8, .renorm = Renorm::kSum}, .width = kWidth};
+      MoeSpec moe{{.router = {.experts = kExperts, .experts_per_token = 8, .renorm = Renorm::kSum}}, {.width = kWidth}};
       moe.router_weight = weights->add(kExperts, kHidden);
       for (int e = 0; e < kExperts; ++e)
         moe.experts.push_back(
             {weights->add(kWidth, kHidden), weights->add(kWidth, kHidden), weights->add(kHidden, kWidth)});
-      layer.ffn = std::move(moe);
+      layer.sublayers.push_back({.norm = norm(), .op = std::move(a)});
+      layer.sublayers.push_back({.norm = norm(), .op = std::move(moe)});
       plan.layers.push_back(std::move(layer));
-      plan.moe_layers.push_back(i);
     }
+    number_rows(plan);
   }
   std::shared_ptr<RandomWeights> weights = std::make_shared<RandomWeights>();
   ModelPlan plan;

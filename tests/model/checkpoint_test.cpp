@@ -40,10 +40,10 @@ TEST(Checkpoint, OpensTheDemoWithAFullPlan) {
   EXPECT_EQ(plan.max_experts_per_token(), 4);
   const MoeSpec& moe = plan.moe(7);
   EXPECT_EQ(moe.router.renorm, Renorm::kSum);
-  EXPECT_EQ(moe.width, 64);
+  EXPECT_EQ(moe.expert.width, 64);
   ASSERT_EQ(moe.experts.size(), 32u);
   EXPECT_EQ(moe.experts[31].down.name, "model.layers.7.mlp.experts.31.down_proj.weight");
-  const AttentionSpec& attention = plan.layers[3].attention;
+  const AttentionSpec& attention = plan.layers[3].get<AttentionSpec>();
   EXPECT_EQ(attention.qk_norm, QkNorm::kPerHead);
   EXPECT_EQ(attention.q.rows, 256);
   EXPECT_EQ(attention.k.rows, 64);

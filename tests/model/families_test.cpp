@@ -171,17 +171,17 @@ TEST_P(EveryFamily, RefusesNonsenseInEachNumericKey) {
 TEST(Mixtral, Plan) {
   const ModelPlan plan = planned("mixtral");
   EXPECT_THAT(plan.moe_layers, ElementsAre(0, 1));
-  const RouterSpec& router = plan.moe(1).router;
+  const RouterSpec& router = plan.routed(1).router;
   EXPECT_EQ(router.experts, 8);
   EXPECT_EQ(router.experts_per_token, 2);
   EXPECT_EQ(router.score, ScoreFn::kSoftmaxAll);
   EXPECT_EQ(router.renorm, Renorm::kSum);
-  EXPECT_EQ(plan.moe(1).router_weight.name, "model.layers.1.block_sparse_moe.gate.weight");
+  EXPECT_EQ(plan.routed(1).router_weight.name, "model.layers.1.block_sparse_moe.gate.weight");
   // w1 = gate, w3 = up, w2 = down (families.md 1.0, layout B).
   EXPECT_EQ(plan.moe(0).experts[7].gate.name, "model.layers.0.block_sparse_moe.experts.7.w1.weight");
   EXPECT_EQ(plan.moe(0).experts[7].up.name, "model.layers.0.block_sparse_moe.experts.7.w3.weight");
   EXPECT_EQ(plan.moe(0).experts[7].down.name, "model.layers.0.block_sparse_moe.experts.7.w2.weight");
-  const AttentionSpec& attention = plan.layers[0].attention;
+  const AttentionSpec& attention = plan.layers[0].get<AttentionSpec>();
   EXPECT_EQ(attention.qk_norm, QkNorm::kNone);
   EXPECT_EQ(attention.head_dim, 16);  // head_dim null: 64 / 4
   EXPECT_EQ(attention.sliding_window, 0);
@@ -195,17 +195,17 @@ TEST(Mixtral, Plan) {
 
 TEST(Mixtral, SlidingWindowAndExplicitHeadDim) {
   const ModelPlan plan = planned("mixtral_window");
-  EXPECT_EQ(plan.layers[1].attention.sliding_window, 8);
-  EXPECT_EQ(plan.layers[1].attention.head_dim, 32);
-  EXPECT_EQ(plan.layers[1].attention.q.rows, 128);  // nh hd, not hidden
+  EXPECT_EQ(plan.layers[1].get<AttentionSpec>().sliding_window, 8);
+  EXPECT_EQ(plan.layers[1].get<AttentionSpec>().head_dim, 32);
+  EXPECT_EQ(plan.layers[1].get<AttentionSpec>().q.rows, 128);  // nh hd, not hidden
   EXPECT_EQ(plan.dtype, DType::kF16);
 }
 
 TEST(Olmoe, Plan) {
   const ModelPlan plan = planned("olmoe");
-  EXPECT_EQ(plan.moe(0).router.renorm, Renorm::kSum);  // norm_topk_prob true
-  EXPECT_EQ(plan.moe(0).router.experts_per_token, 3);
-  const AttentionSpec& attention = plan.layers[0].attention;
+  EXPECT_EQ(plan.routed(0).router.renorm, Renorm::kSum);  // norm_topk_prob true
+  EXPECT_EQ(plan.routed(0).router.experts_per_token, 3);
+  const AttentionSpec& attention = plan.layers[0].get<AttentionSpec>();
   EXPECT_EQ(attention.qk_norm, QkNorm::kFullVector);
   EXPECT_EQ(attention.q_norm.weight.cols, 64);
   EXPECT_EQ(attention.k_norm.weight.cols, 32);
@@ -215,8 +215,8 @@ TEST(Olmoe, Plan) {
 
 TEST(Olmoe, BiasesAndNoRenormalisation) {
   const ModelPlan plan = planned("olmoe_bias");
-  EXPECT_EQ(plan.moe(0).router.renorm, Renorm::kNone);
-  const AttentionSpec& attention = plan.layers[1].attention;
+  EXPECT_EQ(plan.routed(0).router.renorm, Renorm::kNone);
+  const AttentionSpec& attention = plan.layers[1].get<AttentionSpec>();
   EXPECT_EQ(attention.q_bias.name, "model.layers.1.self_attn.q_proj.bias");
   EXPECT_EQ(attention.v_bias.cols, 32);
   EXPECT_EQ(attention.o_bias.cols, 64);
@@ -226,30 +226,30 @@ TEST(Olmoe, BiasesAndNoRenormalisation) {
 TEST(Qwen3Moe, DenseLayersByList) {
   const ModelPlan plan = planned("qwen3_moe");
   EXPECT_THAT(plan.moe_layers, ElementsAre(0, 2, 3));
-  const auto& dense = std::get<GluSpec>(plan.layers[1].ffn);
+  const auto& dense = plan.layers[1].get<FfnSpec>();
   EXPECT_EQ(dense.width, 48);
   EXPECT_EQ(dense.weights.up.name, "model.layers.1.mlp.up_proj.weight");
-  EXPECT_EQ(plan.layers[0].attention.qk_norm, QkNorm::kPerHead);
-  EXPECT_EQ(plan.layers[0].attention.q_norm.weight.cols, 32);
-  EXPECT_EQ(plan.moe(0).router.renorm, Renorm::kSum);
+  EXPECT_EQ(plan.layers[0].get<AttentionSpec>().qk_norm, QkNorm::kPerHead);
+  EXPECT_EQ(plan.layers[0].get<AttentionSpec>().q_norm.weight.cols, 32);
+  EXPECT_EQ(plan.routed(0).router.renorm, Renorm::kSum);
   EXPECT_THAT(plan.eos_ids, ElementsAre(3, 4));
-  EXPECT_EQ(plan.layers[0].attention.sliding_window, 0);
+  EXPECT_EQ(plan.layers[0].get<AttentionSpec>().sliding_window, 0);
 }
 
 TEST(Qwen3Moe, DenseLayersByStepWindowAndTie) {
   const ModelPlan plan = planned("qwen3_moe_step");
   EXPECT_THAT(plan.moe_layers, ElementsAre(1, 3));  // (n + 1) % 2 == 0
-  EXPECT_EQ(plan.layers[2].attention.sliding_window, 16);
+  EXPECT_EQ(plan.layers[2].get<AttentionSpec>().sliding_window, 16);
   EXPECT_TRUE(plan.tied);
   EXPECT_EQ(plan.lm_head.name, "model.embed_tokens.weight");
-  EXPECT_EQ(plan.moe(0).router.renorm, Renorm::kNone);
+  EXPECT_EQ(plan.routed(0).router.renorm, Renorm::kNone);
 }
 
 TEST(Families, TheWindowNeedsItsFlag) {
   const Fixture fixture("qwen3_moe");
   Json config = fixture.config();
   config["sliding_window"] = 0;  // transformers 5 writes this where the flag is false
-  EXPECT_EQ(plan_of(config, fixture.tensors())->layers[0].attention.sliding_window, 0);
+  EXPECT_EQ(plan_of(config, fixture.tensors())->layers[0].get<AttentionSpec>().sliding_window, 0);
 }
 
 TEST(Families, TiedIsWhatTheKeySaysElseTheAbsenceOfLmHead) {

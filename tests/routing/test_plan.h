@@ -15,9 +15,9 @@ inline ModelPlan small_plan() {
     moe.router.experts = layer < 3 ? 8 : 6;
     moe.router.experts_per_token = 2;
     moe.router.renorm = Renorm::kSum;
-    plan.layers[layer].ffn = moe;
-    plan.moe_layers.push_back(layer);
+    plan.layers[layer].sublayers.push_back({.op = moe});
   }
+  number_rows(plan);
   return plan;
 }
 

@@ -21,7 +21,9 @@ inline uint64_t mix(uint64_t a, uint64_t b) {
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   return z ^ (z >> 31);
 }
-inline float hashed_logit(uint64_t hash) { return float(hash % 4001) / 500.0f - 4.0f; }
+inline float hashed_logit(uint64_t hash) {
+  return float(hash % 4001) / 500.0f - 4.0f;
+}
 
 class HashCache final : public KvCache {
  public:
@@ -48,7 +50,8 @@ struct HashBackendControls {
 
 class HashBackend final : public Backend {
  public:
-  HashBackend(const ModelPlan& plan, std::shared_ptr<HashBackendControls> controls) : plan_(plan), controls_(std::move(controls)) {}
+  HashBackend(const ModelPlan& plan, std::shared_ptr<HashBackendControls> controls)
+      : plan_(plan), controls_(std::move(controls)) {}
 
   BackendInfo info() const override { return {"hash", "", ""}; }
   std::unique_ptr<KvCache> new_cache(int capacity) const override { return std::make_unique<HashCache>(capacity); }
@@ -67,7 +70,8 @@ class HashBackend final : public Backend {
         cache.states.resize(before);
         return fail(ErrorCode::kCancelled, "stopped");
       }
-      if (const int pause = controls_->microseconds_per_token) std::this_thread::sleep_for(std::chrono::microseconds(pause));
+      if (const int pause = controls_->microseconds_per_token)
+        std::this_thread::sleep_for(std::chrono::microseconds(pause));
       uint64_t state = mix(cache.last(), uint64_t(request.tokens[t]));
       for (size_t row = 0; row < plan_.moe_layers.size(); ++row) state = route_row(request, t, int(row), state);
       cache.states.push_back(state);
@@ -79,7 +83,7 @@ class HashBackend final : public Backend {
 
  private:
   uint64_t route_row(const ForwardRequest& request, size_t t, int row, uint64_t state) const {
-    const RouterSpec& spec = plan_.moe(row).router;
+    const RouterSpec& spec = plan_.routed(row).router;
     const LayerRecipe* recipe = request.recipe->layer(row);
     std::vector<float> logits(spec.experts), scratch(4 * spec.experts);
     for (int e = 0; e < spec.experts; ++e) logits[e] = hashed_logit(mix(state, e));

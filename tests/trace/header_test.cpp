@@ -31,7 +31,7 @@ TEST(Provenance, TheHeaderNamesEveryFileOfTheDemoModelWithItsHash) {
   EXPECT_EQ(header->router_names.front(), "layer 0");
   EXPECT_EQ(header->experts, 32);
   EXPECT_EQ(header->experts_per_token, 4);
-  EXPECT_EQ(header->router, checkpoint->plan.moe(0).router);
+  EXPECT_EQ(header->router, checkpoint->plan.routed(0).router);
   const auto model = nlohmann::json::parse(header->model_config_json);
   EXPECT_EQ(model["name"], "demo");
   EXPECT_EQ(model["config"], nlohmann::json::parse(checkpoint->config_json));

@@ -21,9 +21,9 @@ Fixture::Fixture(FixtureShape s) : shape(s) {
     moe.router.experts = s.experts;
     moe.router.experts_per_token = s.k;
     moe.router.renorm = Renorm::kSum;
-    plan.layers[size_t(layer)].ffn = moe;
-    plan.moe_layers.push_back(layer);
+    plan.layers[size_t(layer)].sublayers.push_back({.op = moe});
   }
+  number_rows(plan);
   load_all_ = std::make_unique<Load>(s.layers, s.experts);
   load_window_ = std::make_unique<Load>(s.layers, s.experts);
   affinity_ = std::make_unique<Affinity>(s.layers, s.experts);
@@ -72,7 +72,7 @@ void Fixture::add_token(const std::vector<std::vector<float>>& logits) {
   const uint64_t token = data.tokens();
   int slots = std::max(shape.k, 1);
   for (int row = 0; row < shape.layers; ++row)
-    slots = std::max(slots, slots_needed(plan.moe(row).router, recipe_.layer(row)));
+    slots = std::max(slots, slots_needed(plan.routed(row).router, recipe_.layer(row)));
   auto frame = std::make_shared<RoutingFrame>(shape.layers, shape.experts, slots, CaptureLevel::kLogits);
   FrameHeader& header = frame->header();
   header.token_index = token;
@@ -86,7 +86,7 @@ void Fixture::add_token(const std::vector<std::vector<float>>& logits) {
     std::vector<SlotKind> kinds(ids.size());
     const auto& row_logits = logits[size_t(row)];
     const Decision decision =
-        route(plan.moe(row).router, recipe_.layer(row), row_logits, {}, {}, scratch, {ids, weights, kinds});
+        route(plan.routed(row).router, recipe_.layer(row), row_logits, {}, {}, scratch, {ids, weights, kinds});
     frame->record(row, decision, ids, weights, kinds, row_logits);
   }
   data.frames.push_back(std::move(frame));

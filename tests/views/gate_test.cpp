@@ -228,7 +228,7 @@ TEST(GateInspector, WithoutLogitsItShowsTheSelectionAndSaysSo) {
 // The router's own bias: without the tensor the scores would be wrong, so the view must say it.
 TEST(GateInspector, UsesTheRoutersOwnBiasAndSaysWhenItIsMissing) {
   Fixture run({.layers = 1, .experts = 4, .k = 2});
-  std::get<MoeSpec>(run.plan.layers[0].ffn).router.has_select_bias = true;
+  run.plan.layers[0].get<MoeSpec>().router.has_select_bias = true;
   run.add_tokens(1);
   EXPECT_TRUE(gate_table(run.data, run.cursor, 0).missing_bias);
   run.data.router_tensors = {{{}, {10, 0, 0, 10}}};

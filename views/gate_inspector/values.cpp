@@ -11,7 +11,7 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
   GateTable out;
   const RoutingFrame* frame = data.shown(cursor);
   if (!frame || !data.plan) return out;
-  const RouterSpec& spec = data.plan->moe(moe_layer).router;
+  const RouterSpec& spec = data.plan->routed(moe_layer).router;
   const LayerRecipe* recipe = recipe_shown(data, cursor, moe_layer);
   const LayerHeader& header = frame->layer(moe_layer);
   out.stats = header.stats;

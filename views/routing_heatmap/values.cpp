@@ -33,7 +33,7 @@ std::vector<double> relative_load(const RunData& data, const Load& load) {
   const int rows = int(data.plan->moe_layers.size()), width = width_of(data);
   std::vector<double> out(size_t(rows) * width, kNone);
   for (int row = 0; row < rows; ++row) {
-    const int experts = data.plan->moe(row).router.experts;
+    const int experts = data.plan->routed(row).router.experts;
     const auto counts = load.counts(row).first(size_t(experts));
     const double mean = double(load_stats(counts).total) / experts;
     for (int e = 0; e < experts; ++e) out[size_t(row) * width + e] = mean > 0 ? double(counts[e]) / mean : 0;
@@ -47,7 +47,7 @@ std::vector<double> shown_weights(const RunData& data, const TimeCursor& cursor)
   const RoutingFrame* frame = data.shown(cursor);
   if (!frame || frame->header().capture < CaptureLevel::kWeights) return out;
   for (int row = 0; row < rows; ++row) {
-    std::fill_n(out.begin() + ptrdiff_t(row) * width, data.plan->moe(row).router.experts, 0.0);
+    std::fill_n(out.begin() + ptrdiff_t(row) * width, data.plan->routed(row).router.experts, 0.0);
     const auto ids = frame->used_ids(row);
     const auto weights = frame->weights(row);
     for (size_t slot = 0; slot < ids.size(); ++slot)

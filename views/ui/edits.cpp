@@ -101,7 +101,7 @@ std::string edit_lines(const ViewContext& context, int moe_layer, int expert) {
 }
 
 int experts_of(const RunData& data, int moe_layer) {
-  return data.plan->moe(moe_layer).router.experts;
+  return data.plan->routed(moe_layer).router.experts;
 }
 int model_layer(const RunData& data, int moe_layer) {
   return data.plan->moe_layers[size_t(moe_layer)];

@@ -68,7 +68,7 @@ class Loader {
     return {};
   }
 
-  Result<void> glu(const GluWeights& spec, Glu& out) const {
+  Result<void> glu(const FfnWeights& spec, Glu& out) const {
     SY_CHECK(matrix(spec.gate, out.gate));
     SY_CHECK(matrix(spec.up, out.up));
     return matrix(spec.down, out.down);
@@ -98,8 +98,8 @@ class Loader {
   Result<void> routed(const MoeSpec& spec, int row, FeedForward& out) const {
     out.row = row;
     out.router = spec.router;
-    out.unit = unit(spec.activation);
-    out.width = spec.width;
+    out.unit = unit(spec.expert.activation);
+    out.width = spec.expert.width;
     out.experts.resize(spec.experts.size());
     SY_CHECK(matrix(spec.router_weight, out.router_weight));
     SY_CHECK(vector(spec.router_bias, out.router_bias));
@@ -108,7 +108,7 @@ class Loader {
     return {};
   }
 
-  Result<void> dense(const GluSpec& spec, FeedForward& out) const {
+  Result<void> dense(const FfnSpec& spec, FeedForward& out) const {
     out.unit = unit(spec.activation);
     out.width = spec.width;
     out.experts.resize(1);
@@ -131,47 +131,71 @@ int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& ropes) {
   return static_cast<int>(std::find_if(ropes.begin(), ropes.end(), same) - ropes.begin());
 }
 
-// The first layer norm of the plan, as "layer 3, attention norm"; empty: none.
-std::string first_layer_norm(const ModelPlan& plan) {
-  const auto is = [](const NormSpec& norm) { return norm.kind == NormKind::kLayerNorm; };
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    const std::string where = "layer " + std::to_string(i) + ", ";
-    if (is(layer.attention_norm)) return where + "attention norm";
-    if (is(layer.ffn_norm)) return where + "feed-forward norm";
-    if (layer.attention.qk_norm == QkNorm::kNone) continue;
-    if (is(layer.attention.q_norm) || is(layer.attention.k_norm)) return where + "query or key norm";
+std::string missing_of(const AttentionSpec& a) {
+  if (a.q_norm.kind == NormKind::kLayerNorm || a.k_norm.kind == NormKind::kLayerNorm)
+    return "layer norm with mean and bias (query or key norm)";
+  if (a.qk_norm == QkNorm::kPerHeadPostRope || a.qk_norm == QkNorm::kL2PostRope) return "query and key norm after rope";
+  if (a.gate) return "attention with an output gate";
+  if (a.chunk > 0) return "a chunked mask";
+  if (a.sinks) return "attention sinks";
+  if (a.temperature_floor > 0) return "query temperature by position";
+  if (!a.causal || a.cross || a.position_bias) return "encoder or cross-attention";
+  if (a.mask_a) return "a dynamic mask";
+  return {};
+}
+
+std::string missing_of(const FfnShape& shape) {
+  return shape.kind == FfnKind::kGlu ? "" : "this kind of feed-forward block";
+}
+
+std::string missing_of(const Sublayer& sublayer) {
+  if (sublayer.norm.kind == NormKind::kLayerNorm) return "layer norm with mean and bias";
+  if (sublayer.norm.kind == NormKind::kNone || sublayer.post_norm.kind != NormKind::kNone) return "norms after a block";
+  if (sublayer.scale != 1 || sublayer.base_scale != 1 || sublayer.base_is_normed || sublayer.base_weight ||
+      sublayer.deferred)
+    return "scaled or deferred residuals";
+  if (const auto* attention = std::get_if<AttentionSpec>(&sublayer.op)) return missing_of(*attention);
+  if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) return missing_of(static_cast<const FfnShape&>(*ffn));
+  if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op)) {
+    if (moe->shared) return "shared experts";
+    if (moe->output_bias || moe->identity_experts > 0) return "identity experts or an output bias";
+    if (std::string missing = unroutable(moe->router); !missing.empty()) return missing;
+    return missing_of(moe->expert);
   }
-  return is(plan.final_norm) ? "final norm" : "";
+  return "this mixer";
 }
 
 std::string missing_type(const TensorRef& ref) {
-  if (!ref || stored(ref.dtype)) return {};
+  if (!ref.in_place()) return "strided or quantised weights (" + ref.name + ")";
+  if (stored(ref.dtype)) return {};
   return std::string(switchyard::name(ref.dtype)) + " weights (" + ref.name + ")";
 }
 
 }  // namespace
 
 std::string missing_kind(const ModelPlan& plan) {
-  if (const std::string where = first_layer_norm(plan); !where.empty())
-    return "layer norm with mean and bias (" + where + ")";
-  std::vector<const TensorRef*> matrices{&plan.embedding, &plan.lm_head};
-  for (const LayerPlan& layer : plan.layers) {
-    const AttentionSpec& attention = layer.attention;
-    matrices.insert(matrices.end(), {&attention.q, &attention.k, &attention.v, &attention.o});
-    if (const MoeSpec* moe = layer.moe()) {
-      if (std::string missing = unroutable(moe->router); !missing.empty()) return missing;
-      matrices.push_back(&moe->router_weight);
-      for (const GluWeights& expert : moe->experts)
-        matrices.insert(matrices.end(), {&expert.gate, &expert.up, &expert.down});
-    } else {
-      const GluWeights& glu = std::get<GluSpec>(layer.ffn).weights;
-      matrices.insert(matrices.end(), {&glu.gate, &glu.up, &glu.down});
-    }
+  if (plan.encoder_layers > 0) return "an encoder";
+  if (plan.embedding_scale != 1 || plan.logit_scale != 1) return "multipliers of the embedding or the logits";
+  if (plan.lm_head_bias || plan.normalised_head) return "a head with bias or norm";
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const LayerPlan& layer = plan.layers[i];
+    const std::string where = " (layer " + std::to_string(i) + ")";
+    if (layer.sublayers.size() != 2 || !layer.find<AttentionSpec>() ||
+        !(layer.find<MoeSpec>() || layer.find<FfnSpec>()))
+      return "the sublayers" + where;
+    for (const Sublayer& sublayer : layer.sublayers)
+      if (std::string missing = missing_of(sublayer); !missing.empty()) return missing + where;
   }
-  for (const TensorRef* ref : matrices)
-    if (std::string missing = missing_type(*ref); !missing.empty()) return missing;
-  return {};
+  if (plan.final_norm.kind == NormKind::kLayerNorm) return "layer norm with mean and bias (final norm)";
+  std::string missing;
+  const auto check = [&](const TensorRef& ref) {
+    if (missing.empty()) missing = missing_type(ref);
+  };
+  check(plan.embedding);
+  check(plan.lm_head);
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) for_each_tensor(sublayer, check);
+  return missing;
 }
 
 Result<Model> load_model(const ModelPlan& plan, const WeightStore& weights) {
@@ -188,14 +212,14 @@ Result<Model> load_model(const ModelPlan& plan, const WeightStore& weights) {
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const LayerPlan& spec = plan.layers[i];
     Layer& layer = model.layers[i];
-    SY_CHECK(load.norm(spec.attention_norm, layer.attention_norm));
-    SY_CHECK(load.norm(spec.ffn_norm, layer.ffn_norm));
-    SY_CHECK(load.attention(spec.attention, layer.attention));
-    layer.attention.rope = rope_index(spec.attention.rope, model.ropes);
-    if (const MoeSpec* moe = spec.moe())
+    SY_CHECK(load.norm(spec.sublayers[0].norm, layer.attention_norm));
+    SY_CHECK(load.norm(spec.sublayers[1].norm, layer.ffn_norm));
+    SY_CHECK(load.attention(spec.get<AttentionSpec>(), layer.attention));
+    layer.attention.rope = rope_index(spec.get<AttentionSpec>().rope, model.ropes);
+    if (const MoeSpec* moe = spec.find<MoeSpec>())
       SY_CHECK(load.routed(*moe, row++, layer.ffn));
     else
-      SY_CHECK(load.dense(std::get<GluSpec>(spec.ffn), layer.ffn));
+      SY_CHECK(load.dense(spec.get<FfnSpec>(), layer.ffn));
   }
   return model;
 }

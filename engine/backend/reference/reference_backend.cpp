@@ -3,9 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/linear.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -17,8 +15,8 @@
 #include <thread>
 
 #include "engine/backend/reference/entry.h"
-#include "engine/backend/reference/layers.h"
-#include "engine/backend/reference/tensors.h"
+#include "engine/backend/reference/math.h"
+#include "engine/backend/reference/op.h"
 #include "engine/backend/request.h"
 #include "engine/routing/decision.h"
 
@@ -32,6 +30,8 @@ template <class Work>
 auto guarded(Work&& work) -> decltype(work()) {
   try {
     return work();
+  } catch (const LoadError& failed) {
+    return tl::unexpected<Error>(failed.error);
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     if (what.find("allocate memory") != std::string::npos) {
@@ -48,8 +48,9 @@ auto guarded(Work&& work) -> decltype(work()) {
 // Grows on demand, so that a large context costs nothing until it is used.
 class ReferenceCache final : public KvCache {
  public:
-  ReferenceCache(const ModelPlan& plan, int capacity)
-      : plan_(&plan), capacity_(capacity), layers_(plan.layers.size()) {}
+  ReferenceCache(const ModelPlan& plan, int capacity) : plan_(&plan), capacity_(capacity) {
+    for (const LayerPlan& layer : plan.layers) states_.emplace_back(layer.sublayers.size());
+  }
 
   int length() const override { return length_; }
   int capacity() const override { return capacity_; }
@@ -60,12 +61,14 @@ class ReferenceCache final : public KvCache {
     try {
       const c10::InferenceMode mode;
       auto copy = std::make_unique<ReferenceCache>(*this);
-      for (KvLayer& layer : copy->layers_) {
-        if (!layer.k.defined()) continue;
-        layer = {layer.k.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous),
-                 layer.v.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous)};
-      }
-      copy->room_ = room_ > 0 ? length_ : 0;
+      const auto cut = [&](at::Tensor& t) {
+        if (t.defined()) t = t.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous);
+      };
+      for (auto& layer : copy->states_)
+        for (OpState& state : layer) {
+          cut(state.keys);
+          cut(state.values);
+        }
       return copy;
     } catch (const std::exception&) {
       return nullptr;
@@ -74,41 +77,41 @@ class ReferenceCache final : public KvCache {
 
   uint64_t bytes() const override {
     uint64_t total = 0;
-    for (const KvLayer& layer : layers_) total += layer.k.defined() ? layer.k.nbytes() + layer.v.nbytes() : 0;
+    for (const auto& layer : states_)
+      for (const OpState& state : layer)
+        for (const at::Tensor* tensor : {&state.keys, &state.values, &state.recurrent, &state.conv})
+          if (tensor->defined()) total += tensor->nbytes();
     return total;
   }
 
-  // Room for `tokens` in every layer; the filled part is kept.
-  void reserve(int tokens) {
-    if (tokens <= room_) return;
-    const int room = std::min(capacity_, std::max({tokens, 2 * room_, 64}));
-    std::vector<KvLayer> grown(layers_.size());
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const AttentionSpec& spec = plan_->layers[i].attention;
-      grown[i] = {at::empty({spec.kv_heads, room, spec.head_dim}), at::empty({spec.kv_heads, room, spec.head_dim})};
-      if (length_ == 0) continue;
-      grown[i].k.narrow(1, 0, length_).copy_(layers_[i].k.narrow(1, 0, length_));
-      grown[i].v.narrow(1, 0, length_).copy_(layers_[i].v.narrow(1, 0, length_));
-    }
-    layers_ = std::move(grown);
-    room_ = room;
-  }
-
   bool is_of(const ModelPlan& plan) const { return plan_ == &plan; }
-  KvLayer& layer(size_t index) { return layers_[index]; }
+  OpState& state(size_t layer, size_t sublayer) { return states_[layer][sublayer]; }
   void advance(int tokens) { length_ += tokens; }
 
  private:
   const ModelPlan* plan_;
-  int length_ = 0, capacity_ = 0, room_ = 0;
-  std::vector<KvLayer> layers_;
+  int length_ = 0, capacity_ = 0;
+  std::vector<std::vector<OpState>> states_;  // [layer][sublayer]
 };
 
 class ReferenceBackend final : public Backend {
  public:
-  ReferenceBackend(ModelPlan plan, ModelTensors tensors, int threads)
-      : plan_(std::move(plan)), tensors_(std::move(tensors)) {
+  ReferenceBackend(const ModelPlan& plan, const WeightStore& weights, int threads, Task* task) : plan_(plan) {
     set_threads(threads);
+    Loader load(weights, task);
+    embedding_ = load.matrix(plan.embedding);
+    head_ = plan.tied ? embedding_ : load.matrix(plan.lm_head);
+    head_bias_ = load.vector(plan.lm_head_bias);
+    final_norm_ = load.norm(plan.final_norm);
+    for (size_t i = 0; i < plan_.layers.size(); ++i) {
+      if (task) task->report(double(i) / double(plan_.layers.size()), "Copying weights to fp32");
+      layers_.emplace_back();
+      for (const Sublayer& sublayer : plan_.layers[i].sublayers)
+        layers_.back().push_back({load.norm(sublayer.norm), make_op(sublayer.op, load), load.norm(sublayer.post_norm),
+                                  load.vector(sublayer.base_weight), row_of(sublayer)});
+    }
+    if (auto unchanged = weights.check_unchanged(); !unchanged) throw LoadError{unchanged.error()};
+    if (task) task->report(1, "Weights copied");
   }
 
   BackendInfo info() const override {
@@ -137,32 +140,46 @@ class ReferenceBackend final : public Backend {
     at::set_num_threads(threads_);
     const auto tokens = int64_t(request.tokens.size());
     const int64_t past = cache.length();
-    cache.reserve(int(past + tokens));
-
     const at::Tensor ids =
         at::from_blob(const_cast<TokenId*>(request.tokens.data()), {tokens}, at::TensorOptions().dtype(at::kInt));
-    at::Tensor x = tensors_.embedding.index_select(0, ids);
-    int moe_layer = 0;
-    for (size_t i = 0; i < plan_.layers.size(); ++i) {
-      if (request.task && request.task->cancelled()) {
+    at::Tensor x = embedding_.index_select(0, ids);
+    if (plan_.embedding_scale != 1) x = x * plan_.embedding_scale;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
-      }
-      const LayerPlan& spec = plan_.layers[i];
-      const LayerTensors& weights = tensors_.layers[i];
-      x = x + attention(spec.attention, weights.attention, norm(spec.attention_norm, weights.attention_norm, x),
-                        cache.layer(i), past);
-      const at::Tensor in = norm(spec.ffn_norm, weights.ffn_norm, x);
-      if (const MoeSpec* experts = spec.moe()) {
-        x = x + moe(*experts, std::get<MoeTensors>(weights.ffn), in, moe_layer, request.recipe->layer(moe_layer),
-                    request.frames);
-        ++moe_layer;
-      } else {
-        x = x + glu(std::get<GluSpec>(spec.ffn).activation, std::get<GluTensors>(weights.ffn), in);
-      }
+      x = run_layer(i, x, cache, {.past = past, .recipe = request.recipe, .frames = request.frames});
     }
     write_logits(request, x);
     cache.advance(int(tokens));
     return {};
+  }
+
+  // See Sublayer in plan.h.
+  at::Tensor run_layer(size_t layer, at::Tensor h, ReferenceCache& cache, Step step) const {
+    at::Tensor deferred;
+    for (size_t i = 0; i < layers_[layer].size(); ++i) {
+      const Sublayer& spec = plan_.layers[layer].sublayers[i];
+      const Loaded& loaded = layers_[layer][i];
+      step.row = loaded.row;
+      const at::Tensor x = loaded.norm(h);
+      at::Tensor y = loaded.post_norm(loaded.op->run(x, cache.state(layer, i), step));
+      if (spec.scale != 1) y = y * spec.scale;
+      if (spec.deferred) {
+        deferred = deferred.defined() ? deferred + y : y;
+        continue;
+      }
+      at::Tensor base = spec.base_is_normed ? x : h;
+      if (spec.base_scale != 1) base = base * spec.base_scale;
+      if (loaded.base_weight.defined()) base = base * loaded.base_weight;
+      h = base + y;
+    }
+    return deferred.defined() ? h + deferred : h;
+  }
+
+  int row_of(const Sublayer& sublayer) const {
+    for (size_t row = 0; row < plan_.rows.size(); ++row)
+      if (&plan_.routed(int(row)) == sublayer.routed()) return int(row);
+    return -1;
   }
 
   void write_logits(const ForwardRequest& request, const at::Tensor& x) const {
@@ -170,16 +187,27 @@ class ReferenceBackend final : public Backend {
     const int64_t end = x.size(0), begin = request.rows == LogitRows::kLast ? end - 1 : 0;
     float* out = request.logits.data();
     for (int64_t from = begin; from < end; from += kLogitChunk) {
-      const at::Tensor rows =
-          norm(plan_.final_norm, tensors_.final_norm, x.narrow(0, from, std::min(kLogitChunk, end - from)));
-      const at::Tensor logits = at::linear(rows, tensors_.lm_head).contiguous();
+      const at::Tensor rows = final_norm_(x.narrow(0, from, std::min(kLogitChunk, end - from)));
+      at::Tensor logits = project(rows, head_, head_bias_);
+      if (plan_.logit_scale != 1) logits = logits * plan_.logit_scale;
+      logits = logits.contiguous();
       std::memcpy(out, logits.const_data_ptr<float>(), logits.nbytes());
       out += logits.numel();
     }
   }
 
+  struct Loaded {
+    Norm norm;
+    std::unique_ptr<Op> op;
+    Norm post_norm;
+    at::Tensor base_weight;
+    int row = -1;  // routing row; -1: none
+  };
+
   const ModelPlan plan_;
-  const ModelTensors tensors_;
+  at::Tensor embedding_, head_, head_bias_;
+  Norm final_norm_;
+  std::vector<std::vector<Loaded>> layers_;  // [layer][sublayer]
   std::atomic<int> threads_{1};
 };
 
@@ -188,14 +216,8 @@ class ReferenceBackend final : public Backend {
 extern "C" [[gnu::visibility("default")]] uint64_t switchyard_reference_open(ReferenceOpen* open) {
   if (open->layout != kReferenceLayout) return kReferenceLayout;
   open->backend = guarded([&]() -> Result<std::unique_ptr<Backend>> {
-    for (const int layer : open->plan->moe_layers) {
-      const std::string missing = unroutable(open->plan->layers[layer].moe()->router);
-      if (!missing.empty())
-        return fail(ErrorCode::kUsage, "no backend runs " + missing + ".", "layer " + std::to_string(layer));
-    }
     const c10::InferenceMode mode;
-    SY_TRY(ModelTensors tensors, load_tensors(*open->plan, *open->weights, open->task));
-    return std::make_unique<ReferenceBackend>(*open->plan, std::move(tensors), open->options.threads);
+    return std::make_unique<ReferenceBackend>(*open->plan, *open->weights, open->options.threads, open->task);
   });
   return kReferenceLayout;
 }

@@ -22,9 +22,9 @@ void read_token_ids(PlanBuilder& builder, ModelPlan& plan) {
   if (builder.config().has("bos_token_id")) plan.bos_id = builder.count_or("bos_token_id", 0, plan.vocab - 1, 0);
 }
 
-std::vector<GluWeights> separate_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
+std::vector<FfnWeights> separate_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
                                          int experts, int hidden, int width) {
-  std::vector<GluWeights> all;
+  std::vector<FfnWeights> all;
   const std::string why = equation(names.width_key, width);
   for (int e = 0; e < experts && !builder.failed(); ++e) {
     const std::string prefix = fmt::format("{}experts.{}.", module, e);
@@ -35,12 +35,12 @@ std::vector<GluWeights> separate_experts(PlanBuilder& builder, const std::string
   return all;
 }
 
-std::vector<GluWeights> packed_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
+std::vector<FfnWeights> packed_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
                                        int experts, int hidden, int width) {
   const std::string why = equation(names.experts_key, experts) + ", " + equation(names.width_key, width);
   const TensorRef gate_up = builder.packed(module + "experts.gate_up_proj", experts, 2 * int64_t{width}, hidden, why);
   const TensorRef down = builder.packed(module + "experts.down_proj", experts, hidden, width, why);
-  std::vector<GluWeights> all;
+  std::vector<FfnWeights> all;
   const int64_t matrix = int64_t{width} * hidden;
   for (int e = 0; e < experts && !builder.failed(); ++e)
     all.push_back({.gate = PlanBuilder::part(gate_up, 2 * e * matrix, width, hidden),
@@ -118,20 +118,19 @@ AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& 
   return shape;
 }
 
-GluSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key) {
+FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key) {
   const std::string why = equation(width_key, width);
-  return {.activation = builder.activation(),
-          .width = width,
-          .weights = {.gate = builder.matrix(prefix + "gate_proj.weight", width, hidden, why),
-                      .up = builder.matrix(prefix + "up_proj.weight", width, hidden, why),
-                      .down = builder.matrix(prefix + "down_proj.weight", hidden, width, why)}};
+  return {{.activation = builder.activation(), .width = width},
+          {.gate = builder.matrix(prefix + "gate_proj.weight", width, hidden, why),
+           .up = builder.matrix(prefix + "up_proj.weight", width, hidden, why),
+           .down = builder.matrix(prefix + "down_proj.weight", hidden, width, why)}};
 }
 
 MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
             int hidden, int width) {
   const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, kPackedModule));
   const std::string module = fmt::format("{}{}.", prefix, packed ? kPackedModule : names.module);
-  MoeSpec spec{.router = router, .activation = builder.activation(), .width = width};
+  MoeSpec spec{{.router = router}, {.activation = builder.activation(), .width = width}};
   spec.router_weight =
       builder.matrix(module + "gate.weight", router.experts, hidden, equation(names.experts_key, router.experts));
   spec.experts = (packed ? packed_experts : separate_experts)(builder, module, names, router.experts, hidden, width);
@@ -149,11 +148,6 @@ RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> 
     builder.refuse_config(fmt::format("has {} layers of {} experts, the limit is {} experts in all", layers,
                                       router.experts, kMaxExpertsInAll));
   return router;
-}
-
-void number_moe_layers(ModelPlan& plan) {
-  for (size_t layer = 0; layer < plan.layers.size(); ++layer)
-    if (plan.layers[layer].moe()) plan.moe_layers.push_back(static_cast<int>(layer));
 }
 
 }  // namespace switchyard

@@ -31,7 +31,7 @@ AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& 
                   const GqaTensors& tensors);
 
 // {gate,up,down}_proj under `prefix`.
-GluSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key);
+FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key);
 
 // Names of a family's original per-expert layout; `module` holds gate.weight and experts.N.
 struct MoeNames {
@@ -49,8 +49,5 @@ MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& p
 
 // Experts and k with their limits; experts_keys: of several spellings the first present counts.
 RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers);
-
-// Lists the layers that route.
-void number_moe_layers(ModelPlan& plan);
 
 }  // namespace switchyard

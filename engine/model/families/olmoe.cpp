@@ -35,13 +35,13 @@ ModelPlan plan_olmoe(PlanBuilder& builder) {
   for (size_t n = 0; n < plan.layers.size() && !builder.failed(); ++n) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
-    layer.attention_norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps);
-    layer.attention =
-        gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
-    layer.ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
-    layer.ffn = moe(builder, spec, prefix, kNames, plan.hidden, expert_width);
+    layer.sublayers.push_back({.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps),
+                               .op = gqa(builder, shape, prefix + "self_attn.", plan.hidden,
+                                         {.qkv_bias = bias, .o_bias = bias, .eps = eps})});
+    const NormSpec ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
+    layer.sublayers.push_back({.norm = ffn_norm, .op = moe(builder, spec, prefix, kNames, plan.hidden, expert_width)});
   }
-  number_moe_layers(plan);
+  number_rows(plan);
   return plan;
 }
 

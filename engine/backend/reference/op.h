@@ -1,0 +1,47 @@
+// One sublayer of a plan in ATen operators, fp32: weights loaded once, then run for any sequence.
+// One file per kind; formulas: specs/families.md. Built on the loading thread, run on the engine thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/reference/loader.h"
+#include "engine/model/plan.h"
+
+namespace switchyard::reference {
+
+// What a sublayer keeps of one sequence. Attention: the first `past` of the room along dimension 1 are filled;
+// recurrent mixers replace their tensors whole.
+struct OpState {
+  at::Tensor keys, values;     // [heads, room, dim]
+  at::Tensor recurrent, conv;  // of the last token
+};
+
+// The tokens in hand.
+struct Step {
+  int64_t past = 0;  // tokens of this side (encoder or decoder) before them
+  const Recipe* recipe = nullptr;
+  std::span<RoutingFrame> frames;  // empty: no capture
+  int row = -1;                    // the sublayer's routing row; -1: none
+  at::Tensor memory;               // encoder's output [tokens, hidden], for cross-attention
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+  // x: [tokens, hidden], already normed; returns the same shape.
+  virtual at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const = 0;
+};
+
+// May throw LoadError, c10::Error, bad_alloc.
+std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load);
+
+std::unique_ptr<Op> make_attention(const AttentionSpec& spec, Loader& load);
+std::unique_ptr<Op> make_ffn(const FfnSpec& spec, Loader& load);
+std::unique_ptr<Op> make_moe(const MoeSpec& spec, Loader& load);
+
+}  // namespace switchyard::reference

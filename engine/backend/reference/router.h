@@ -1,0 +1,31 @@
+// A router: logits by ATen, decisions by route(), recorded into the frames. Engine thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "engine/backend/reference/op.h"
+
+namespace switchyard::reference {
+
+// The rows that one expert works on, in token order, and the weight and slot of each.
+struct Share {
+  std::vector<int64_t> rows;
+  std::vector<float> weights;
+};
+
+class Router {
+ public:
+  Router(const RoutedSpec& spec, const Loader& load);
+  const RouterSpec& spec() const { return spec_; }
+
+  // Routes every row of x [tokens, hidden] and records into step.frames; one share per expert.
+  std::vector<Share> route_rows(const at::Tensor& x, const Step& step) const;
+
+ private:
+  const RouterSpec spec_;
+  const at::Tensor weight_, bias_, select_bias_;
+};
+
+}  // namespace switchyard::reference
