@@ -29,6 +29,19 @@ TensorRef noise(const ModelPlan& plan, int64_t size, int64_t offset) {
   return ref;
 }
 
+TensorRef noise_matrix(const ModelPlan& plan, int64_t rows, int64_t cols, int64_t offset) {
+  TensorRef ref = noise(plan, cols, offset);
+  ref.rows = rows;
+  return ref;
+}
+
+// The same elements read with other strides.
+TensorRef strided(TensorRef ref, int64_t row_stride, int64_t col_stride) {
+  ref.row_stride = row_stride;
+  ref.col_stride = col_stride;
+  return ref;
+}
+
 void for_attention(ModelPlan& plan, const std::function<void(AttentionSpec&)>& change) {
   for (LayerPlan& layer : plan.layers) change(layer.get<AttentionSpec>());
 }
@@ -87,6 +100,20 @@ Change router(const std::string& name, const std::function<void(RouterSpec&)>& c
           }};
 }
 
+Change experts(const std::string& name, const std::function<void(const ModelPlan&, MoeSpec&)>& change) {
+  return {"experts " + name, [=](ModelPlan& plan) { for_moe(plan, [&](MoeSpec& moe) { change(plan, moe); }); }};
+}
+
+void add_biases(const ModelPlan& plan, MoeSpec& moe) {
+  for (size_t e = 0; e < moe.experts.size(); ++e) {
+    FfnWeights& w = moe.experts[e];
+    const auto at = int64_t(100 * e);
+    if (w.gate) w.gate_bias = noise(plan, moe.expert.width, at);
+    w.up_bias = noise(plan, moe.expert.width, at + 33);
+    w.down_bias = noise(plan, plan.hidden, at + 66);
+  }
+}
+
 std::vector<Change> changes() {
   return {
       {"as it is", [](ModelPlan&) {}},
@@ -137,6 +164,87 @@ std::vector<Change> changes() {
            a.k.rows = a.v.rows = a.head_dim;
          });
        }},
+      {"output gate",
+       [](ModelPlan& p) {
+         for_attention(p, [&](AttentionSpec& a) { a.gate = noise_matrix(p, a.q.rows, p.hidden, 0); });
+       }},
+      {"query and key norm after rope",
+       [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.qk_norm = QkNorm::kPerHeadPostRope; }); }},
+      {"L2 norm after rope",
+       [](ModelPlan& p) {
+         for_attention(p, [](AttentionSpec& a) {
+           a.qk_norm = QkNorm::kL2PostRope;
+           a.q_norm = a.k_norm = {.kind = NormKind::kRms, .eps = 1e-2f};
+         });
+       }},
+      {"chunks of 4", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.chunk = 4; }); }},
+      {"chunks of 1 in one layer", [](ModelPlan& p) { p.layers[1].get<AttentionSpec>().chunk = 1; }},
+      {"sinks, window of 5",
+       [](ModelPlan& p) {
+         for_attention(p, [&](AttentionSpec& a) {
+           a.sinks = noise(p, a.heads, 900);
+           a.sliding_window = 5;
+         });
+       }},
+      {"no rope, query temperature",
+       [](ModelPlan& p) {
+         for_attention(p, [](AttentionSpec& a) {
+           a.rope = {};
+           a.temperature_floor = 4;
+           a.temperature_scale = 0.7f;
+         });
+       }},
+      {"head with bias, normalised",
+       [](ModelPlan& p) {
+         p.lm_head_bias = noise(p, p.vocab, 1500);
+         p.normalised_head = true;
+       }},
+      experts("biases", [](const ModelPlan& p, MoeSpec& m) { add_biases(p, m); }),
+      experts("clamped, with biases",
+              [](const ModelPlan& p, MoeSpec& m) {
+                m.expert.kind = FfnKind::kGluOss;
+                m.expert.limit = 0.6f;
+                m.expert.alpha = 1.702f;
+                add_biases(p, m);
+              }),
+      experts("with a double gate",
+              [](const ModelPlan& p, MoeSpec& m) {
+                m.expert.kind = FfnKind::kGluDouble;
+                for (size_t e = 0; e < m.experts.size(); ++e)
+                  m.experts[e].gate = noise_matrix(p, 2 * m.expert.width, p.hidden, int64_t(31 * e));
+              }),
+      experts("without a gate",
+              [](const ModelPlan& p, MoeSpec& m) {
+                m.expert.kind = FfnKind::kMlp;
+                m.expert.activation = Activation::kRelu;
+                for (FfnWeights& w : m.experts) w.gate = {};
+                add_biases(p, m);
+              }),
+      experts("transposed and interleaved",
+              [](const ModelPlan& p, MoeSpec& m) {
+                const int64_t width = m.expert.width, hidden = p.hidden;
+                for (size_t e = 0; e < m.experts.size(); ++e) {
+                  const auto at = int64_t(17 * e);
+                  m.experts[e].gate = strided(noise_matrix(p, width, hidden, at), 2, 2 * width);
+                  m.experts[e].up = strided(noise_matrix(p, width, hidden, at + 1), 2, 2 * width);
+                  m.experts[e].down = strided(noise_matrix(p, hidden, width, at), 1, hidden);
+                }
+              }),
+      experts("with two identities",
+              [](const ModelPlan&, MoeSpec& m) {
+                m.identity_experts = 2;
+                m.experts.resize(m.experts.size() - 2);
+              }),
+      experts("beside a shared one, output bias",
+              [](const ModelPlan& p, MoeSpec& m) {
+                m.shared = FfnSpec{m.expert, m.experts.front()};
+                m.output_bias = noise(p, p.hidden, 1100);
+              }),
+      experts("beside a gated shared one",
+              [](const ModelPlan& p, MoeSpec& m) {
+                m.shared = FfnSpec{m.expert, m.experts.front()};
+                m.shared_gate = noise_matrix(p, 1, p.hidden, 1200);
+              }),
       activation("gelu", Activation::kGelu),
       activation("gelu, tanh form", Activation::kGeluTanh),
       activation("relu", Activation::kRelu),

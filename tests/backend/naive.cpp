@@ -25,10 +25,19 @@ class Naive {
       add(x, attend(layer.get<AttentionSpec>(), norm(layer.sublayers[0].norm, x), history_[i]));
       const Vector in = norm(layer.sublayers[1].norm, x);
       const MoeSpec* experts = layer.find<MoeSpec>();
-      add(x, experts ? moe(*experts, in) : glu(layer.get<FfnSpec>().activation, layer.get<FfnSpec>().weights, in));
+      add(x, experts ? moe(*experts, in) : ffn(layer.get<FfnSpec>(), layer.get<FfnSpec>().weights, in));
     }
     ++position_;
-    return multiply(plan_.lm_head, {}, norm(plan_.final_norm, x));
+    x = norm(plan_.final_norm, x);
+    if (plan_.normalised_head) {  // columns of the head over their norm: the same as the input over it
+      const Vector head = all(plan_.lm_head);
+      for (int64_t c = 0; c < plan_.lm_head.cols; ++c) {
+        double square = 0;
+        for (int64_t r = 0; r < plan_.lm_head.rows; ++r) square += std::pow(head[r * plan_.lm_head.cols + c], 2);
+        x[c] /= std::sqrt(square) + 1e-7;
+      }
+    }
+    return multiply(plan_.lm_head, plan_.lm_head_bias, x);
   }
 
  private:
@@ -37,11 +46,20 @@ class Naive {
   };  // [token] of [kv_heads * head_dim]
 
   Vector all(const TensorRef& ref) const {
-    const auto view = weights_.view(ref);
+    TensorRef whole = ref;  // up to the last element that the strides reach
+    const int64_t row_stride = ref.row_stride > 0 ? ref.row_stride : ref.cols;
+    whole.rows = 1;
+    whole.cols = (ref.rows - 1) * row_stride + (ref.cols - 1) * ref.col_stride + 1;
+    whole.row_stride = 0;
+    whole.col_stride = 1;
+    const auto view = weights_.view(whole);
     if (!view || view->dtype != DType::kF32) throw std::runtime_error("no fp32 tensor " + ref.name);
-    std::vector<float> stored(size_t(ref.elements()));
+    std::vector<float> stored(size_t(whole.cols));
     std::memcpy(stored.data(), view->data, stored.size() * sizeof(float));
-    return {stored.begin(), stored.end()};
+    Vector out;
+    for (int64_t r = 0; r < ref.rows; ++r)
+      for (int64_t c = 0; c < ref.cols; ++c) out.push_back(stored[size_t(r * row_stride + c * ref.col_stride)]);
+    return out;
   }
 
   Vector row(const TensorRef& ref, int64_t index) const {
@@ -69,7 +87,8 @@ class Naive {
       for (const double v : x) mean += v / n;
     }
     for (const double v : x) square += (v - mean) * (v - mean) / n;
-    const Vector weight = all(spec.weight), bias = spec.bias ? all(spec.bias) : Vector(x.size(), 0.0);
+    const Vector weight = spec.weight ? all(spec.weight) : Vector(x.size(), 1.0);
+    const Vector bias = spec.bias ? all(spec.bias) : Vector(x.size(), 0.0);
     for (size_t i = 0; i < x.size(); ++i) {
       const double by = spec.kind == NormKind::kRmsOnePlus ? 1 + weight[i] : weight[i];
       x[i] = (x[i] - mean) / std::sqrt(square + double(spec.eps)) * by + bias[i];
@@ -89,27 +108,40 @@ class Naive {
     }
   }
 
-  // Projection, norm of the whole vector or of each head, clip, rope; no norm and no rope for values.
+  void norm_heads(const AttentionSpec& spec, const NormSpec& norm_spec, Vector& out) const {
+    for (size_t head = 0; head < out.size(); head += spec.head_dim) {
+      const Vector normed = norm(norm_spec, {out.begin() + head, out.begin() + head + spec.head_dim});
+      std::copy(normed.begin(), normed.end(), out.begin() + head);
+    }
+  }
+
+  // Projection, norm of the whole vector or of each head, clip, rope, norm; no norm and no rope for values.
   Vector project(const AttentionSpec& spec, const TensorRef& weight, const TensorRef& bias, const NormSpec* norm_spec,
                  const Vector& x) const {
     Vector out = multiply(weight, bias, x);
     if (norm_spec && spec.qk_norm == QkNorm::kFullVector) out = norm(*norm_spec, out);
-    for (size_t head = 0; norm_spec && spec.qk_norm == QkNorm::kPerHead && head < out.size(); head += spec.head_dim) {
-      const Vector normed = norm(*norm_spec, {out.begin() + head, out.begin() + head + spec.head_dim});
-      std::copy(normed.begin(), normed.end(), out.begin() + head);
-    }
+    if (norm_spec && spec.qk_norm == QkNorm::kPerHead) norm_heads(spec, *norm_spec, out);
     if (spec.clip_qkv > 0) {
       for (double& v : out) v = std::clamp(v, -double(spec.clip_qkv), double(spec.clip_qkv));
     }
     for (size_t head = 0; norm_spec && head < out.size(); head += spec.head_dim) rotate(spec.rope, &out[head]);
+    if (norm_spec && (spec.qk_norm == QkNorm::kPerHeadPostRope || spec.qk_norm == QkNorm::kL2PostRope))
+      norm_heads(spec, *norm_spec, out);
     return out;
   }
 
   Vector attend(const AttentionSpec& spec, const Vector& x, History& history) const {
-    const Vector q = project(spec, spec.q, spec.q_bias, &spec.q_norm, x);
+    Vector q = project(spec, spec.q, spec.q_bias, &spec.q_norm, x);
+    if (spec.temperature_floor > 0) {
+      const double steps = std::floor((position_ + 1) / double(spec.temperature_floor));
+      for (double& v : q) v *= std::log(1 + steps) * double(spec.temperature_scale) + 1;
+    }
     history.keys.push_back(project(spec, spec.k, spec.k_bias, &spec.k_norm, x));
     history.values.push_back(project(spec, spec.v, spec.v_bias, nullptr, x));
-    const int d = spec.head_dim, first = spec.sliding_window > 0 ? std::max(0, position_ - spec.sliding_window + 1) : 0;
+    const int d = spec.head_dim;
+    int first = spec.sliding_window > 0 ? std::max(0, position_ - spec.sliding_window + 1) : 0;
+    while (spec.chunk > 0 && first / spec.chunk != position_ / spec.chunk) ++first;
+    const Vector sinks = spec.sinks ? all(spec.sinks) : Vector();
     Vector mixed(q.size(), 0.0);
     for (int head = 0; head < spec.heads; ++head) {
       const int kv = head / (spec.heads / spec.kv_heads);
@@ -121,13 +153,20 @@ class Naive {
         score.push_back(dot * double(spec.scale));
         largest = std::max(largest, score.back());
       }
+      if (spec.sinks) sum = std::exp(sinks[head] - largest);
       for (double& s : score) sum += s = std::exp(s - largest);
       for (int j = first; j <= position_; ++j) {
         for (int i = 0; i < d; ++i) mixed[head * d + i] += score[j - first] / sum * history.values[j][kv * d + i];
       }
     }
+    if (spec.gate) {
+      const Vector gate = multiply(spec.gate, {}, x);
+      for (size_t i = 0; i < mixed.size(); ++i) mixed[i] *= sigmoid(gate[i]);
+    }
     return multiply(spec.o, spec.o_bias, mixed);
   }
+
+  static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
   static double activate(Activation activation, double x) {
     switch (activation) {
@@ -143,11 +182,32 @@ class Naive {
     return x;
   }
 
-  Vector glu(Activation activation, const FfnWeights& weights, const Vector& x) const {
-    Vector gate = multiply(weights.gate, {}, x);
-    const Vector up = multiply(weights.up, {}, x);
-    for (size_t i = 0; i < gate.size(); ++i) gate[i] = activate(activation, gate[i]) * up[i];
-    return multiply(weights.down, {}, gate);
+  Vector ffn(const FfnShape& shape, const FfnWeights& weights, const Vector& x) const {
+    const Vector gate = weights.gate ? multiply(weights.gate, weights.gate_bias, x) : Vector();
+    Vector mid = multiply(weights.up, weights.up_bias, x);
+    for (size_t i = 0; i < mid.size(); ++i) {
+      switch (shape.kind) {
+        case FfnKind::kGlu:
+          mid[i] *= activate(shape.activation, gate[i]);
+          break;
+        case FfnKind::kGluOss: {
+          const double limit = shape.limit, g = std::min(gate[i], limit);
+          mid[i] = (std::clamp(mid[i], -limit, limit) + 1) * g * sigmoid(double(shape.alpha) * g);
+          break;
+        }
+        case FfnKind::kGluDouble: {
+          const double b = gate[i + size_t(shape.width)];
+          mid[i] *= gate[i] * b * sigmoid(b);
+          break;
+        }
+        case FfnKind::kMlp:
+          mid[i] = activate(shape.activation, mid[i]);
+          break;
+        case FfnKind::kRankOne:
+          throw std::runtime_error("no rank-one experts here");
+      }
+    }
+    return multiply(weights.down, weights.down_bias, mid);
   }
 
   std::vector<float> floats(const TensorRef& ref) const {
@@ -170,10 +230,17 @@ class Naive {
       const bool on_input = spec.router.apply == ApplyTo::kInput;
       Vector in = x;
       for (double& v : in) v *= on_input ? double(weights[slot]) : 1.0;
-      Vector y = glu(spec.expert.activation, spec.experts[ids[slot]], in);
+      Vector y = ids[slot] < spec.experts.size() ? ffn(spec.expert, spec.experts[ids[slot]], in) : in;
       for (double& v : y) v *= on_input ? 1.0 : double(weights[slot]);
       add(out, y);
     }
+    if (spec.shared) {
+      Vector y = ffn(*spec.shared, spec.shared->weights, x);
+      const double open = spec.shared_gate ? sigmoid(multiply(spec.shared_gate, {}, x)[0]) : 1.0;
+      for (double& v : y) v *= open;
+      add(out, y);
+    }
+    if (spec.output_bias) add(out, all(spec.output_bias));
     return out;
   }
 

@@ -144,8 +144,9 @@ std::string missing_of(const AttentionSpec& a) {
   return {};
 }
 
-std::string missing_of(const FfnShape& shape) {
-  return shape.kind == FfnKind::kGlu ? "" : "this kind of feed-forward block";
+std::string missing_of(const FfnShape& shape, const FfnWeights& weights) {
+  if (shape.kind != FfnKind::kGlu) return "this kind of feed-forward block";
+  return weights.gate_bias || weights.up_bias || weights.down_bias ? "biases of a feed-forward block" : "";
 }
 
 std::string missing_of(const Sublayer& sublayer) {
@@ -155,12 +156,12 @@ std::string missing_of(const Sublayer& sublayer) {
       sublayer.deferred)
     return "scaled or deferred residuals";
   if (const auto* attention = std::get_if<AttentionSpec>(&sublayer.op)) return missing_of(*attention);
-  if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) return missing_of(static_cast<const FfnShape&>(*ffn));
+  if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) return missing_of(*ffn, ffn->weights);
   if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op)) {
     if (moe->shared) return "shared experts";
     if (moe->output_bias || moe->identity_experts > 0) return "identity experts or an output bias";
     if (std::string missing = unroutable(moe->router); !missing.empty()) return missing;
-    return missing_of(moe->expert);
+    return moe->experts.empty() ? "" : missing_of(moe->expert, moe->experts.front());
   }
   return "this mixer";
 }

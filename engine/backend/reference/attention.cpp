@@ -1,7 +1,9 @@
-// Grouped-query attention (AttentionSpec). Formulas: specs/families.md 1.0.
+// Grouped-query attention (AttentionSpec). Formulas: specs/families.md 1.0 and, option by option, the family
+// that has it: sinks 1.7, L2 norm, chunks and temperature 1.15, norm after rope 1.18, output gate 1.23.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 
 #include <algorithm>
@@ -16,6 +18,10 @@ namespace {
 
 constexpr int64_t kQueryChunk = 256;  // bounds the score matrix: heads * 256 * keys floats
 
+bool normed_after_rope(QkNorm kind) {
+  return kind == QkNorm::kPerHeadPostRope || kind == QkNorm::kL2PostRope;
+}
+
 class Attention final : public Op {
  public:
   Attention(const AttentionSpec& spec, Loader& load)
@@ -28,6 +34,8 @@ class Attention final : public Op {
         k_bias_(load.vector(spec.k_bias)),
         v_bias_(load.vector(spec.v_bias)),
         o_bias_(load.vector(spec.o_bias)),
+        gate_(load.matrix(spec.gate)),
+        sinks_(load.vector(spec.sinks)),
         q_norm_(load.norm(spec.q_norm)),
         k_norm_(load.norm(spec.k_norm)) {}
 
@@ -41,15 +49,24 @@ class Attention final : public Op {
       q = rotate(spec_.rope, by, q);
       k = rotate(spec_.rope, by, k);
     }
+    if (normed_after_rope(spec_.qk_norm)) {
+      q = q_norm_(q);
+      k = k_norm_(k);
+    }
+    if (spec_.temperature_floor > 0) q = q * temperature(past, tokens);
     reserve(state.keys, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     reserve(state.values, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     state.keys.narrow(1, past, tokens).copy_(k);
     state.values.narrow(1, past, tokens).copy_(v);
 
     std::vector<at::Tensor> parts;
-    for (int64_t from = 0; from < tokens; from += kQueryChunk)
-      parts.push_back(attend(q.narrow(1, from, std::min(kQueryChunk, tokens - from)), state, past + from));
-    return project(parts.size() == 1 ? parts[0] : at::cat(parts), o_, o_bias_);
+    for (int64_t from = 0; from < tokens; from += kQueryChunk) {
+      const at::Tensor queries = q.narrow(1, from, std::min(kQueryChunk, tokens - from));
+      parts.push_back(attend(queries, state, past + from, past + tokens));
+    }
+    at::Tensor mixed = parts.size() == 1 ? parts[0] : at::cat(parts);
+    if (gate_.defined()) mixed = mixed * project(x, gate_).sigmoid();
+    return project(mixed, o_, o_bias_);
   }
 
  private:
@@ -62,33 +79,58 @@ class Attention final : public Op {
     return x.transpose(0, 1);
   }
 
-  // Queries [heads, tokens, head_dim] at positions from `first` against the keys they may see.
-  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first) const {
+  // What queries at [past, past + tokens) are multiplied by: [tokens, 1].
+  at::Tensor temperature(int64_t past, int64_t tokens) const {
+    const at::Tensor position = at::arange(past, past + tokens, at::TensorOptions().dtype(at::kFloat));
+    const at::Tensor steps = ((position + 1) / spec_.temperature_floor).floor();
+    return (steps.log1p() * spec_.temperature_scale + 1).unsqueeze(1);
+  }
+
+  // The first key that the query at this position sees.
+  int64_t first_visible(int64_t position) const {
+    if (spec_.chunk > 0) return position / spec_.chunk * spec_.chunk;
+    return spec_.sliding_window > 0 ? std::max<int64_t>(0, position - spec_.sliding_window + 1) : 0;
+  }
+
+  // True where the query (row) at [first, last) does not see the key (column) at [begin, end).
+  at::Tensor hidden(int64_t first, int64_t last, int64_t begin, int64_t end) const {
+    const auto options = at::TensorOptions().dtype(at::kLong);
+    const at::Tensor i = at::arange(first, last, options).unsqueeze(1), j = at::arange(begin, end, options);
+    const at::Tensor later = j > i;
+    if (spec_.chunk > 0) return later.logical_or(j < i.div(spec_.chunk, "floor") * spec_.chunk);
+    return spec_.sliding_window > 0 ? later.logical_or(j <= i - spec_.sliding_window) : later;
+  }
+
+  // Softmax over the last dimension of [kv_heads, group, tokens, keys]; a sink takes its share and gives nothing.
+  at::Tensor probabilities(const at::Tensor& scores) const {
+    if (!sinks_.defined()) return at::softmax(scores, -1);
+    const at::Tensor sink = sinks_.view({scores.size(0), scores.size(1), 1, 1}).expand({-1, -1, scores.size(2), -1});
+    return at::softmax(at::cat({scores, sink}, -1), -1).narrow(-1, 0, scores.size(-1));
+  }
+
+  // Queries [heads, tokens, head_dim] at positions from `first` against the keys they may see, of `known` keys:
+  // [tokens, heads * head_dim].
+  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first, int64_t known) const {
     const int64_t tokens = q.size(1), group = spec_.heads / spec_.kv_heads;
-    const int64_t end = first + tokens;
-    const int64_t begin = spec_.sliding_window > 0 ? std::max<int64_t>(0, first - spec_.sliding_window + 1) : 0;
+    const int64_t begin = spec_.causal ? first_visible(first) : 0, end = spec_.causal ? first + tokens : known;
     const at::Tensor k = state.keys.narrow(1, begin, end - begin);
     const at::Tensor v = state.values.narrow(1, begin, end - begin);
 
     at::Tensor scores =
         q.reshape({spec_.kv_heads, group * tokens, spec_.head_dim}).bmm(k.transpose(1, 2)) * spec_.scale;
-    if (tokens > 1) {
-      const auto options = at::TensorOptions().dtype(at::kLong);
-      const at::Tensor i = at::arange(first, end, options).unsqueeze(1), j = at::arange(begin, end, options);
-      at::Tensor hidden = j > i;
-      if (spec_.sliding_window > 0) hidden = hidden.logical_or(j <= i - spec_.sliding_window);
-      scores = scores.view({spec_.kv_heads, group, tokens, end - begin})
-                   .masked_fill(hidden, -std::numeric_limits<float>::infinity())
-                   .view({spec_.kv_heads, group * tokens, end - begin});
-    }
-    const at::Tensor mixed = at::softmax(scores, -1).bmm(v);  // [kv_heads, group * tokens, head_dim]
-    return mixed.view({spec_.heads, tokens, spec_.head_dim})
+    scores = scores.view({spec_.kv_heads, group, tokens, end - begin});
+    if (spec_.causal && tokens > 1)  // a single query sees all of [begin, end)
+      scores = scores.masked_fill(hidden(first, end, begin, end), -std::numeric_limits<float>::infinity());
+    const at::Tensor shares = probabilities(scores).reshape({spec_.kv_heads, group * tokens, end - begin});
+    return shares
+        .bmm(v)  // [kv_heads, group * tokens, head_dim]
+        .view({spec_.heads, tokens, spec_.head_dim})
         .transpose(0, 1)
         .reshape({tokens, int64_t(spec_.heads) * spec_.head_dim});
   }
 
   const AttentionSpec spec_;
-  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_;
+  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_;
   const Norm q_norm_, k_norm_;
 };
 

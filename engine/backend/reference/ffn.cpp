@@ -1,8 +1,11 @@
-// Feed-forward blocks: dense, and experts behind a router (FfnSpec, MoeSpec). Specs/families.md, section 2.
+// Feed-forward blocks: dense, and experts behind a router (FfnSpec, MoeSpec). Specs/families.md, section 2;
+// the formula of each kind stands at FfnKind in plan.h.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <optional>
 #include <vector>
 
 #include "engine/backend/reference/math.h"
@@ -12,58 +15,97 @@
 namespace switchyard::reference {
 namespace {
 
-struct FfnTensors {
-  at::Tensor gate, up, down;
+// One block with its weights.
+class Feed {
+ public:
+  Feed(const FfnShape& shape, const FfnWeights& w, const Loader& load)
+      : shape_(shape),
+        gate_(load.matrix(w.gate)),
+        up_(load.matrix(w.up)),
+        down_(load.matrix(w.down)),
+        gate_bias_(load.vector(w.gate_bias)),
+        up_bias_(load.vector(w.up_bias)),
+        down_bias_(load.vector(w.down_bias)) {}
+
+  at::Tensor operator()(const at::Tensor& x) const { return project(inner(x), down_, down_bias_); }
+
+ private:
+  at::Tensor gate(const at::Tensor& x) const { return project(x, gate_, gate_bias_); }
+  at::Tensor up(const at::Tensor& x) const { return project(x, up_, up_bias_); }
+
+  // What the down projection takes: [tokens, width].
+  at::Tensor inner(const at::Tensor& x) const {
+    switch (shape_.kind) {
+      case FfnKind::kGlu:
+        return activate(shape_.activation, gate(x)) * up(x);
+      case FfnKind::kGluOss: {
+        const at::Tensor g = gate(x).clamp_max(shape_.limit);
+        return (up(x).clamp(-shape_.limit, shape_.limit) + 1) * g * (g * shape_.alpha).sigmoid();
+      }
+      case FfnKind::kGluDouble: {
+        const at::Tensor both = gate(x), b = both.narrow(-1, shape_.width, shape_.width);
+        return both.narrow(-1, 0, shape_.width) * b * b.sigmoid() * up(x);
+      }
+      case FfnKind::kMlp:
+        return activate(shape_.activation, up(x));
+      case FfnKind::kRankOne:
+        break;
+    }
+    throw LoadError{{ErrorCode::kUsage, "no backend runs rank-one experts yet."}};
+  }
+
+  const FfnShape shape_;
+  const at::Tensor gate_, up_, down_, gate_bias_, up_bias_, down_bias_;
 };
-
-FfnTensors load_ffn(const FfnWeights& weights, const Loader& load) {
-  return {load.matrix(weights.gate), load.matrix(weights.up), load.matrix(weights.down)};
-}
-
-at::Tensor feed(const FfnShape& shape, const FfnTensors& w, const at::Tensor& x) {
-  return project(activate(shape.activation, project(x, w.gate)) * project(x, w.up), w.down);
-}
 
 class Ffn final : public Op {
  public:
-  Ffn(const FfnSpec& spec, const Loader& load) : shape_(spec), tensors_(load_ffn(spec.weights, load)) {}
-  at::Tensor run(const at::Tensor& x, OpState&, const Step&) const override { return feed(shape_, tensors_, x); }
+  Ffn(const FfnSpec& spec, const Loader& load) : feed_(spec, spec.weights, load) {}
+  at::Tensor run(const at::Tensor& x, OpState&, const Step&) const override { return feed_(x); }
 
  private:
-  const FfnShape shape_;
-  const FfnTensors tensors_;
+  const Feed feed_;
 };
 
-// Experts add up in order of their id, so a run repeats bit for bit.
+// Experts add up in order of their id, then what every token gets, so a run repeats bit for bit.
 class Moe final : public Op {
  public:
-  Moe(const MoeSpec& spec, const Loader& load) : router_(spec, load), shape_(spec.expert) {
-    for (const FfnWeights& expert : spec.experts) experts_.push_back(load_ffn(expert, load));
+  Moe(const MoeSpec& spec, const Loader& load)
+      : router_(spec, load), shared_gate_(load.matrix(spec.shared_gate)), output_bias_(load.vector(spec.output_bias)) {
+    for (const FfnWeights& expert : spec.experts) experts_.emplace_back(spec.expert, expert, load);
+    if (spec.shared) shared_.emplace(*spec.shared, spec.shared->weights, load);
   }
 
   at::Tensor run(const at::Tensor& x, OpState&, const Step& step) const override {
     std::vector<Share> shares = router_.route_rows(x, step);
     const LayerRecipe* recipe = step.recipe->layer(step.row);
     at::Tensor out = at::zeros_like(x);
-    for (size_t e = 0; e < experts_.size(); ++e) {
+    for (size_t e = 0; e < shares.size(); ++e) {
       Share& share = shares[e];
       const auto count = int64_t(share.rows.size());
       if (count == 0) continue;
       const at::Tensor rows = at::from_blob(share.rows.data(), {count}, at::TensorOptions().dtype(at::kLong));
       const at::Tensor applied = at::from_blob(share.weights.data(), {count, 1});
       const at::Tensor in = x.index_select(0, rows);
-      at::Tensor y = router_.spec().apply == ApplyTo::kInput ? feed(shape_, experts_[e], in * applied)
-                                                             : feed(shape_, experts_[e], in) * applied;
+      at::Tensor y = router_.spec().apply == ApplyTo::kInput ? expert(e, in * applied) : expert(e, in) * applied;
       if (recipe && !recipe->expert_scale.empty()) y = y * recipe->expert_scale[e];
       out.index_add_(0, rows, y);
     }
-    return out;
+    if (shared_) {
+      const at::Tensor y = (*shared_)(x);
+      out = out + (shared_gate_.defined() ? y * project(x, shared_gate_).sigmoid() : y);
+    }
+    return output_bias_.defined() ? out + output_bias_ : out;
   }
 
  private:
+  // The last ids have no weights: y = x.
+  at::Tensor expert(size_t id, const at::Tensor& x) const { return id < experts_.size() ? experts_[id](x) : x; }
+
   const Router router_;
-  const FfnShape shape_;
-  std::vector<FfnTensors> experts_;
+  const at::Tensor shared_gate_, output_bias_;
+  std::vector<Feed> experts_;
+  std::optional<Feed> shared_;
 };
 
 }  // namespace

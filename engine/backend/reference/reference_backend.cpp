@@ -101,6 +101,7 @@ class ReferenceBackend final : public Backend {
     Loader load(weights, task);
     embedding_ = load.matrix(plan.embedding);
     head_ = plan.tied ? embedding_ : load.matrix(plan.lm_head);
+    if (plan.normalised_head) head_ = head_ / (head_.square().sum(0, true).sqrt() + 1e-7);
     head_bias_ = load.vector(plan.lm_head_bias);
     final_norm_ = load.norm(plan.final_norm);
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
