@@ -48,6 +48,15 @@ std::vector<int> PlanBuilder::list_or_empty(std::string_view key, int max) {
   return {list.begin(), list.end()};
 }
 
+std::vector<std::string> PlanBuilder::texts_or_empty(std::string_view key, size_t size) {
+  if (!config_.has(key)) return {};
+  std::vector<std::string> texts;
+  for (const JsonView& entry : take(config_.array(key), {}))
+    if (entry.json().is_string()) texts.push_back(entry.json().get<std::string>());
+  if (!failed() && texts.size() != size) refuse_config(fmt::format("has {} {} that are texts, needs {}", texts.size(), key, size));
+  return texts;
+}
+
 Activation PlanBuilder::activation() {
   struct Row {
     std::string_view name;
@@ -106,6 +115,14 @@ TensorRef PlanBuilder::vector(const std::string& name, int64_t size, std::string
 TensorRef PlanBuilder::packed(const std::string& name, int64_t count, int64_t rows, int64_t cols,
                               std::string_view why) {
   return checked(name, {count, rows, cols}, why);
+}
+
+TensorRef PlanBuilder::strided(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols,
+                               int64_t row_stride, int64_t col_stride) {
+  TensorRef ref = part(tensor, element_offset, rows, cols);
+  ref.row_stride = row_stride;
+  ref.col_stride = col_stride;
+  return ref;
 }
 
 TensorRef PlanBuilder::part(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols) {

@@ -36,6 +36,7 @@ class PlanBuilder {
   int count_or(std::string_view key, int fallback, int max, int min = 1);
   bool flag_or(std::string_view key, bool fallback);
   float number_or(std::string_view key, float fallback, float min);  // at least min
+  std::vector<std::string> texts_or_empty(std::string_view key, size_t size);  // exactly `size` strings, or absent
   std::vector<int> list_or_empty(std::string_view key, int max);     // integers 0 to max
   Activation activation();                                           // hidden_act, silu if absent
   template <class T>
@@ -54,6 +55,9 @@ class PlanBuilder {
   }
   // [count, rows, cols], to be cut into matrices by part().
   TensorRef packed(const std::string& name, int64_t count, int64_t rows, int64_t cols, std::string_view why = {});
+  // Rows and columns that are not neighbours: strides in elements.
+  static TensorRef strided(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols,
+                           int64_t row_stride, int64_t col_stride);
   static TensorRef part(const TensorRef& tensor, int64_t element_offset, int64_t rows, int64_t cols);
 
  private:

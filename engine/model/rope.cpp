@@ -157,7 +157,8 @@ Result<std::string> rope_type(const JsonView& values) {
 }
 
 // What every type shares. Transformers 5 writes all keys inside rope_parameters, 4 some beside rope_scaling.
-Result<RopeConfig> read_shared(const JsonView& config, int head_dim, int context, double default_theta) {
+Result<RopeConfig> read_shared(const JsonView& config, int head_dim, int context, double default_theta,
+                               double default_partial) {
   static const Json none = Json::object();
   const auto parameters = config.find("rope_parameters");
   const auto scaling = parameters ? parameters : config.find("rope_scaling");
@@ -166,7 +167,7 @@ Result<RopeConfig> read_shared(const JsonView& config, int head_dim, int context
 
   const auto holder = [&](std::string_view key) { return rope.values.has(key) ? rope.values : config; };
   SY_TRY(rope.theta, holder("rope_theta").number_or("rope_theta", default_theta));
-  SY_TRY(const double partial, holder("partial_rotary_factor").number_or("partial_rotary_factor", 1.0));
+  SY_TRY(const double partial, holder("partial_rotary_factor").number_or("partial_rotary_factor", default_partial));
   if (!(rope.theta > 0 && rope.theta <= 1e30))
     return config.fail(fmt::format("has rope_theta {}, needs a number above 0", rope.theta));
   if (!(partial > 0 && partial <= 1))
@@ -195,8 +196,9 @@ Result<Rope> read_type(const JsonView& config, const RopeConfig& rope) {
 
 }  // namespace
 
-Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta) {
-  SY_TRY(const RopeConfig shared, read_shared(config, head_dim, context, default_theta));
+Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta,
+                       double default_partial) {
+  SY_TRY(const RopeConfig shared, read_shared(config, head_dim, context, default_theta, default_partial));
   SY_TRY(Rope rope, read_type(config, shared));
   rope.spec.kind = kind;
   rope.spec.dims = shared.dims;

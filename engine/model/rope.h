@@ -16,6 +16,7 @@ struct Rope {
 // config: `rope_parameters` (transformers 5) or `rope_theta`, `rope_scaling`, `partial_rotary_factor` (4).
 // Types: default, linear, llama3, yarn, longrope. longrope changes its factors beyond the original context;
 // the plan holds the short ones and its context ends there. `dynamic` and unknown types are refused by name.
-Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta);
+Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int context, double default_theta,
+                       double default_partial = 1.0);
 
 }  // namespace switchyard

@@ -305,7 +305,7 @@ TEST(Families, RefusesWhatItDoesNotKnow) {
   config["model_type"] = "llama";
   EXPECT_EQ(
       refusal(config, fixture.tensors()),
-      "config.json: has model_type \"llama\", which is not supported. Supported families: mixtral, olmoe, qwen3_moe.");
+      "config.json: has model_type \"llama\", which is not supported. Supported families: " + supported_families() + ".");
   config = fixture.config();
   config["quantization_config"] = {{"quant_method", "fp8"}};
   EXPECT_THAT(refusal(config, fixture.tensors()), HasSubstr("quant_method \"fp8\""));

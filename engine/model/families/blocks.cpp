@@ -35,31 +35,58 @@ std::vector<FfnWeights> separate_experts(PlanBuilder& builder, const std::string
   return all;
 }
 
-std::vector<FfnWeights> packed_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
-                                       int experts, int hidden, int width) {
-  const std::string why = equation(names.experts_key, experts) + ", " + equation(names.width_key, width);
-  const TensorRef gate_up = builder.packed(module + "experts.gate_up_proj", experts, 2 * int64_t{width}, hidden, why);
-  const TensorRef down = builder.packed(module + "experts.down_proj", experts, hidden, width, why);
-  std::vector<FfnWeights> all;
-  const int64_t matrix = int64_t{width} * hidden;
-  for (int e = 0; e < experts && !builder.failed(); ++e)
-    all.push_back({.gate = PlanBuilder::part(gate_up, 2 * e * matrix, width, hidden),
-                   .up = PlanBuilder::part(gate_up, (2 * e + 1) * matrix, width, hidden),
-                   .down = PlanBuilder::part(down, e * matrix, hidden, width)});
-  return all;
+// "a|b": a, unless only b is stored.
+std::string stored_name(const PlanBuilder& builder, const std::string& module, std::string_view names) {
+  const size_t bar = names.find('|');
+  const std::string first = module + std::string(names.substr(0, bar));
+  if (bar == std::string_view::npos || builder.has(first)) return first;
+  const std::string second = module + std::string(names.substr(bar + 1));
+  return builder.has(second) ? second : first;
 }
 
 }  // namespace
 
-std::string layer_prefix(size_t layer) {
-  return fmt::format("model.layers.{}.", layer);
+std::string layer_prefix(size_t layer, std::string_view model) {
+  return fmt::format("{}layers.{}.", model, layer);
+}
+
+std::vector<FfnWeights> packed_experts(PlanBuilder& builder, const std::string& gate_up, const std::string& down,
+                                       int experts, int hidden, int width, std::string_view why) {
+  const TensorRef gate_up_all = builder.packed(gate_up, experts, 2 * int64_t{width}, hidden, why);
+  const TensorRef down_all = builder.packed(down, experts, hidden, width, why);
+  std::vector<FfnWeights> all;
+  const int64_t matrix = int64_t{width} * hidden;
+  for (int e = 0; e < experts && !builder.failed(); ++e)
+    all.push_back({.gate = PlanBuilder::part(gate_up_all, 2 * e * matrix, width, hidden),
+                   .up = PlanBuilder::part(gate_up_all, (2 * e + 1) * matrix, width, hidden),
+                   .down = PlanBuilder::part(down_all, e * matrix, hidden, width)});
+  return all;
+}
+
+std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::string& gate_up, const std::string& down,
+                                           int experts, int hidden, int width, std::string_view why,
+                                           bool interleaved) {
+  const TensorRef gate_up_all = builder.packed(gate_up, experts, hidden, 2 * int64_t{width}, why);
+  const TensorRef down_all = builder.packed(down, experts, width, hidden, why);
+  std::vector<FfnWeights> all;
+  const int64_t matrix = int64_t{width} * hidden;
+  for (int e = 0; e < experts && !builder.failed(); ++e) {
+    const auto half = [&](int64_t first) {
+      return PlanBuilder::strided(gate_up_all, 2 * e * matrix + first, width, hidden, interleaved ? 2 : 1,
+                                  2 * int64_t{width});
+    };
+    all.push_back({.gate = half(0),
+                   .up = half(interleaved ? 1 : width),
+                   .down = PlanBuilder::strided(down_all, e * matrix, hidden, width, 1, hidden)});
+  }
+  return all;
 }
 
 NormSpec rms_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps) {
   return {.kind = NormKind::kRms, .weight = builder.vector(name + ".weight", size), .eps = eps};
 }
 
-ModelPlan llama_frame(PlanBuilder& builder, float default_eps) {
+ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames& names) {
   ModelPlan plan;
   plan.hidden = builder.count({"hidden_size"}, kMaxHidden);
   plan.vocab = builder.count({"vocab_size"}, kMaxVocab);
@@ -68,18 +95,19 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps) {
   read_token_ids(builder, plan);
 
   const std::string why = equation("vocab_size", plan.vocab);
-  plan.embedding = builder.matrix("model.embed_tokens.weight", plan.vocab, plan.hidden, why);
+  plan.embedding = builder.matrix(names.model + names.embedding + ".weight", plan.vocab, plan.hidden, why);
   plan.dtype = plan.embedding.dtype;
-  plan.final_norm = rms_norm(builder, "model.norm", plan.hidden, builder.number_or("rms_norm_eps", default_eps, 0));
+  plan.final_norm = rms_norm(builder, names.model + names.final_norm, plan.hidden,
+                             builder.number_or("rms_norm_eps", default_eps, 0));
   // The key is written unless it equals a default; then the absence of lm_head says it.
-  plan.tied = builder.flag_or("tie_word_embeddings", !builder.has("lm_head.weight"));
+  plan.tied = builder.flag_or("tie_word_embeddings", !builder.has(names.head + ".weight"));
   plan.lm_head = plan.tied
                      ? plan.embedding
-                     : builder.matrix("lm_head.weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");
+                     : builder.matrix(names.head + ".weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");
   return plan;
 }
 
-AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, double default_theta) {
+AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const RopeDefaults& defaults) {
   AttentionSpec shape;
   shape.heads = builder.count({"num_attention_heads"}, kMaxHidden);
   shape.kv_heads = builder.count_or("num_key_value_heads", shape.heads, kMaxHidden);
@@ -89,8 +117,10 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, double default_th
                                       shape.heads, shape.kv_heads));
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
   const Rope rope =
-      builder.take(read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, default_theta), Rope{});
-  if (!builder.failed() && rope.spec.dims != shape.head_dim)
+      builder.take(read_rope(builder.config(), defaults.kind, shape.head_dim, plan.context, defaults.theta,
+                             defaults.partial_factor),
+                   Rope{});
+  if (!builder.failed() && !defaults.partial && rope.spec.dims != shape.head_dim)
     builder.refuse_config(fmt::format("rotates {} of {} dimensions of a head, which this family does not do",
                                       rope.spec.dims, shape.head_dim));
   shape.rope = rope.spec;
@@ -111,19 +141,23 @@ AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& 
   shape.k_bias = builder.vector_if(tensors.qkv_bias, prefix + "k_proj.bias", kv_size);
   shape.v_bias = builder.vector_if(tensors.qkv_bias, prefix + "v_proj.bias", kv_size);
   shape.o_bias = builder.vector_if(tensors.o_bias, prefix + "o_proj.bias", hidden);
-  if (shape.qk_norm == QkNorm::kNone) return shape;
-  const bool per_head = shape.qk_norm == QkNorm::kPerHead;
-  shape.q_norm = rms_norm(builder, prefix + "q_norm", per_head ? shape.head_dim : q_size, tensors.eps);
-  shape.k_norm = rms_norm(builder, prefix + "k_norm", per_head ? shape.head_dim : kv_size, tensors.eps);
+  if (shape.qk_norm == QkNorm::kNone || shape.qk_norm == QkNorm::kL2PostRope) return shape;
+  const bool per_head = shape.qk_norm != QkNorm::kFullVector;
+  shape.q_norm = rms_norm(builder, prefix + std::string(tensors.q_norm), per_head ? shape.head_dim : q_size, tensors.eps);
+  shape.k_norm = rms_norm(builder, prefix + std::string(tensors.k_norm), per_head ? shape.head_dim : kv_size, tensors.eps);
   return shape;
 }
 
-FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key) {
+FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key,
+            bool bias) {
   const std::string why = equation(width_key, width);
   return {{.activation = builder.activation(), .width = width},
           {.gate = builder.matrix(prefix + "gate_proj.weight", width, hidden, why),
            .up = builder.matrix(prefix + "up_proj.weight", width, hidden, why),
-           .down = builder.matrix(prefix + "down_proj.weight", hidden, width, why)}};
+           .down = builder.matrix(prefix + "down_proj.weight", hidden, width, why),
+           .gate_bias = builder.vector_if(bias, prefix + "gate_proj.bias", width),
+           .up_bias = builder.vector_if(bias, prefix + "up_proj.bias", width),
+           .down_bias = builder.vector_if(bias, prefix + "down_proj.bias", hidden)}};
 }
 
 MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
@@ -131,23 +165,53 @@ MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& p
   const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, kPackedModule));
   const std::string module = fmt::format("{}{}.", prefix, packed ? kPackedModule : names.module);
   MoeSpec spec{{.router = router}, {.activation = builder.activation(), .width = width}};
-  spec.router_weight =
-      builder.matrix(module + "gate.weight", router.experts, hidden, equation(names.experts_key, router.experts));
-  spec.experts = (packed ? packed_experts : separate_experts)(builder, module, names, router.experts, hidden, width);
+  spec.router_weight = builder.matrix(module + std::string(names.router), router.experts, hidden,
+                                      equation(names.experts_key, router.experts));
+  if (router.has_select_bias) {
+    const std::string name = stored_name(builder, module, names.select_bias);
+    const std::string why = equation(names.experts_key, router.experts);
+    spec.select_bias = names.select_bias_is_row ? builder.matrix(name, 1, router.experts, why)
+                                                : builder.vector(name, router.experts, why);
+  }
+  spec.experts = packed ? packed_experts(builder, module + "experts.gate_up_proj", module + "experts.down_proj",
+                                         router.experts, hidden, width,
+                                         equation(names.experts_key, router.experts) + ", " +
+                                             equation(names.width_key, width))
+                        : separate_experts(builder, module, names, router.experts, hidden, width);
   return spec;
 }
 
-RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers) {
+RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers,
+                  std::initializer_list<std::string_view> k_keys) {
   RouterSpec router;
   router.experts = builder.count(experts_keys, kMaxExperts);
-  router.experts_per_token = builder.count({"num_experts_per_tok"}, kMaxExperts);
+  router.experts_per_token = builder.count(k_keys, kMaxExperts);
   if (router.experts_per_token > router.experts)
-    builder.refuse_config(fmt::format("has num_experts_per_tok = {}, more than its {} experts",
+    builder.refuse_config(fmt::format("has {} = {}, more than its {} experts", *k_keys.begin(),
                                       router.experts_per_token, router.experts));
   if (layers * router.experts > static_cast<size_t>(kMaxExpertsInAll))
     builder.refuse_config(fmt::format("has {} layers of {} experts, the limit is {} experts in all", layers,
                                       router.experts, kMaxExpertsInAll));
   return router;
+}
+
+RouterSpec grouped_sigmoid_router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys,
+                                  size_t layers, const GroupedDefaults& defaults) {
+  RouterSpec spec = router(builder, experts_keys, layers);
+  spec.score = ScoreFn::kSigmoid;
+  spec.has_select_bias = true;
+  spec.groups = builder.count_or("n_group", 1, kMaxExperts);
+  spec.groups_kept = builder.count_or("topk_group", 1, kMaxExperts);
+  spec.group_score = GroupScore::kTop2Sum;
+  spec.group_fill = GroupFill::kMinusInfinity;
+  spec.renorm = builder.flag_or("norm_topk_prob", defaults.norm_topk_prob) ? Renorm::kSumEps20 : Renorm::kNone;
+  spec.scale = builder.number_or("routed_scaling_factor", defaults.scale, 0);
+  return spec;
+}
+
+void add_shared(PlanBuilder& builder, MoeSpec& moe, const std::string& prefix, int hidden, int width, int copies,
+                std::string_view width_key, bool bias) {
+  if (copies > 0) moe.shared = glu(builder, prefix, hidden, width * copies, width_key, bias);
 }
 
 }  // namespace switchyard

@@ -10,35 +10,69 @@
 
 namespace switchyard {
 
-// model.embed_tokens, model.norm, lm_head or the tied embedding; hidden, vocab, context, ids; `layers` sized.
-ModelPlan llama_frame(PlanBuilder& builder, float default_eps);
+// Tensor names of what surrounds the layers.
+struct FrameNames {
+  std::string model = "model.";
+  std::string embedding = "embed_tokens";
+  std::string final_norm = "norm";
+  std::string head = "lm_head";
+};
+// Embedding, final RMS norm, head or the tied embedding; hidden, vocab, context, ids; `layers` sized.
+ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames& names = {});
 
-std::string layer_prefix(size_t layer);  // "model.layers.3."
+std::string layer_prefix(size_t layer, std::string_view model = "model.");  // "model.layers.3."
+
+// `layer_types` of the config, or, where absent, fallback(layer); of the layers in `plan`.
+template <class Fallback>
+std::vector<std::string> layer_types(PlanBuilder& builder, const ModelPlan& plan, Fallback&& fallback) {
+  std::vector<std::string> types = builder.texts_or_empty("layer_types", plan.layers.size());
+  if (types.empty())
+    for (size_t n = 0; n < plan.layers.size(); ++n) types.emplace_back(fallback(n));
+  return types;
+}
+inline constexpr std::string_view kFullAttention = "full_attention", kSlidingAttention = "sliding_attention";
 
 // An RMS norm of `size` weights, `name` without ".weight".
 NormSpec rms_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps);
 
+struct RopeDefaults {
+  double theta = 1e4;
+  RopeKind kind = RopeKind::kHalf;
+  bool partial = false;         // whether the family reads partial_rotary_factor
+  double partial_factor = 1.0;  // where the key is absent
+};
 // Heads, scale and rope from the config, no tensors yet; limits plan.context where the rope does.
-AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, double default_theta);
+AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const RopeDefaults& rope);
 
 struct GqaTensors {
   bool qkv_bias = false;
   bool o_bias = false;
   float eps = 1e-6f;  // of q_norm and k_norm
+  std::string_view q_norm = "q_norm", k_norm = "k_norm";
 };
 // shape: from gqa_shape, with qk_norm, clip_qkv and sliding_window set. prefix: "model.layers.3.self_attn.".
 AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,
                   const GqaTensors& tensors);
 
 // {gate,up,down}_proj under `prefix`.
-FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key);
+FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int width, std::string_view width_key,
+            bool bias = false);
 
-// Names of a family's original per-expert layout; `module` holds gate.weight and experts.N.
+// Names of a family's original per-expert layout; `module` holds the router and experts.N.
 struct MoeNames {
   std::string_view module;  // "mlp"
   std::string_view gate, up, down;
   std::string_view experts_key, width_key;  // config keys, for messages
+  std::string_view router = "gate.weight";
+  std::string_view select_bias = {};  // iff the router has one; "a|b": the first that is stored
+  bool select_bias_is_row = false;    // stored as [1, experts]
 };
+inline constexpr MoeNames kSeparateExperts{.module = "mlp",
+                                           .gate = "gate_proj",
+                                           .up = "up_proj",
+                                           .down = "down_proj",
+                                           .experts_key = "num_experts",
+                                           .width_key = "moe_intermediate_size"};
 inline constexpr std::string_view kPackedModule = "mlp";
 
 // Router and experts of the layer at `prefix`, one tensor an expert and matrix, or packed as transformers 5 holds
@@ -47,7 +81,31 @@ inline constexpr std::string_view kPackedModule = "mlp";
 MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
             int hidden, int width);
 
-// Experts and k with their limits; experts_keys: of several spellings the first present counts.
-RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers);
+// Experts stored as [E, 2 width, hidden] (gate rows, then up rows) and [E, hidden, width].
+std::vector<FfnWeights> packed_experts(PlanBuilder& builder, const std::string& gate_up, const std::string& down,
+                                       int experts, int hidden, int width, std::string_view why);
+
+// Experts stored input first: [E, hidden, 2 width] (gate columns, then up columns; interleaved: in turn) and
+// [E, width, hidden].
+std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::string& gate_up, const std::string& down,
+                                           int experts, int hidden, int width, std::string_view why,
+                                           bool interleaved = false);
+
+// Experts and k with their limits; of several spellings the first present counts.
+RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers,
+                  std::initializer_list<std::string_view> k_keys = {"num_experts_per_tok"});
+
+struct GroupedDefaults {
+  bool norm_topk_prob = true;
+  float scale = 1;
+};
+// DeepSeek-V3's rule, which several families share (specs/families.md 1.6): sigmoid, selection bias, group limit by
+// the sum of the two best, weights without the bias, renormalised iff norm_topk_prob, scaled.
+RouterSpec grouped_sigmoid_router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys,
+                                  size_t layers, const GroupedDefaults& defaults);
+
+// The shared expert of `copies` widths in one block, where copies > 0; a null or absent key: none.
+void add_shared(PlanBuilder& builder, MoeSpec& moe, const std::string& prefix, int hidden, int width, int copies,
+                std::string_view width_key, bool bias = false);
 
 }  // namespace switchyard

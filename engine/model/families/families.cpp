@@ -11,13 +11,22 @@
 namespace switchyard {
 namespace {
 
-struct Family {
-  std::string_view model_type;
-  MakePlan plan;
-};
 constexpr std::array kFamilies{
+    Family{"aria", plan_aria_text, Oracle::kTransformers, true},
+    Family{"aria_text", plan_aria_text},
+    Family{"bailing_moe", plan_bailing_moe, Oracle::kIndependent},
+    Family{"bailing_moe_v2", plan_bailing_moe_v2, Oracle::kIndependent},
+    Family{"dots1", plan_dots1},
+    Family{"ernie4_5_moe", plan_ernie4_5_moe},
+    Family{"flex_olmo", plan_flex_olmo},
+    Family{"glm4_moe", plan_glm4_moe},
+    Family{"granitemoe", plan_granitemoe},
+    Family{"granitemoeshared", plan_granitemoeshared},
+    Family{"hunyuan_v1_moe", plan_hunyuan_v1_moe},
+    Family{"minimax_m2", plan_minimax_m2},
     Family{"mixtral", plan_mixtral},
     Family{"olmoe", plan_olmoe},
+    Family{"qwen2_moe", plan_qwen2_moe},
     Family{"qwen3_moe", plan_qwen3_moe},
 };
 
@@ -32,13 +41,17 @@ Result<void> refuse_quantised(const JsonView& config) {
 
 }  // namespace
 
+std::span<const Family> families() {
+  return kFamilies;
+}
+
 std::string supported_families() {
   std::string list;
   for (const Family& family : kFamilies) list += (list.empty() ? "" : ", ") + std::string(family.model_type);
   return list;
 }
 
-Result<MakePlan> family_of(const JsonView& config) {
+Result<Family> family_of(const JsonView& config) {
   SY_TRY(const std::string model_type, config.text("model_type"));
   const auto family =
       std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& f) { return f.model_type == model_type; });
@@ -46,18 +59,19 @@ Result<MakePlan> family_of(const JsonView& config) {
     return config.fail(fmt::format("has model_type {}, which is not supported.", quote(model_type)),
                        fmt::format("Supported families: {}.", supported_families()));
   SY_CHECK(refuse_quantised(config));
-  return family->plan;
+  return *family;
 }
 
 Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo> tensors,
                              std::span<const std::string> shards) {
-  SY_TRY(const MakePlan make_plan, family_of(config));
-  PlanBuilder builder(config, tensors, shards);
-  ModelPlan plan = make_plan(builder);
+  SY_TRY(const Family family, family_of(config));
+  SY_TRY(const JsonView own, family.nested ? config.at("text_config") : Result<JsonView>(config));
+  PlanBuilder builder(own, tensors, shards);
+  ModelPlan plan = family.plan(builder);
   if (!builder.failed() && plan.moe_layers.empty())
     builder.refuse_config("describes a model without a layer of experts.");
   if (builder.failed()) return tl::unexpected<Error>(*builder.error());
-  SY_TRY(plan.family, config.text("model_type"));
+  plan.family = family.model_type;
   return plan;
 }
 

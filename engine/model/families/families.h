@@ -15,14 +15,35 @@
 
 namespace switchyard {
 
+ModelPlan plan_aria_text(PlanBuilder& builder);
+ModelPlan plan_bailing_moe(PlanBuilder& builder);
+ModelPlan plan_bailing_moe_v2(PlanBuilder& builder);
+ModelPlan plan_dots1(PlanBuilder& builder);
+ModelPlan plan_ernie4_5_moe(PlanBuilder& builder);
+ModelPlan plan_flex_olmo(PlanBuilder& builder);
+ModelPlan plan_glm4_moe(PlanBuilder& builder);
+ModelPlan plan_granitemoe(PlanBuilder& builder);
+ModelPlan plan_granitemoeshared(PlanBuilder& builder);
+ModelPlan plan_hunyuan_v1_moe(PlanBuilder& builder);
+ModelPlan plan_minimax_m2(PlanBuilder& builder);
 ModelPlan plan_mixtral(PlanBuilder& builder);
 ModelPlan plan_olmoe(PlanBuilder& builder);
+ModelPlan plan_qwen2_moe(PlanBuilder& builder);
 ModelPlan plan_qwen3_moe(PlanBuilder& builder);
 
-using MakePlan = ModelPlan (*)(PlanBuilder&);
+// What the numbers of a family are checked against.
+enum class Oracle : uint8_t { kTransformers, kIndependent };
+
+struct Family {
+  std::string_view model_type;
+  ModelPlan (*plan)(PlanBuilder&);
+  Oracle oracle = Oracle::kTransformers;
+  bool nested = false;  // a multimodal wrapper: the language model's config is in text_config
+};
+std::span<const Family> families();  // in the order of their names
 
 // The family of a config. Unknown families are refused with the list of known ones, quantised checkpoints by method.
-Result<MakePlan> family_of(const JsonView& config);
+Result<Family> family_of(const JsonView& config);
 
 // Refuses what family_of() refuses, and every tensor that is missing or has another shape than the config asks for.
 // tensors: sorted by name.

@@ -20,7 +20,7 @@ constexpr MoeNames kNames{.module = "block_sparse_moe",
 ModelPlan plan_mixtral(PlanBuilder& builder) {
   ModelPlan plan = llama_frame(builder, kDefaultEps);
   const float eps = plan.final_norm.eps;
-  AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
+  AttentionSpec shape = gqa_shape(builder, plan, {.theta = kDefaultTheta});
   if (builder.config().has("sliding_window")) shape.sliding_window = builder.count({"sliding_window"}, kMaxContext);
 
   RouterSpec spec = router(builder, {"num_local_experts", "num_experts"}, plan.layers.size());

@@ -23,7 +23,7 @@ ModelPlan plan_olmoe(PlanBuilder& builder) {
   ModelPlan plan = llama_frame(builder, kDefaultEps);
   const float eps = plan.final_norm.eps;
   const bool bias = builder.flag_or("attention_bias", false);
-  AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
+  AttentionSpec shape = gqa_shape(builder, plan, {.theta = kDefaultTheta});
   shape.qk_norm = QkNorm::kFullVector;
   if (builder.config().has("clip_qkv"))
     shape.clip_qkv = builder.number_or("clip_qkv", 0, std::numeric_limits<float>::min());

@@ -23,7 +23,7 @@ ModelPlan plan_qwen3_moe(PlanBuilder& builder) {
   ModelPlan plan = llama_frame(builder, kDefaultEps);
   const float eps = plan.final_norm.eps;
   const bool bias = builder.flag_or("attention_bias", false);
-  AttentionSpec shape = gqa_shape(builder, plan, kDefaultTheta);
+  AttentionSpec shape = gqa_shape(builder, plan, {.theta = kDefaultTheta});
   shape.qk_norm = QkNorm::kPerHead;
   // Without the flag the window is not in force, whatever sliding_window says.
   if (builder.flag_or("use_sliding_window", false))
