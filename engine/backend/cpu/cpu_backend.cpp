@@ -21,7 +21,7 @@ class CpuBackend final : public Backend {
         isa_(isa),
         threads_(threads),
         pool_(threads),
-        layout_(std::make_shared<KvLayout>(model_)),
+        layout_(std::make_shared<KvLayout>(model_.caches)),
         executor_(model_, kernels(isa), pool_) {}
 
   BackendInfo info() const override {
@@ -97,10 +97,14 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const ModelPlan& plan, std::sh
                                                   const BackendOptions& options, Task* task) {
   if (const std::string missing = cpu::missing_kind(plan); !missing.empty())
     return fail(ErrorCode::kUsage, "the cpu backend lacks " + missing + ".", {}, "Use --backend reference.");
-  if (task) task->report(-1, "Preparing weights");
   SY_TRY(const cpu::Isa isa, cpu::choose_isa());
-  SY_TRY(cpu::Model model, cpu::load_model(plan, *weights));
-  return std::make_unique<cpu::CpuBackend>(plan, std::move(model), std::move(weights), isa, options.threads);
+  try {
+    SY_TRY(cpu::Model model, cpu::load_model(plan, *weights, task));
+    return std::make_unique<cpu::CpuBackend>(plan, std::move(model), std::move(weights), isa, options.threads);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kMemory, "there is not enough memory for the decoded weights of this model.", {},
+                "Close other programs or open a smaller model.");
+  }
 }
 
 }  // namespace switchyard

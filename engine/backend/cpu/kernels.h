@@ -66,13 +66,30 @@ struct Kernels {
   // out[i] = unit(scale * gate[i]) * (scale * up[i]).
   void (*glu)(Unit unit, const float* gate, const float* up, float scale, float* out, int64_t n);
 
+  // gpt-oss: g = min(gate, limit), u = clamp(up, -limit, limit); out[i] = (u + 1) * g * sigmoid(alpha * g).
+  void (*glu_oss)(const float* gate, const float* up, float limit, float alpha, float* out, int64_t n);
+
+  // out[i] = unit(scale * x[i]); out may be x.
+  void (*activate)(Unit unit, const float* x, float scale, float* out, int64_t n);
+
+  // values[i] *= sigmoid(gates[i]).
+  void (*sigmoid_gate)(const float* gates, float* values, int64_t n);
+
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]; out may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, float* out, int64_t n);
+
+  // out[i] = (x[i] - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight[i] + bias[i]; out may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t n);
 
   // Takes one block of keys [kKeyBlock / kKeyGroup][head_dim][kKeyGroup] and values [kKeyBlock][head_dim]
   // into the state. scores: kMaxQueries * kKeyBlock floats of the calling thread.
   void (*attend)(const Queries& queries, const float* keys, const float* values, int head_dim, AttentionState state,
                  float* scores);
+
+  // The same where a key's value is its own first `rank` dimensions; state.values [count, rank] with rank
+  // rounded up to kKeyGroup.
+  void (*attend_latent)(const Queries& queries, const float* keys, int head_dim, int rank, AttentionState state,
+                        float* scores);
 
   // out[i] = stored element i as float.
   void (*load)(const unsigned char* data, Stored type, float* out, int64_t n);

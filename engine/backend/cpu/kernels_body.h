@@ -217,7 +217,7 @@ inline F exp(F x) {
 
 template <Unit unit>
 F activate(F x) {
-  if constexpr (unit == Unit::kRelu) return V::max(x, V::zero());
+  if constexpr (unit == Unit::kRelu) return V::max(V::zero(), x);  // in this order NaN stays NaN
   if constexpr (unit == Unit::kSilu) return V::div(x, V::add(V::set(1.0f), exp(V::mul(x, V::set(-1.0f)))));
   if constexpr (unit == Unit::kGeluTanh) {  // x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the same function
     const F inner = V::fma(V::mul(V::mul(x, x), x), V::set(0.044715f), x);
@@ -253,6 +253,46 @@ void glu_of_any(Unit unit, const float* gate, const float* up, float scale, floa
   }
 }
 
+void glu_oss(const float* gate, const float* up, float limit, float alpha, float* out, int64_t n) {
+  const F most = V::set(limit), least = V::set(-limit), one = V::set(1.0f), slope = V::set(-alpha);
+  const auto both = [&](F g, F u) {
+    g = V::min(most, g);  // in this order NaN stays NaN
+    const F swish = V::div(g, V::add(one, exp(V::mul(g, slope))));
+    return V::mul(V::add(V::max(least, V::min(most, u)), one), swish);
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) V::store(out + i, both(V::load(gate + i), V::load(up + i)));
+  if (i < n) store_some(out + i, both(load_some(gate + i, n - i), load_some(up + i, n - i)), n - i);
+}
+
+template <Unit unit>
+void activate(const float* x, float scale, float* out, int64_t n) {
+  const F factor = V::set(scale);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) V::store(out + i, activate<unit>(V::mul(V::load(x + i), factor)));
+  if (i < n) store_some(out + i, activate<unit>(V::mul(load_some(x + i, n - i), factor)), n - i);
+}
+
+void activate_of_any(Unit unit, const float* x, float scale, float* out, int64_t n) {
+  switch (unit) {
+    case Unit::kSilu:
+      return activate<Unit::kSilu>(x, scale, out, n);
+    case Unit::kGelu:
+      return activate<Unit::kGelu>(x, scale, out, n);
+    case Unit::kGeluTanh:
+      return activate<Unit::kGeluTanh>(x, scale, out, n);
+    case Unit::kRelu:
+      return activate<Unit::kRelu>(x, scale, out, n);
+  }
+}
+
+void sigmoid_gate(const float* gates, float* values, int64_t n) {
+  const auto one = [](F g, F x) { return V::div(x, V::add(V::set(1.0f), exp(V::mul(g, V::set(-1.0f))))); };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) V::store(values + i, one(V::load(gates + i), V::load(values + i)));
+  if (i < n) store_some(values + i, one(load_some(gates + i, n - i), load_some(values + i, n - i)), n - i);
+}
+
 void rms_norm(const float* x, const float* weight, float eps, float* out, int64_t n) {
   F squares = V::zero();
   int64_t i = 0;
@@ -267,146 +307,33 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, int64_
   if (i < n) store_some(out + i, V::mul(V::mul(load_some(x + i, n - i), factor), load_some(weight + i, n - i)), n - i);
 }
 
-// ---- attention -----------------------------------------------------------------------------------
-
-constexpr int kVectorsPerGroup = kKeyGroup / kLanes;
-
-// q.k of N queries and G key groups; lanes are keys, so nothing is summed across lanes.
-template <int N, int G>
-void score(const float* const* q, const float* keys, int head_dim, float* scores) {
-  constexpr int kVectors = G * kVectorsPerGroup;
-  F sums[N][kVectors];
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) sums[n][v] = V::zero();
-  for (int d = 0; d < head_dim; ++d) {
-    F key[kVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const int group = v / kVectorsPerGroup, part = v % kVectorsPerGroup;
-      key[v] = V::load(keys + (int64_t(group) * head_dim + d) * kKeyGroup + part * kLanes);
-    }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-      const F value = V::set(q[n][d]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sums[n][v] = V::fma(value, key[v], sums[n][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) V::store(scores + n * kKeyBlock + v * kLanes, sums[n][v]);
-}
-
-template <int N, int G>
-void score_block(const float* const* q, const float* keys, int head_dim, float* scores) {
-  for (int group = 0; group < kKeyBlock / kKeyGroup; group += G)
-    score<N, G>(q, keys + int64_t(group) * head_dim * kKeyGroup, head_dim, scores + group * kKeyGroup);
-}
-
-// values[n] += sum over keys [first, last) of p[n][key] * value[key], in the order of the keys.
-template <int N>
-void weigh_values(const float* p, const float* block, int value_dim, int first, int last, float* values) {
-  constexpr int kWide = kLanes == 16 ? 4 : 2;
-  const auto columns = [&]<int W>(int d) {
-    F sums[N][W];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-      for (int v = 0; v < W; ++v) sums[n][v] = V::load(values + int64_t(n) * value_dim + d + v * kLanes);
-    for (int key = first; key < last; ++key) {
-      F in[W];
-#pragma GCC unroll 8
-      for (int v = 0; v < W; ++v) in[v] = V::load(block + int64_t(key) * value_dim + d + v * kLanes);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const F weight = V::set(p[n * kKeyBlock + key]);
-#pragma GCC unroll 8
-        for (int v = 0; v < W; ++v) sums[n][v] = V::fma(weight, in[v], sums[n][v]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-      for (int v = 0; v < W; ++v) V::store(values + int64_t(n) * value_dim + d + v * kLanes, sums[n][v]);
-  };
-  int d = 0;
-  for (; d + kWide * kLanes <= value_dim; d += kWide * kLanes) columns.template operator()<kWide>(d);
-  for (; d < value_dim; d += kLanes) columns.template operator()<1>(d);
-}
-
-// Scores of one query to exponentials; rescales what the state holds.
-void soften(const Queries& queries, int n, int value_dim, const AttentionState& state, float* p) {
-  const int first = queries.first[n], last = queries.last[n];
-  for (int key = 0; key < first; ++key) p[key] = -__builtin_inff();
-  for (int key = last; key < kKeyBlock; ++key) p[key] = -__builtin_inff();
-  F most = V::set(-__builtin_inff());
-  for (int key = 0; key < kKeyBlock; key += kLanes) {
-    const F scaled = V::mul(V::load(p + key), V::set(queries.scale));
-    V::store(p + key, scaled);
-    most = V::max(most, scaled);
-  }
-  alignas(64) float lanes[kLanes];
-  V::store(lanes, most);
-  float largest = state.largest[n];
-  for (const float lane : lanes) largest = lane > largest ? lane : largest;
-
-  const F before = exp(V::set(state.largest[n] - largest));
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t n) {
   F total = V::zero();
-  for (int key = 0; key < kKeyBlock; key += kLanes) {
-    const F e = exp(V::add(V::load(p + key), V::set(-largest)));
-    V::store(p + key, e);
-    total = V::add(total, e);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) total = V::add(total, V::load(x + i));
+  if (i < n) total = V::add(total, load_some(x + i, n - i));
+  const float mean = sum(total) / float(n);
+  const F less = V::set(-mean);
+
+  F squares = V::zero();
+  for (i = 0; i + kLanes <= n; i += kLanes) {
+    const F centred = V::add(V::load(x + i), less);
+    squares = V::fma(centred, centred, squares);
   }
-  V::store(lanes, before);
-  state.sum[n] = state.sum[n] * lanes[0] + sum(total);
-  state.largest[n] = largest;
-  float* values = state.values + int64_t(n) * value_dim;
-  for (int d = 0; d < value_dim; d += kLanes) V::store(values + d, V::mul(V::load(values + d), before));
+  float variance = sum(squares);
+  for (; i < n; ++i) variance += (x[i] - mean) * (x[i] - mean);
+
+  const F factor = V::set(1.0f / __builtin_sqrtf(variance / float(n) + eps));
+  const auto one = [&](F v, F w, F b) { return V::fma(V::mul(V::add(v, less), factor), w, b); };
+  for (i = 0; i + kLanes <= n; i += kLanes)
+    V::store(out + i, one(V::load(x + i), V::load(weight + i), V::load(bias + i)));
+  if (i < n)
+    store_some(out + i, one(load_some(x + i, n - i), load_some(weight + i, n - i), load_some(bias + i, n - i)), n - i);
 }
 
-// Queries [n, n + N): scores, exponentials, values. Keys that only some of the queries see are taken
-// query by query, so that a value a query may not see never enters its sum, not even times zero.
-template <int N>
-void attend_some(const Queries& queries, int n, const float* keys, const float* block, int head_dim,
-                 const AttentionState& state, float* scores) {
-  const int value_dim = (head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
-  score_block<N, N == 1 ? 4 : kLanes == 16 ? 2 : 1>(queries.q + n, keys, head_dim, scores);
-  int common_first = 0, common_last = kKeyBlock;
-  for (int i = 0; i < N; ++i) {
-    if (queries.first[n + i] >= queries.last[n + i]) {
-      common_last = 0;
-      continue;
-    }
-    soften(queries, n + i, value_dim, state, scores + i * kKeyBlock);
-    common_first = queries.first[n + i] > common_first ? queries.first[n + i] : common_first;
-    common_last = queries.last[n + i] < common_last ? queries.last[n + i] : common_last;
-  }
-  if (common_last < common_first) common_last = common_first;
-  const auto alone = [&](int first, int last) {
-    for (int i = 0; i < N; ++i) {
-      const int from = first > queries.first[n + i] ? first : queries.first[n + i];
-      const int to = last < queries.last[n + i] ? last : queries.last[n + i];
-      if (from < to)
-        weigh_values<1>(scores + i * kKeyBlock, block, value_dim, from, to, state.values + int64_t(n + i) * value_dim);
-    }
-  };
-  alone(0, common_first);
-  if (common_first < common_last)
-    weigh_values<N>(scores, block, value_dim, common_first, common_last, state.values + int64_t(n) * value_dim);
-  alone(common_last, kKeyBlock);
-}
-
-void attend(const Queries& queries, const float* keys, const float* values, int head_dim, AttentionState state,
-            float* scores) {
-  int n = 0;
-  for (; n + 4 <= queries.count; n += 4) attend_some<4>(queries, n, keys, values, head_dim, state, scores);
-  for (; n + 2 <= queries.count; n += 2) attend_some<2>(queries, n, keys, values, head_dim, state, scores);
-  for (; n < queries.count; ++n) attend_some<1>(queries, n, keys, values, head_dim, state, scores);
-}
+#include "engine/backend/cpu/kernels_attention.h"
 
 constexpr Kernels table(Isa isa) {
-  return {isa, dot_rows_of_any, glu_of_any, rms_norm, attend, load_of_any};
+  return {isa,      dot_rows_of_any, glu_of_any, glu_oss,       activate_of_any, sigmoid_gate,
+          rms_norm, layer_norm,      attend,     attend_latent, load_of_any};
 }

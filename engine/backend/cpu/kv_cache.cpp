@@ -5,15 +5,15 @@
 
 namespace switchyard::cpu {
 
-KvLayout::KvLayout(const Model& model) {
-  for (const Layer& layer : model.layers) {
-    const Attention& attention = layer.attention;
-    Part part{attention.kv_heads, attention.head_dim, (attention.head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup};
+KvLayout::KvLayout(std::span<const KeyShape> shapes) {
+  for (const KeyShape& shape : shapes) {
+    Part part{.kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .stores_values = shape.latent == 0};
+    part.value_dim = (shape.value_dim() + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
     part.keys = block_floats;
     block_floats += size_t(kKeyBlock) * part.kv_heads * part.head_dim;
     part.values = block_floats;
-    block_floats += size_t(kKeyBlock) * part.kv_heads * part.value_dim;
-    layers.push_back(part);
+    if (part.stores_values) block_floats += size_t(kKeyBlock) * part.kv_heads * part.value_dim;
+    parts.push_back(part);
   }
 }
 
@@ -34,27 +34,27 @@ void BlockCache::extend(int tokens) {
   while (blocks_.size() < needed) blocks_.push_back(std::make_shared<AlignedFloats>(layout_->block_floats));
 }
 
-void BlockCache::write(int layer, int position, const float* key, const float* value) {
-  const KvLayout::Part& part = layout_->layers[layer];
+void BlockCache::write(int part, int position, const float* key, const float* value) {
+  const KvLayout::Part& at = layout_->parts[part];
   const int slot = position % kKeyBlock, group = slot / kKeyGroup, lane = slot % kKeyGroup;
   float* block = blocks_[position / kKeyBlock]->data();
-  for (int head = 0; head < part.kv_heads; ++head) {
-    float* keys =
-        block + part.keys + (size_t(head) * (kKeyBlock / kKeyGroup) + group) * part.head_dim * kKeyGroup + lane;
-    for (int d = 0; d < part.head_dim; ++d) keys[d * kKeyGroup] = key[head * part.head_dim + d];
-    float* values = block + part.values + (size_t(head) * kKeyBlock + slot) * part.value_dim;
-    std::copy_n(value + head * part.head_dim, part.head_dim, values);
+  for (int head = 0; head < at.kv_heads; ++head) {
+    float* keys = block + at.keys + (size_t(head) * (kKeyBlock / kKeyGroup) + group) * at.head_dim * kKeyGroup + lane;
+    for (int d = 0; d < at.head_dim; ++d) keys[d * kKeyGroup] = key[head * at.head_dim + d];
+    if (!at.stores_values) continue;
+    float* values = block + at.values + (size_t(head) * kKeyBlock + slot) * at.value_dim;
+    std::copy_n(value + head * at.head_dim, at.head_dim, values);
   }
 }
 
-const float* BlockCache::keys(int layer, int block, int kv_head) const {
-  const KvLayout::Part& part = layout_->layers[layer];
-  return blocks_[block]->data() + part.keys + size_t(kv_head) * kKeyBlock * part.head_dim;
+const float* BlockCache::keys(int part, int block, int kv_head) const {
+  const KvLayout::Part& at = layout_->parts[part];
+  return blocks_[block]->data() + at.keys + size_t(kv_head) * kKeyBlock * at.head_dim;
 }
 
-const float* BlockCache::values(int layer, int block, int kv_head) const {
-  const KvLayout::Part& part = layout_->layers[layer];
-  return blocks_[block]->data() + part.values + size_t(kv_head) * kKeyBlock * part.value_dim;
+const float* BlockCache::values(int part, int block, int kv_head) const {
+  const KvLayout::Part& at = layout_->parts[part];
+  return blocks_[block]->data() + at.values + size_t(kv_head) * kKeyBlock * at.value_dim;
 }
 
 }  // namespace switchyard::cpu

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -12,15 +13,17 @@
 
 namespace switchyard::cpu {
 
-// Where each layer's keys [kv_heads][kKeyBlock / kKeyGroup][head_dim][kKeyGroup] and values
-// [kv_heads][kKeyBlock][value_dim] lie in a block. value_dim: head_dim rounded up to kKeyGroup.
+// Where each attention sublayer's keys [kv_heads][kKeyBlock / kKeyGroup][head_dim][kKeyGroup] and values
+// [kv_heads][kKeyBlock][value_dim] lie in a block. value_dim: head_dim rounded up to kKeyGroup; of latents,
+// whose keys hold the values, the width of an attention state, and no values are stored.
 struct KvLayout {
   struct Part {
     int kv_heads = 0, head_dim = 0, value_dim = 0;
+    bool stores_values = true;
     size_t keys = 0, values = 0;  // offsets in floats
   };
-  explicit KvLayout(const Model& model);
-  std::vector<Part> layers;
+  explicit KvLayout(std::span<const KeyShape> shapes);
+  std::vector<Part> parts;
   size_t block_floats = 0;
 };
 
@@ -40,10 +43,11 @@ class BlockCache final : public KvCache {
   // The tokens written since extend() now belong to the sequence.
   void append(int tokens) { length_ += tokens; }
 
-  // key, value: [kv_heads * head_dim] of the token at `position`, which extend() made writable.
-  void write(int layer, int position, const float* key, const float* value);
-  const float* keys(int layer, int block, int kv_head) const;
-  const float* values(int layer, int block, int kv_head) const;
+  // key, value: [kv_heads * head_dim] of the token at `position`, which extend() made writable; no value
+  // where the part stores none.
+  void write(int part, int position, const float* key, const float* value);
+  const float* keys(int part, int block, int kv_head) const;
+  const float* values(int part, int block, int kv_head) const;
 
  private:
   std::shared_ptr<const KvLayout> layout_;

@@ -1,27 +1,14 @@
-// See model.h.
+// From the kinds of a plan to those of the backend. See model.h.
 #include "engine/backend/cpu/model.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
 
 #include "engine/backend/cpu/isa.h"
-#include "engine/routing/decision.h"
+#include "engine/backend/cpu/loader.h"
 
 namespace switchyard::cpu {
 namespace {
-
-std::optional<Stored> stored(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return Stored::kF32;
-    case DType::kBF16:
-      return Stored::kBF16;
-    case DType::kF16:
-      return Stored::kF16;
-    default:
-      return std::nullopt;
-  }
-}
 
 Unit unit(Activation activation) {
   switch (activation) {
@@ -37,87 +24,9 @@ Unit unit(Activation activation) {
   return Unit::kSilu;
 }
 
-class Loader {
- public:
-  explicit Loader(const WeightStore& weights) : weights_(weights) {}
-
-  Result<void> matrix(const TensorRef& ref, Matrix& out) const {
-    SY_TRY(const TensorView view, weights_.view(ref));
-    const auto type = stored(view.dtype);
-    if (!type)
-      return fail(ErrorCode::kInternal,
-                  "the cpu backend does not read " + std::string(switchyard::name(view.dtype)) + ".", ref.name);
-    out = {reinterpret_cast<const unsigned char*>(view.data), *type, view.rows, view.cols};
-    return {};
-  }
-
-  Result<void> vector(const TensorRef& ref, std::vector<float>& out) const {
-    if (!ref) return {};
-    Matrix stored_vector;
-    SY_CHECK(matrix(ref, stored_vector));
-    out.resize(size_t(stored_vector.rows * stored_vector.cols));
-    kernels(Isa::kPortable).load(stored_vector.data, stored_vector.type, out.data(), int64_t(out.size()));
-    return {};
-  }
-
-  Result<void> norm(const NormSpec& spec, Norm& out) const {
-    out.eps = spec.eps;
-    SY_CHECK(vector(spec.weight, out.weight));
-    if (spec.kind == NormKind::kRmsOnePlus)
-      for (float& w : out.weight) w += 1.0f;
-    return {};
-  }
-
-  Result<void> glu(const FfnWeights& spec, Glu& out) const {
-    SY_CHECK(matrix(spec.gate, out.gate));
-    SY_CHECK(matrix(spec.up, out.up));
-    return matrix(spec.down, out.down);
-  }
-
-  Result<void> attention(const AttentionSpec& spec, Attention& out) const {
-    out.heads = spec.heads;
-    out.kv_heads = spec.kv_heads;
-    out.head_dim = spec.head_dim;
-    out.scale = spec.scale;
-    out.clip = spec.clip_qkv;
-    out.qk_norm = spec.qk_norm;
-    out.window = spec.sliding_window;
-    SY_CHECK(matrix(spec.q, out.q));
-    SY_CHECK(matrix(spec.k, out.k));
-    SY_CHECK(matrix(spec.v, out.v));
-    SY_CHECK(matrix(spec.o, out.o));
-    SY_CHECK(vector(spec.q_bias, out.q_bias));
-    SY_CHECK(vector(spec.k_bias, out.k_bias));
-    SY_CHECK(vector(spec.v_bias, out.v_bias));
-    SY_CHECK(vector(spec.o_bias, out.o_bias));
-    if (spec.qk_norm == QkNorm::kNone) return {};
-    SY_CHECK(norm(spec.q_norm, out.q_norm));
-    return norm(spec.k_norm, out.k_norm);
-  }
-
-  Result<void> routed(const MoeSpec& spec, int row, FeedForward& out) const {
-    out.row = row;
-    out.router = spec.router;
-    out.unit = unit(spec.expert.activation);
-    out.width = spec.expert.width;
-    out.experts.resize(spec.experts.size());
-    SY_CHECK(matrix(spec.router_weight, out.router_weight));
-    SY_CHECK(vector(spec.router_bias, out.router_bias));
-    SY_CHECK(vector(spec.select_bias, out.select_bias));
-    for (size_t e = 0; e < spec.experts.size(); ++e) SY_CHECK(glu(spec.experts[e], out.experts[e]));
-    return {};
-  }
-
-  Result<void> dense(const FfnSpec& spec, FeedForward& out) const {
-    out.unit = unit(spec.activation);
-    out.width = spec.width;
-    out.experts.resize(1);
-    return glu(spec.weights, out.experts[0]);
-  }
-
- private:
-  const WeightStore& weights_;
-};
+FfnForm form(const FfnShape& shape) {
+  return {shape.kind, unit(shape.activation), shape.width, shape.limit, shape.alpha};
+}
 
 // Index of an equal rope, which is added where there is none.
 int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& ropes) {
@@ -127,100 +36,177 @@ int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& ropes) {
            other.attention_factor == spec.attention_factor;
   };
   const auto found = std::find_if(ropes.begin(), ropes.end(), same);
-  if (found == ropes.end()) ropes.push_back(spec);
-  return static_cast<int>(std::find_if(ropes.begin(), ropes.end(), same) - ropes.begin());
+  if (found != ropes.end()) return static_cast<int>(found - ropes.begin());
+  ropes.push_back(spec);
+  return static_cast<int>(ropes.size()) - 1;
 }
 
-std::string missing_of(const AttentionSpec& a) {
-  if (a.q_norm.kind == NormKind::kLayerNorm || a.k_norm.kind == NormKind::kLayerNorm)
-    return "layer norm with mean and bias (query or key norm)";
-  if (a.qk_norm == QkNorm::kPerHeadPostRope || a.qk_norm == QkNorm::kL2PostRope) return "query and key norm after rope";
-  if (a.gate) return "attention with an output gate";
-  if (a.chunk > 0) return "a chunked mask";
-  if (a.sinks) return "attention sinks";
-  if (a.temperature_floor > 0) return "query temperature by position";
-  if (!a.causal || a.cross || a.position_bias) return "encoder or cross-attention";
-  if (a.mask_a) return "a dynamic mask";
-  return {};
-}
+class Builder {
+ public:
+  Builder(const WeightStore& weights, Model& model) : load_(weights, model.copies), model_(model) {}
 
-std::string missing_of(const FfnShape& shape, const FfnWeights& weights) {
-  if (shape.kind != FfnKind::kGlu) return "this kind of feed-forward block";
-  return weights.gate_bias || weights.up_bias || weights.down_bias ? "biases of a feed-forward block" : "";
-}
-
-std::string missing_of(const Sublayer& sublayer) {
-  if (sublayer.norm.kind == NormKind::kLayerNorm) return "layer norm with mean and bias";
-  if (sublayer.norm.kind == NormKind::kNone || sublayer.post_norm.kind != NormKind::kNone) return "norms after a block";
-  if (sublayer.scale != 1 || sublayer.base_scale != 1 || sublayer.base_is_normed || sublayer.base_weight ||
-      sublayer.deferred)
-    return "scaled or deferred residuals";
-  if (const auto* attention = std::get_if<AttentionSpec>(&sublayer.op)) return missing_of(*attention);
-  if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) return missing_of(*ffn, ffn->weights);
-  if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op)) {
-    if (moe->shared) return "shared experts";
-    if (moe->output_bias || moe->identity_experts > 0) return "identity experts or an output bias";
-    if (std::string missing = unroutable(moe->router); !missing.empty()) return missing;
-    return moe->experts.empty() ? "" : missing_of(moe->expert, moe->experts.front());
+  Result<void> head(const ModelPlan& plan) {
+    SY_CHECK(load_.matrix(plan.embedding, model_.embedding));
+    SY_CHECK(load_.matrix(plan.lm_head, model_.lm_head));
+    SY_CHECK(load_.vector(plan.lm_head_bias, model_.lm_head_bias));
+    if (plan.normalised_head) normalise_head();
+    return load_.norm(plan.final_norm, plan.hidden, model_.final_norm);
   }
-  return "this mixer";
-}
 
-std::string missing_type(const TensorRef& ref) {
-  if (!ref.in_place()) return "strided or quantised weights (" + ref.name + ")";
-  if (stored(ref.dtype)) return {};
-  return std::string(switchyard::name(ref.dtype)) + " weights (" + ref.name + ")";
-}
+  Result<void> sublayer(const switchyard::Sublayer& spec, Sublayer& out) {
+    SY_CHECK(load_.norm(spec.norm, model_.hidden, out.norm));
+    SY_CHECK(load_.norm(spec.post_norm, model_.hidden, out.post_norm));
+    SY_CHECK(load_.vector(spec.base_weight, out.base));
+    if (spec.base_scale != 1) out.base.resize(size_t(model_.hidden), 1.0f);
+    for (float& base : out.base) base *= spec.base_scale;
+    out.scale = spec.scale;
+    out.base_is_normed = spec.base_is_normed;
+    out.deferred = spec.deferred;
+    if (const auto* attention = std::get_if<AttentionSpec>(&spec.op))
+      return build(*attention, out.op.emplace<Attention>());
+    if (const auto* latent = std::get_if<LatentAttentionSpec>(&spec.op))
+      return build(*latent, out.op.emplace<LatentAttention>());
+    if (const auto* moe = std::get_if<MoeSpec>(&spec.op)) return build(*moe, out.op.emplace<FeedForward>());
+    if (const auto* ffn = std::get_if<FfnSpec>(&spec.op)) return build_shared(*ffn, out.op.emplace<FeedForward>());
+    return fail(ErrorCode::kInternal, "the cpu backend was given a sublayer that it lacks.");
+  }
+
+ private:
+  Result<void> build(const AttentionSpec& spec, Attention& out) {
+    out.keys = {.heads = spec.heads,
+                .kv_heads = spec.kv_heads,
+                .head_dim = spec.head_dim,
+                .scale = spec.scale,
+                .window = spec.sliding_window,
+                .chunk = spec.chunk};
+    out.clip = spec.clip_qkv;
+    out.qk_norm = spec.qk_norm;
+    out.temperature_floor = spec.temperature_floor;
+    out.temperature_scale = spec.temperature_scale;
+    out.rope = rope_index(spec.rope, model_.ropes);
+    SY_CHECK(load_.matrix(spec.q, out.q));
+    SY_CHECK(load_.matrix(spec.k, out.k));
+    SY_CHECK(load_.matrix(spec.v, out.v));
+    SY_CHECK(load_.matrix(spec.o, out.o));
+    SY_CHECK(load_.matrix(spec.gate, out.gate));
+    SY_CHECK(load_.vector(spec.q_bias, out.q_bias));
+    SY_CHECK(load_.vector(spec.k_bias, out.k_bias));
+    SY_CHECK(load_.vector(spec.v_bias, out.v_bias));
+    SY_CHECK(load_.vector(spec.o_bias, out.o_bias));
+    SY_CHECK(load_.vector(spec.sinks, out.keys.sinks));
+    add_cache(out.keys);
+    return build_qk_norm(spec, out);
+  }
+
+  Result<void> build_qk_norm(const AttentionSpec& spec, Attention& out) {
+    if (spec.qk_norm == QkNorm::kNone) return {};
+    if (spec.qk_norm == QkNorm::kL2PostRope) {
+      const std::vector<float> ones(size_t(spec.head_dim), 1.0f);
+      out.q_norm = {Norm::Kind::kRms, spec.q_norm.eps, ones, {}};
+      out.k_norm = {Norm::Kind::kRms, spec.k_norm.eps, ones, {}};
+      return {};
+    }
+    const bool whole = spec.qk_norm == QkNorm::kFullVector;
+    SY_CHECK(load_.norm(spec.q_norm, whole ? out.keys.query_cols() : spec.head_dim, out.q_norm));
+    return load_.norm(spec.k_norm, whole ? out.keys.key_cols() : spec.head_dim, out.k_norm);
+  }
+
+  Result<void> build(const LatentAttentionSpec& spec, LatentAttention& out) {
+    out.keys = {.heads = spec.heads,
+                .kv_heads = 1,
+                .head_dim = spec.kv_rank + spec.rope_dim,
+                .latent = spec.kv_rank,
+                .scale = spec.scale};
+    out.nope_dim = spec.nope_dim;
+    out.rope_dim = spec.rope_dim;
+    out.value_dim = spec.value_dim;
+    out.query_rank = static_cast<int>(spec.q_a.rows);
+    out.q_scale = spec.q_scale;
+    out.latent_scale = spec.latent_scale;
+    out.rope = rope_index(spec.rope, model_.ropes);
+    SY_CHECK(load_.matrix(spec.q_a, out.q_a));
+    SY_CHECK(load_.matrix(spec.q, out.q));
+    SY_CHECK(load_.matrix(spec.kv_a, out.kv_a));
+    SY_CHECK(load_.matrix(spec.kv_b, out.kv_b));
+    SY_CHECK(load_.matrix(spec.o, out.o));
+    SY_CHECK(load_.vector(spec.q_a_bias, out.q_a_bias));
+    SY_CHECK(load_.vector(spec.kv_a_bias, out.kv_a_bias));
+    SY_CHECK(load_.vector(spec.o_bias, out.o_bias));
+    out.absorb = load_.transposed_blocks(out.kv_b, spec.heads, spec.nope_dim, spec.nope_dim + spec.value_dim);
+    add_cache(out.keys);
+    SY_CHECK(load_.norm(spec.q_a_norm, out.query_rank, out.q_a_norm));
+    return load_.norm(spec.kv_a_norm, spec.kv_rank, out.kv_a_norm);
+  }
+
+  Result<void> build(const MoeSpec& spec, FeedForward& out) {
+    out.row = row_++;
+    out.router = spec.router;
+    out.form = form(spec.expert);
+    out.experts.resize(spec.experts.size());
+    SY_CHECK(load_.matrix(spec.router_weight, out.router_weight));
+    SY_CHECK(load_.vector(spec.router_bias, out.router_bias));
+    SY_CHECK(load_.vector(spec.select_bias, out.select_bias));
+    for (size_t e = 0; e < spec.experts.size(); ++e) SY_CHECK(build(spec.experts[e], out.experts[e]));
+    if (spec.shared) SY_CHECK(build_shared(*spec.shared, out));
+    SY_CHECK(load_.matrix(spec.shared_gate, out.shared_gate));
+    return load_.vector(spec.output_bias, out.output_bias);
+  }
+
+  Result<void> build_shared(const FfnSpec& spec, FeedForward& out) {
+    out.shared_form = form(spec);
+    return build(spec.weights, out.shared.emplace());
+  }
+
+  Result<void> build(const FfnWeights& spec, Expert& out) {
+    SY_CHECK(load_.matrix(spec.gate, out.gate));
+    SY_CHECK(load_.matrix(spec.up, out.up));
+    SY_CHECK(load_.matrix(spec.down, out.down));
+    SY_CHECK(load_.vector(spec.gate_bias, out.gate_bias));
+    SY_CHECK(load_.vector(spec.up_bias, out.up_bias));
+    return load_.vector(spec.down_bias, out.down_bias);
+  }
+
+  void add_cache(KeyShape& keys) {
+    keys.cache = static_cast<int>(model_.caches.size());
+    model_.caches.push_back(keys);
+  }
+
+  // Columns over their length are inputs over it: 1 / (|column| + 1e-7) (families.md 1.26).
+  void normalise_head() {
+    const Matrix& head = model_.lm_head;
+    std::vector<double> squares(size_t(head.cols), 0.0);
+    std::vector<float> row(size_t(head.cols));
+    for (int64_t r = 0; r < head.rows; ++r) {
+      kernels(Isa::kPortable).load(head.data + r * head.cols * stored_bytes(head.type), head.type, row.data(), head.cols);
+      for (size_t c = 0; c < row.size(); ++c) squares[c] += double(row[c]) * row[c];
+    }
+    for (const double square : squares)
+      model_.lm_head_column.push_back(static_cast<float>(1 / (std::sqrt(square) + 1e-7)));
+  }
+
+  Loader load_;
+  Model& model_;
+  int row_ = 0;
+};
 
 }  // namespace
 
-std::string missing_kind(const ModelPlan& plan) {
-  if (plan.encoder_layers > 0) return "an encoder";
-  if (plan.embedding_scale != 1 || plan.logit_scale != 1) return "multipliers of the embedding or the logits";
-  if (plan.lm_head_bias || plan.normalised_head) return "a head with bias or norm";
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    const std::string where = " (layer " + std::to_string(i) + ")";
-    if (layer.sublayers.size() != 2 || !layer.find<AttentionSpec>() ||
-        !(layer.find<MoeSpec>() || layer.find<FfnSpec>()))
-      return "the sublayers" + where;
-    for (const Sublayer& sublayer : layer.sublayers)
-      if (std::string missing = missing_of(sublayer); !missing.empty()) return missing + where;
-  }
-  if (plan.final_norm.kind == NormKind::kLayerNorm) return "layer norm with mean and bias (final norm)";
-  std::string missing;
-  const auto check = [&](const TensorRef& ref) {
-    if (missing.empty()) missing = missing_type(ref);
-  };
-  check(plan.embedding);
-  check(plan.lm_head);
-  for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers) for_each_tensor(sublayer, check);
-  return missing;
-}
-
-Result<Model> load_model(const ModelPlan& plan, const WeightStore& weights) {
-  const Loader load(weights);
+Result<Model> load_model(const ModelPlan& plan, const WeightStore& weights, Task* task) {
   Model model;
   model.hidden = plan.hidden;
   model.vocab = plan.vocab;
   model.context = plan.context;
-  SY_CHECK(load.matrix(plan.embedding, model.embedding));
-  SY_CHECK(load.matrix(plan.lm_head, model.lm_head));
-  SY_CHECK(load.norm(plan.final_norm, model.final_norm));
+  model.embedding_scale = plan.embedding_scale;
+  model.logit_scale = plan.logit_scale;
+  Builder builder(weights, model);
+  SY_CHECK(builder.head(plan));
   model.layers.resize(plan.layers.size());
-  int row = 0;
   for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& spec = plan.layers[i];
-    Layer& layer = model.layers[i];
-    SY_CHECK(load.norm(spec.sublayers[0].norm, layer.attention_norm));
-    SY_CHECK(load.norm(spec.sublayers[1].norm, layer.ffn_norm));
-    SY_CHECK(load.attention(spec.get<AttentionSpec>(), layer.attention));
-    layer.attention.rope = rope_index(spec.get<AttentionSpec>().rope, model.ropes);
-    if (const MoeSpec* moe = spec.find<MoeSpec>())
-      SY_CHECK(load.routed(*moe, row++, layer.ffn));
-    else
-      SY_CHECK(load.dense(spec.get<FfnSpec>(), layer.ffn));
+    if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "preparing the weights was stopped.");
+    if (task) task->report(double(i) / double(plan.layers.size()), "Preparing weights");
+    model.layers[i].sublayers.resize(plan.layers[i].sublayers.size());
+    for (size_t s = 0; s < plan.layers[i].sublayers.size(); ++s)
+      SY_CHECK(builder.sublayer(plan.layers[i].sublayers[s], model.layers[i].sublayers[s]));
   }
   return model;
 }

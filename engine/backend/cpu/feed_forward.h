@@ -1,0 +1,66 @@
+// The feed-forward sublayers: router, route(), frames, then the chosen experts and the shared block; a dense
+// layer is a shared block alone.
+// Run by the executor on the engine thread; one serves all layers.
+//
+// Every token's outputs are added in one order: bias, identities, experts by rising id, shared block; in
+// prefill and in decode alike, so both give the same bits.
+#pragma once
+
+#include <vector>
+
+#include "engine/backend/cpu/aligned.h"
+#include "engine/backend/cpu/step.h"
+#include "engine/routing/decision.h"
+
+namespace switchyard::cpu {
+
+class FeedForwardRun {
+ public:
+  // in: [count] normed inputs.
+  void run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+
+ private:
+  // Slots [first, first + count) are the tokens of one block, whose rows begin at `row` of all groups'.
+  struct Group {
+    const Expert* expert;
+    const FfnForm* form;
+    int first, count;
+    int64_t row;
+  };
+
+  // routing.cpp
+  void route_tokens(const Step& step, const FeedForward& spec, const float* const* in);
+  void route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token, int worker);
+  void gather(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+  void gather_shared(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+  void size_slots(size_t slots);
+
+  // feed_forward.cpp
+  void gate_up(const Step& step);
+  void gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end);
+  void activate(const Step& step, const Group& group, int slot, int64_t begin, int64_t end);
+  void down(const Step& step, int64_t hidden);
+  int64_t down_bytes() const;
+
+  // Routing of the chunk: [tokens, slots_per_token_].
+  Rows router_logits_;
+  std::vector<float*> router_out_;
+  std::vector<float> shared_gates_;
+  std::vector<float*> shared_gate_out_;
+  std::vector<AlignedFloats> scratch_;  // per worker
+  int slots_per_token_ = 0;
+  std::vector<Decision> decisions_;
+  std::vector<ExpertId> ids_;
+  std::vector<float> weights_;
+  std::vector<SlotKind> kinds_;
+
+  // What is executed: slots by block.
+  std::vector<Group> groups_;
+  std::vector<int> next_;                        // per expert, for the counting sort
+  std::vector<float> slot_weight_, slot_input_;  // multiplies the output; the input
+  std::vector<const float*> slot_in_, slot_act_;
+  std::vector<float*> slot_gate_, slot_up_, slot_sum_;
+  Rows gate_, up_;
+};
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,88 @@
+// One chunk of tokens on its way through the layers, and the means to work on it: matrix products shared
+// out to the pool, one barrier each; small ones run on the engine thread alone.
+// Used by the executor and its sublayers on the engine thread.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/kv_cache.h"
+#include "engine/backend/cpu/model.h"
+#include "engine/backend/cpu/rotations.h"
+#include "engine/base/thread_pool.h"
+
+namespace switchyard::cpu {
+
+// Tokens that follow those in the cache.
+struct Chunk {
+  std::span<const TokenId> tokens;
+  BlockCache* cache = nullptr;  // extended by this many tokens
+  const Recipe* recipe = nullptr;
+  std::span<RoutingFrame> frames;     // empty, or one per token
+  LogitRows rows = LogitRows::kNone;  // kLast: of the chunk's last token
+  float* logits = nullptr;            // [1 or tokens, vocab]
+  const Task* task = nullptr;
+};
+
+// A matrix times the tokens, one of several that share a phase.
+struct Product {
+  const Matrix* matrix;
+  TokenRows tokens;
+};
+
+// Where a sublayer's output goes: rows[token] += factors[token] * y, all factors being `factor`.
+struct Sum {
+  float* const* rows = nullptr;
+  const float* factors = nullptr;
+  float factor = 1;
+};
+
+inline int64_t stored_size(const Matrix& matrix) {
+  return matrix.rows * matrix.cols * stored_bytes(matrix.type);
+}
+
+struct Step {
+  Step(const Kernels& the_kernels, ThreadPool& the_pool, const std::vector<RopeSpec>& ropes)
+      : kernels(the_kernels), pool(the_pool), rotations(ropes) {}
+
+  void begin(const Chunk& next);
+
+  void normalise(const Norm& norm, const float* x, float* out, int64_t n) const;
+  void multiply(std::span<const Product> products) const;
+  // Adds a bias to every token of a sum.
+  void add_bias(const std::vector<float>& bias, const Sum& sum) const;
+  // Parts worth making of a phase that reads `bytes`; 1: not worth a barrier.
+  int parts_for(int64_t bytes) const;
+  // body(token, worker) for the tokens from `first` on.
+  template <class Body>
+  void for_tokens(int64_t bytes_per_token, Body&& body, int first = 0) const;
+
+  const Kernels& kernels;
+  ThreadPool& pool;
+  const Chunk* chunk = nullptr;
+  int count = 0;     // tokens
+  int position = 0;  // of the first
+  Rotations rotations;
+};
+
+template <class Body>
+void Step::for_tokens(int64_t bytes_per_token, Body&& body, int first) const {
+  const int tokens = count - first, parts = std::min(tokens, parts_for(bytes_per_token * tokens));
+  pool.run(parts, [&](int part, int worker) {
+    const RowRange own = split_rows(tokens, parts, part);
+    for (int token = first + int(own.begin); token < first + int(own.end); ++token) body(token, worker);
+  });
+}
+
+// `count` row pointers to one buffer of [count, cols].
+template <class Pointer>
+void shape_rows(int count, int64_t cols, Rows& rows, std::vector<Pointer>& pointers) {
+  rows.shape(count, cols);
+  pointers.resize(count);
+  for (int row = 0; row < count; ++row) pointers[row] = rows[row];
+}
+
+}  // namespace switchyard::cpu
