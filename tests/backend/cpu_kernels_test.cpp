@@ -216,6 +216,59 @@ TEST_P(CpuKernels, RmsNormEqualsItsFormula) {
   }
 }
 
+// Formulas: kernels.h. Sizes beside whole vectors; what lies behind the last element stays untouched.
+TEST_P(CpuKernels, ElementwiseKernelsEqualTheirFormulas) {
+  std::normal_distribution<float> normal;
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  for (const int64_t n : {1, 5, 16, 33, 250}) {
+    std::vector<float> a(n), b(n), out(n + 1, -77.25f);
+    for (int64_t i = 0; i < n; ++i) {
+      a[i] = 6 * normal(random);
+      b[i] = 6 * normal(random);
+    }
+    k->glu_oss(a.data(), b.data(), 7.0f, 1.702f, out.data(), n);
+    for (int64_t i = 0; i < n; ++i) {
+      const double g = std::min(a[i], 7.0f), u = std::clamp(b[i], -7.0f, 7.0f);
+      ASSERT_NEAR(out[i], (u + 1) * g * sigmoid(double(1.702f) * g), 1e-5);
+    }
+    k->activate(Unit::kSilu, a.data(), 0.5f, out.data(), n);
+    for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(out[i], 0.5 * a[i] * sigmoid(0.5 * a[i]), 1e-5);
+    std::vector<float> gated = b;
+    k->sigmoid_gate(a.data(), gated.data(), n);
+    for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(gated[i], b[i] * sigmoid(a[i]), 1e-5);
+    ASSERT_EQ(out[n], -77.25f);
+  }
+}
+
+TEST_P(CpuKernels, NotANumberIsNotClampedAway) {
+  const float nan = NAN, one = 1;
+  float out = 0;
+  k->glu_oss(&nan, &one, 7, 1.7f, &out, 1);
+  EXPECT_TRUE(std::isnan(out));
+  k->glu_oss(&one, &nan, 7, 1.7f, &out, 1);
+  EXPECT_TRUE(std::isnan(out));
+  k->activate(Unit::kRelu, &nan, 1, &out, 1);
+  EXPECT_TRUE(std::isnan(out));
+}
+
+TEST_P(CpuKernels, LayerNormEqualsItsFormula) {
+  std::normal_distribution<float> normal;
+  for (const int64_t n : {1, 5, 16, 33, 256, 1000}) {
+    std::vector<float> x(n), weight(n), bias(n), out(n);
+    for (float& v : x) v = 5 + 3 * normal(random);
+    for (float& v : weight) v = normal(random);
+    for (float& v : bias) v = normal(random);
+    k->layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, out.data(), n);
+    double mean = 0, squares = 0;
+    for (const float v : x) mean += double(v) / double(n);
+    for (const float v : x) squares += (v - mean) * (v - mean);
+    for (int64_t i = 0; i < n; ++i) {
+      const double expected = (x[i] - mean) / std::sqrt(squares / double(n) + 1e-5) * weight[i] + bias[i];
+      ASSERT_NEAR(out[i], expected, 3e-6 * (std::abs(expected) + 1));
+    }
+  }
+}
+
 // Keys and values of `length` positions in attention blocks, what is never visible filled with NaN.
 struct TestKeys {
   TestKeys(int length, int head_dim, std::mt19937& random)
@@ -292,6 +345,57 @@ TEST_P(CpuKernels, AttentionEqualsDoubleSoftmaxAndSeesNothingElse) {
 
           const auto alone = attend_all(*k, keys, {q[i]}, {first[i]}, {last[i]}, scale);
           ASSERT_EQ(0, std::memcmp(alone[0].data(), out[i].data(), head_dim * 4)) << "query " << i << " of " << count;
+        }
+      }
+}
+
+// Values that are the first dimensions of the keys: the same numbers as with values of their own.
+TEST_P(CpuKernels, LatentAttentionEqualsAttentionOnItsOwnKeys) {
+  std::normal_distribution<float> normal;
+  for (const auto& [rank, head_dim] : {std::pair{1, 3}, {8, 8}, {16, 24}, {19, 21}, {64, 80}})
+    for (const int length : {1, 63, 64, 130})
+      for (const int count : {1, 2, 3, 4, 7}) {
+        TestKeys keys(length, head_dim, random);  // what is never visible is NaN
+        const int dim = (rank + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
+        std::vector<std::vector<float>> queries(count, std::vector<float>(head_dim));
+        for (auto& query : queries)
+          for (float& x : query) x = normal(random);
+        const auto last = [&](int i) { return std::max(1, length - count + 1 + i); };
+        const auto first = [&](int i) { return i % 2 ? std::max(0, last(i) - 37) : 0; };
+        const auto attend = [&](int begin, int n) {
+          std::vector<float> largest(n, -INFINITY), sum(n, 0), values(size_t(n) * dim, 0),
+              scores(kMaxQueries * kKeyBlock);
+          std::vector<const float*> q;
+          std::vector<int> from(n), to(n);
+          for (int i = 0; i < n; ++i) q.push_back(queries[begin + i].data());
+          for (int b = 0; b < keys.blocks; ++b) {
+            for (int i = 0; i < n; ++i) {
+              from[i] = std::clamp(first(begin + i) - b * kKeyBlock, 0, kKeyBlock);
+              to[i] = std::clamp(last(begin + i) - b * kKeyBlock, 0, kKeyBlock);
+            }
+            k->attend_latent({n, q.data(), from.data(), to.data(), 0.3f},
+                             keys.keys.data() + size_t(b) * kKeyBlock * head_dim, head_dim, rank,
+                             {largest.data(), sum.data(), values.data()}, scores.data());
+          }
+          for (int i = 0; i < n; ++i)
+            for (int d = 0; d < dim; ++d) values[size_t(i) * dim + d] /= sum[i];
+          return values;
+        };
+        const std::vector<float> together = attend(0, count);
+        for (int i = 0; i < count; ++i) {
+          double total = 0;
+          std::vector<double> expected(rank);
+          for (int j = first(i); j < last(i); ++j) {
+            double score = 0;
+            for (int d = 0; d < head_dim; ++d) score += double(queries[i][d]) * keys.key(j, d);
+            total += std::exp(score * 0.3);
+            for (int d = 0; d < rank; ++d) expected[d] += std::exp(score * 0.3) * keys.key(j, d);
+          }
+          for (int d = 0; d < rank; ++d)
+            ASSERT_NEAR(together[size_t(i) * dim + d], expected[d] / total, 1e-5) << rank << " " << length << " " << i;
+          const std::vector<float> alone = attend(i, 1);
+          ASSERT_EQ(0, std::memcmp(alone.data(), together.data() + size_t(i) * dim, size_t(rank) * 4))
+              << "query " << i << " of " << count;
         }
       }
 }

@@ -1,115 +1,42 @@
-// Small random models of every kind the cpu backend executes, against a forward pass written here from
-// the definitions in double precision over the whole sequence, without cache, chunks or threads.
+// Small random models of every kind the cpu backend executes, against the definitions in double precision
+// (cpu_naive.h), at every instruction set; and the same bits for a prompt in one piece and in several.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
-#include <random>
+#include <functional>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/isa.h"
-#include "engine/routing/decision.h"
+#include "tests/backend/cpu_naive.h"
 
 namespace switchyard {
 namespace {
 
-using Vec = std::vector<double>;
+using testing::MemoryWeights;
+using testing::NaiveModel;
+using testing::Vec;
 
-// Random tensors in memory, at odd addresses.
-class MemoryWeights final : public WeightStore {
- public:
-  explicit MemoryWeights(unsigned seed) : random_(seed) {}
+constexpr int kHidden = 40, kVocab = 50, kWidth = 24, kLayers = 3;
 
-  TensorRef add(const std::string& name, int64_t rows, int64_t cols, DType dtype, float mean = 0,
-                float deviation = -1) {
-    std::normal_distribution<float> normal(mean, deviation < 0 ? 1.0f / std::sqrt(float(cols)) : deviation);
-    Stored& stored = tensors_[name];
-    stored.dtype = dtype;
-    stored.bytes.assign(1, std::byte{0});
-    for (int64_t i = 0; i < rows * cols; ++i) {
-      const float x = normal(random_);
-      uint32_t bits;
-      std::memcpy(&bits, &x, 4);
-      if (dtype == DType::kF32) {
-        append(stored.bytes, &x, 4);
-        stored.values.push_back(x);
-      } else if (dtype == DType::kBF16) {
-        const uint16_t half = uint16_t(bits >> 16);
-        const uint32_t back = uint32_t(half) << 16;
-        float value;
-        std::memcpy(&value, &back, 4);
-        append(stored.bytes, &half, 2);
-        stored.values.push_back(value);
-      } else {  // binary16 in steps of 2^-10, exact for the sizes used here
-        const int steps = std::clamp(int(std::lround(x * 1024)), -1023, 1023);
-        append(stored.bytes, &half_of_steps(steps), 2);
-        stored.values.push_back(steps / 1024.0);
-      }
-    }
-    return {.name = name, .rows = rows, .cols = cols, .dtype = dtype};
-  }
-  const Vec& values(const TensorRef& ref) const { return tensors_.at(ref.name).values; }
+struct TestModel;
 
-  Result<TensorView> view(const TensorRef& ref) const override {
-    const Stored& stored = tensors_.at(ref.name);
-    return TensorView{stored.bytes.data() + 1, stored.dtype, ref.rows, ref.cols};
-  }
-  Result<void> check_unchanged() const override { return {}; }
-  uint64_t bytes() const override { return 0; }
-
- private:
-  struct Stored {
-    DType dtype = DType::kF32;
-    std::vector<std::byte> bytes;
-    Vec values;
-  };
-  static void append(std::vector<std::byte>& bytes, const void* data, size_t n) {
-    const auto* p = static_cast<const std::byte*>(data);
-    bytes.insert(bytes.end(), p, p + n);
-  }
-  // The binary16 of steps / 1024, |steps| < 1024, from its definition.
-  static const uint16_t& half_of_steps(int steps) {
-    static const std::vector<uint16_t> table = [] {
-      std::vector<uint16_t> halves;
-      for (int s = -1023; s <= 1023; ++s) {
-        int exponent;
-        const double fraction = std::frexp(std::abs(s) / 1024.0, &exponent);  // [0.5, 1)
-        const int magnitude = s == 0 ? 0 : (exponent + 14) << 10 | (int(fraction * 2048) & 1023);
-        halves.push_back(uint16_t(magnitude | (s < 0 ? 0x8000 : 0)));
-      }
-      return halves;
-    }();
-    return table[size_t(steps + 1023)];
-  }
-
-  std::map<std::string, Stored> tensors_;
-  std::mt19937 random_;
-};
-
-// What varies between the models under test.
+// What varies between the models under test: the shape, then anything else of the plan.
 struct Variant {
   std::string name;
   DType dtype = DType::kBF16;
   int heads = 4, kv_heads = 2, head_dim = 12;
   NormKind norm = NormKind::kRms;
-  QkNorm qk_norm = QkNorm::kNone;
-  float clip = 0;
   RopeKind rope = RopeKind::kHalf;
   int rope_dims = 12;
-  float attention_factor = 1;
-  int window = 0;
-  bool qkv_bias = false, o_bias = false, dense_first = false;
-  Activation activation = Activation::kSilu;
   RouterSpec router = {.experts = 5, .experts_per_token = 2, .renorm = Renorm::kSum};
   bool edited = false;  // a recipe with muted, biased and scaled experts
+  std::function<void(TestModel&)> change;
 };
 std::ostream& operator<<(std::ostream& out, const Variant& variant) {
   return out << variant.name;
 }
-
-constexpr int kHidden = 40, kVocab = 50, kWidth = 24, kLayers = 3;
 
 struct TestModel {
   explicit TestModel(const Variant& v) : variant(v), weights(std::make_shared<MemoryWeights>(11)) {
@@ -118,67 +45,56 @@ struct TestModel {
     plan.vocab = kVocab;
     plan.context = 400;
     plan.embedding = weights->add("embedding", kVocab, kHidden, v.dtype, 0, 0.3f);
-    plan.lm_head = weights->add("head", kVocab, kHidden, v.dtype);
-    plan.final_norm = norm("final_norm", kHidden);
+    plan.lm_head = tensor(kVocab, kHidden);
+    plan.final_norm = norm(kHidden);
     for (int i = 0; i < kLayers; ++i) add_layer(i);
+    if (v.change) v.change(*this);
     number_rows(plan);
   }
 
-  NormSpec norm(const std::string& name, int size) {
-    return {
-        .kind = variant.norm,
-        .weight = weights->add(name, 1, size, variant.dtype, variant.norm == NormKind::kRmsOnePlus ? 0.0f : 0.6f, 0.1f),
-        .eps = 1e-5f};
+  TensorRef tensor(int64_t rows, int64_t cols) {
+    return weights->add("tensor " + std::to_string(++tensors), rows, cols, variant.dtype);
   }
-  FfnWeights glu(const std::string& name) {
-    return {weights->add(name + ".gate", kWidth, kHidden, variant.dtype),
-            weights->add(name + ".up", kWidth, kHidden, variant.dtype),
-            weights->add(name + ".down", kHidden, kWidth, variant.dtype)};
+  TensorRef vector(int64_t size, float mean, float deviation) {
+    return weights->add("tensor " + std::to_string(++tensors), 1, size, variant.dtype, mean, deviation);
   }
+  NormSpec norm(int size) {
+    return {.kind = variant.norm,
+            .weight = vector(size, variant.norm == NormKind::kRmsOnePlus ? 0.0f : 0.6f, 0.1f),
+            .eps = 1e-5f};
+  }
+  FfnWeights glu(int width) {
+    return {.gate = tensor(width, kHidden), .up = tensor(width, kHidden), .down = tensor(kHidden, width)};
+  }
+  RopeSpec rope(RopeKind kind, int dims, int layer) const {
+    RopeSpec rope{.kind = kind, .dims = dims};
+    for (int d = 0; d < dims / 2; ++d)
+      rope.inv_freq.push_back(std::pow(100.0f, -2.0f * float(d) / float(dims)) * float(layer + 1));
+    return rope;
+  }
+
   void add_layer(int i) {
     const Variant& v = variant;
-    const std::string at = "layers." + std::to_string(i) + ".";
     const int q = v.heads * v.head_dim, kv = v.kv_heads * v.head_dim;
     LayerPlan layer;
-    layer.sublayers = {{.norm = norm(at + "norm1", kHidden), .op = AttentionSpec{}},
-                       {.norm = norm(at + "norm2", kHidden)}};
+    layer.sublayers = {{.norm = norm(kHidden), .op = AttentionSpec{}}, {.norm = norm(kHidden)}};
     AttentionSpec& a = layer.get<AttentionSpec>();
     a.heads = v.heads;
     a.kv_heads = v.kv_heads;
     a.head_dim = v.head_dim;
     a.scale = 1.5f / std::sqrt(float(v.head_dim));
-    a.q = weights->add(at + "q", q, kHidden, v.dtype);
-    a.k = weights->add(at + "k", kv, kHidden, v.dtype);
-    a.v = weights->add(at + "v", kv, kHidden, v.dtype);
-    a.o = weights->add(at + "o", kHidden, q, v.dtype);
-    if (v.qkv_bias) {
-      a.q_bias = weights->add(at + "q_bias", 1, q, v.dtype, 0, 0.3f);
-      a.k_bias = weights->add(at + "k_bias", 1, kv, v.dtype, 0, 0.3f);
-      a.v_bias = weights->add(at + "v_bias", 1, kv, v.dtype, 0, 0.3f);
-    }
-    if (v.o_bias) a.o_bias = weights->add(at + "o_bias", 1, kHidden, v.dtype, 0, 0.3f);
-    a.qk_norm = v.qk_norm;
-    if (v.qk_norm != QkNorm::kNone) {
-      a.q_norm = norm(at + "q_norm", v.qk_norm == QkNorm::kPerHead ? v.head_dim : q);
-      a.k_norm = norm(at + "k_norm", v.qk_norm == QkNorm::kPerHead ? v.head_dim : kv);
-    }
-    a.clip_qkv = v.clip;
-    a.rope = {.kind = v.rope, .dims = v.rope_dims, .attention_factor = v.attention_factor};
-    for (int d = 0; d < v.rope_dims / 2; ++d)
-      a.rope.inv_freq.push_back(std::pow(100.0f, -2.0f * float(d) / float(v.rope_dims)) * float(i + 1));
-    a.sliding_window = i == 1 ? 0 : v.window;  // one full layer between the windowed ones
-    if (i == 0 && v.dense_first) {
-      layer.sublayers[1].op = FfnSpec{{.activation = v.activation, .width = kWidth}, glu(at + "mlp")};
-    } else {
-      MoeSpec moe{{.router = v.router}, {.activation = v.activation, .width = kWidth}};
-      moe.router_weight = weights->add(at + "router", v.router.experts, kHidden, v.dtype, 0, 0.4f);
-      if (v.router.has_logit_bias)
-        moe.router_bias = weights->add(at + "router_bias", 1, v.router.experts, v.dtype, 0, 0.5f);
-      if (v.router.has_select_bias)
-        moe.select_bias = weights->add(at + "select_bias", 1, v.router.experts, DType::kF32, 0, 0.2f);
-      for (int e = 0; e < v.router.experts; ++e) moe.experts.push_back(glu(at + "expert" + std::to_string(e)));
-      layer.sublayers[1].op = std::move(moe);
-    }
+    a.q = tensor(q, kHidden);
+    a.k = tensor(kv, kHidden);
+    a.v = tensor(kv, kHidden);
+    a.o = tensor(kHidden, q);
+    a.rope = rope(v.rope, v.rope_dims, i);
+    MoeSpec moe{{.router = v.router}, {.width = kWidth}};
+    moe.router_weight = weights->add("router " + std::to_string(i), v.router.experts, kHidden, v.dtype, 0, 0.4f);
+    if (v.router.has_logit_bias) moe.router_bias = vector(v.router.experts, 0, 0.5f);
+    if (v.router.has_select_bias)
+      moe.select_bias = weights->add("select bias " + std::to_string(i), 1, v.router.experts, DType::kF32, 0, 0.2f);
+    for (int e = 0; e < v.router.experts; ++e) moe.experts.push_back(glu(kWidth));
+    layer.sublayers[1].op = std::move(moe);
     plan.layers.push_back(std::move(layer));
   }
 
@@ -200,220 +116,322 @@ struct TestModel {
   Variant variant;
   std::shared_ptr<MemoryWeights> weights;
   ModelPlan plan;
+  int tensors = 0;
 };
 
-// The definitions, token by token over the whole sequence.
-class Naive {
- public:
-  explicit Naive(const TestModel& model) : model_(model), recipe_(model.recipe()) {}
+using Change = std::function<void(TestModel&)>;
 
-  // [tokens][vocab]; fills ids[layer row][token].
-  std::vector<Vec> logits(std::span<const TokenId> tokens) {
-    std::vector<Vec> hidden;
-    for (const TokenId id : tokens) hidden.push_back(row(model_.plan.embedding, id));
-    ids.assign(model_.plan.moe_layers.size(), {});
-    int moe_row = 0;
-    for (const LayerPlan& layer : model_.plan.layers) {
-      attend(layer, hidden);
-      const MoeSpec* moe = layer.find<MoeSpec>();
-      for (Vec& h : hidden) {
-        const Vec x = norm(layer.sublayers[1].norm, h);
-        const Vec out =
-            moe ? mixture(*moe, moe_row, x) : feed(layer.get<FfnSpec>().weights, model_.variant.activation, x, 1);
-        for (size_t i = 0; i < h.size(); ++i) h[i] += out[i];
-      }
-      if (moe) ++moe_row;
-    }
-    std::vector<Vec> out;
-    for (const Vec& h : hidden) out.push_back(times(model_.plan.lm_head, norm(model_.plan.final_norm, h)));
-    return out;
-  }
-  std::vector<std::vector<std::vector<ExpertId>>> ids;  // [row][token], selection order
+Change each_layer(std::function<void(TestModel&, LayerPlan&)> change) {
+  return [=](TestModel& model) {
+    for (LayerPlan& layer : model.plan.layers) change(model, layer);
+  };
+}
+Change each_attention(std::function<void(TestModel&, AttentionSpec&)> change) {
+  return each_layer([=](TestModel& model, LayerPlan& layer) { change(model, layer.get<AttentionSpec>()); });
+}
+Change each_moe(std::function<void(TestModel&, MoeSpec&)> change) {
+  return each_layer([=](TestModel& model, LayerPlan& layer) { change(model, layer.get<MoeSpec>()); });
+}
 
- private:
-  Vec row(const TensorRef& ref, int64_t r) const {
-    const Vec& all = model_.weights->values(ref);
-    return {all.begin() + r * ref.cols, all.begin() + (r + 1) * ref.cols};
-  }
-  Vec times(const TensorRef& ref, const Vec& x) const {
-    Vec out(ref.rows);
-    const Vec& w = model_.weights->values(ref);
-    for (int64_t r = 0; r < ref.rows; ++r)
-      for (int64_t c = 0; c < ref.cols; ++c) out[r] += w[r * ref.cols + c] * x[c];
-    return out;
-  }
-  void add_bias(const TensorRef& ref, Vec& x) const {
-    if (!ref) return;
-    for (size_t i = 0; i < x.size(); ++i) x[i] += model_.weights->values(ref)[i];
-  }
-  Vec norm(const NormSpec& spec, const Vec& x) const {
-    double squares = 0;
-    for (const double v : x) squares += v * v;
-    const double factor = 1 / std::sqrt(squares / double(x.size()) + spec.eps);
-    Vec out;
-    for (size_t i = 0; i < x.size(); ++i)
-      out.push_back(x[i] * factor *
-                    (model_.weights->values(spec.weight)[i] + (spec.kind == NormKind::kRmsOnePlus ? 1 : 0)));
-    return out;
-  }
-  void norm_projection(const AttentionSpec& a, const NormSpec& spec, Vec& x) const {
-    if (a.qk_norm == QkNorm::kFullVector) x = norm(spec, x);
-    if (a.qk_norm != QkNorm::kPerHead) return;
-    for (size_t at = 0; at < x.size(); at += size_t(a.head_dim)) {
-      const Vec head = norm(spec, Vec(x.begin() + long(at), x.begin() + long(at) + a.head_dim));
-      std::copy(head.begin(), head.end(), x.begin() + long(at));
+Change qk_norm(QkNorm kind, float clip = 0) {
+  return each_attention([=](TestModel& m, AttentionSpec& a) {
+    const bool whole = kind == QkNorm::kFullVector;
+    a.qk_norm = kind;
+    a.q_norm = m.norm(whole ? a.heads * a.head_dim : a.head_dim);
+    a.k_norm = m.norm(whole ? a.kv_heads * a.head_dim : a.head_dim);
+    a.clip_qkv = clip;
+  });
+}
+Change window(int size) {
+  return [=](TestModel& m) {  // one full layer between the windowed ones
+    m.plan.layers[0].get<AttentionSpec>().sliding_window = size;
+    m.plan.layers[2].get<AttentionSpec>().sliding_window = size;
+  };
+}
+Change activation(Activation kind) {
+  return each_moe([=](TestModel&, MoeSpec& moe) { moe.expert.activation = kind; });
+}
+void add_biases(TestModel& m, FfnWeights& w, int width) {
+  w.gate_bias = w.gate ? m.vector(width, 0, 0.3f) : TensorRef{};
+  w.up_bias = m.vector(width, 0, 0.3f);
+  w.down_bias = m.vector(kHidden, 0, 0.3f);
+}
+FfnSpec shared_block(TestModel& m, int width) {
+  return {{.activation = Activation::kGelu, .width = width}, m.glu(width)};
+}
+
+// The attention of every layer over latents of 20 dimensions.
+Change latent(int query_rank, bool biases) {
+  return each_layer([=](TestModel& m, LayerPlan& layer) {
+    LatentAttentionSpec a{.heads = 5,
+                          .nope_dim = 9,
+                          .rope_dim = 6,
+                          .value_dim = 11,
+                          .kv_rank = 20,
+                          .scale = 0.4f,
+                          .rope = m.rope(RopeKind::kInterleaved, 6, 1)};
+    if (query_rank > 0) {
+      a.q_a = m.tensor(query_rank, kHidden);
+      a.q_a_norm = m.norm(query_rank);
+      if (biases) a.q_a_bias = m.vector(query_rank, 0, 0.3f);
     }
-  }
-  void clip(const AttentionSpec& a, Vec& x) const {
-    if (a.clip_qkv > 0)
-      for (double& v : x) v = std::clamp<double>(v, -a.clip_qkv, a.clip_qkv);
-  }
-  void rotate(const AttentionSpec& a, int position, Vec& x) const {
-    if (a.rope.kind == RopeKind::kNone) return;
-    for (size_t at = 0; at < x.size(); at += size_t(a.head_dim))
-      for (int i = 0; i < a.rope.dims / 2; ++i) {
-        const bool half = a.rope.kind == RopeKind::kHalf;
-        double& first = x[at + size_t(half ? i : 2 * i)];
-        double& second = x[at + size_t(half ? i + a.rope.dims / 2 : 2 * i + 1)];
-        const double angle = double(position) * a.rope.inv_freq[i], c = std::cos(angle) * a.rope.attention_factor,
-                     s = std::sin(angle) * a.rope.attention_factor;
-        const double f = first * c - second * s;
-        second = second * c + first * s;
-        first = f;
-      }
-  }
-  void attend(const LayerPlan& layer, std::vector<Vec>& hidden) const {
-    const AttentionSpec& a = layer.get<AttentionSpec>();
-    std::vector<Vec> q, k, v;
-    for (size_t t = 0; t < hidden.size(); ++t) {
-      const Vec x = norm(layer.sublayers[0].norm, hidden[t]);
-      q.push_back(times(a.q, x));
-      k.push_back(times(a.k, x));
-      v.push_back(times(a.v, x));
-      add_bias(a.q_bias, q[t]);
-      add_bias(a.k_bias, k[t]);
-      add_bias(a.v_bias, v[t]);
-      norm_projection(a, a.q_norm, q[t]);
-      norm_projection(a, a.k_norm, k[t]);
-      for (Vec* x : {&q[t], &k[t], &v[t]}) clip(a, *x);
-      rotate(a, int(t), q[t]);
-      rotate(a, int(t), k[t]);
+    a.q = m.tensor(a.heads * (a.nope_dim + a.rope_dim), query_rank > 0 ? query_rank : kHidden);
+    a.kv_a = m.tensor(a.kv_rank + a.rope_dim, kHidden);
+    a.kv_a_norm = m.norm(a.kv_rank);
+    a.kv_b = m.tensor(a.heads * (a.nope_dim + a.value_dim), a.kv_rank);
+    a.o = m.tensor(kHidden, a.heads * a.value_dim);
+    if (biases) {
+      a.kv_a_bias = m.vector(a.kv_rank + a.rope_dim, 0, 0.3f);
+      a.o_bias = m.vector(kHidden, 0, 0.3f);
+      a.q_scale = 1.3f;
+      a.latent_scale = 0.8f;
     }
-    for (size_t t = 0; t < hidden.size(); ++t) {
-      Vec mixed(size_t(a.heads) * a.head_dim);
-      const size_t first = a.sliding_window > 0 && int(t) >= a.sliding_window ? t + 1 - size_t(a.sliding_window) : 0;
-      for (int head = 0; head < a.heads; ++head) {
-        const int from = head * a.head_dim, kv_from = head / (a.heads / a.kv_heads) * a.head_dim;
-        double total = 0;
-        Vec sum(a.head_dim);
-        for (size_t j = first; j <= t; ++j) {
-          double score = 0;
-          for (int d = 0; d < a.head_dim; ++d) score += q[t][size_t(from + d)] * k[j][size_t(kv_from + d)];
-          const double e = std::exp(score * a.scale);
-          total += e;
-          for (int d = 0; d < a.head_dim; ++d) sum[d] += e * v[j][size_t(kv_from + d)];
-        }
-        for (int d = 0; d < a.head_dim; ++d) mixed[size_t(from + d)] = sum[d] / total;
-      }
-      Vec out = times(a.o, mixed);
-      add_bias(a.o_bias, out);
-      for (size_t i = 0; i < out.size(); ++i) hidden[t][i] += out[i];
-    }
-  }
-  static double activate(Activation activation, double g) {
-    switch (activation) {
-      case Activation::kSilu:
-        return g / (1 + std::exp(-g));
-      case Activation::kRelu:
-        return std::max(g, 0.0);
-      case Activation::kGelu:
-        return g * 0.5 * (1 + std::erf(g / std::sqrt(2.0)));
-      case Activation::kGeluTanh:
-        return g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
-    }
-    return 0;
-  }
-  Vec feed(const FfnWeights& w, Activation activation, Vec x, double input_scale) const {
-    for (double& v : x) v *= input_scale;
-    Vec gate = times(w.gate, x);
-    const Vec up = times(w.up, x);
-    for (size_t i = 0; i < gate.size(); ++i) gate[i] = activate(activation, gate[i]) * up[i];
-    return times(w.down, gate);
-  }
-  // The decision is route()'s, which its own room proves; what is done with it is checked here.
-  Vec mixture(const MoeSpec& moe, int moe_row, const Vec& x) {
-    Vec z = times(moe.router_weight, x);
-    add_bias(moe.router_bias, z);
-    const auto floats = [&](const TensorRef& ref) {
-      if (!ref) return std::vector<float>();
-      const Vec& values = model_.weights->values(ref);
-      return std::vector<float>(values.begin(), values.end());
+    layer.sublayers[0].op = std::move(a);
+  });
+}
+
+// Experts as transposed, interleaved columns of one tensor: [E, hidden, 2 width], [E, width, hidden].
+void pack_transposed(TestModel& m, MoeSpec& moe) {
+  const int64_t experts = int64_t(moe.experts.size());
+  const TensorRef gate_up = m.tensor(experts * kHidden, 2 * kWidth), down = m.tensor(experts * kWidth, kHidden);
+  for (int64_t e = 0; e < experts; ++e) {
+    const auto part = [&](const TensorRef& whole, int64_t rows, int64_t cols, int64_t offset, int64_t row_stride) {
+      TensorRef ref = whole;
+      ref.rows = rows;
+      ref.cols = cols;
+      ref.element_offset = e * cols * whole.cols + offset;
+      ref.row_stride = row_stride;
+      ref.col_stride = whole.cols;
+      return ref;
     };
-    const size_t experts = size_t(moe.router.experts);
-    const std::vector<float> logits(z.begin(), z.end());
-    std::vector<float> scratch(4 * experts), weights(experts);
-    std::vector<ExpertId> chosen(experts);
-    std::vector<SlotKind> kinds(experts);
-    const LayerRecipe* recipe = recipe_.layer(moe_row);
-    const Decision decision = route(moe.router, recipe, logits, floats(moe.router_bias), floats(moe.select_bias),
-                                    scratch, {chosen, weights, kinds});
-    Vec out(x.size());
-    for (int slot = 0; slot < decision.k_used; ++slot) {
-      const bool to_input = moe.router.apply == ApplyTo::kInput;
-      const double scale = recipe && !recipe->expert_scale.empty() ? recipe->expert_scale[chosen[slot]] : 1.0;
-      const Vec y = feed(moe.experts[chosen[slot]], moe.expert.activation, x, to_input ? weights[slot] : 1.0);
-      for (size_t i = 0; i < out.size(); ++i) out[i] += y[i] * scale * (to_input ? 1.0 : weights[slot]);
-    }
-    chosen.resize(size_t(decision.k_used));
-    std::sort(chosen.begin(), chosen.end());
-    ids[size_t(moe_row)].push_back(chosen);
-    return out;
+    moe.experts[size_t(e)] = {.gate = part(gate_up, kWidth, kHidden, 0, 2),
+                              .up = part(gate_up, kWidth, kHidden, 1, 2),
+                              .down = part(down, kHidden, kWidth, 0, 1)};
   }
+}
 
-  const TestModel& model_;
-  Recipe recipe_;
-};
-
-std::vector<Variant> variants() {
-  RouterSpec biased{.experts = 6,
-                    .experts_per_token = 3,
-                    .score = ScoreFn::kSigmoid,
-                    .has_select_bias = true,
-                    .renorm = Renorm::kSum,
-                    .scale = 2.5f};
-  RouterSpec top_k_softmax{
-      .experts = 5, .experts_per_token = 2, .score = ScoreFn::kSoftmaxTopK, .has_logit_bias = true};
-  RouterSpec to_input{.experts = 5, .experts_per_token = 1, .score = ScoreFn::kSigmoidTopK, .apply = ApplyTo::kInput};
+std::vector<Variant> norm_and_rope_variants() {
   return {
       {.name = "bf16"},
       {.name = "fp16", .dtype = DType::kF16},
       {.name = "fp32", .dtype = DType::kF32},
-      {.name = "per_head_norm", .dtype = DType::kF32, .qk_norm = QkNorm::kPerHead},
-      {.name = "full_vector_norm_and_clip", .qk_norm = QkNorm::kFullVector, .clip = 0.8f},
-      {.name = "one_plus_norm", .norm = NormKind::kRmsOnePlus, .qk_norm = QkNorm::kPerHead},
+      {.name = "one_plus_norm", .norm = NormKind::kRmsOnePlus, .change = qk_norm(QkNorm::kPerHead)},
       {.name = "fp32_weight_norm", .norm = NormKind::kRmsFp32Weight},
-      {.name = "partial_half_rope", .rope_dims = 6, .attention_factor = 1.2f},
+      {.name = "layer_norm", .norm = NormKind::kLayerNorm},
+      {.name = "layer_norm_with_bias",
+       .norm = NormKind::kLayerNorm,
+       .change =
+           [](TestModel& m) {
+             m.plan.final_norm.bias = m.vector(kHidden, 0, 0.3f);
+             for (LayerPlan& layer : m.plan.layers)
+               for (Sublayer& sublayer : layer.sublayers) sublayer.norm.bias = m.vector(kHidden, 0, 0.3f);
+           }},
+      {.name = "partial_half_rope", .rope_dims = 6, .change = each_attention([](TestModel&, AttentionSpec& a) {
+                                                      a.rope.attention_factor = 1.2f;
+                                                    })},
       {.name = "interleaved_rope", .rope = RopeKind::kInterleaved, .rope_dims = 8},
       {.name = "no_rope", .rope = RopeKind::kNone, .rope_dims = 0},
-      {.name = "window", .window = 7},
-      {.name = "wide_window", .window = 70},
-      {.name = "biases", .qkv_bias = true, .o_bias = true},
+  };
+}
+
+std::vector<Variant> attention_variants() {
+  return {
+      {.name = "per_head_norm", .dtype = DType::kF32, .change = qk_norm(QkNorm::kPerHead)},
+      {.name = "full_vector_norm_and_clip", .change = qk_norm(QkNorm::kFullVector, 0.8f)},
+      {.name = "per_head_norm_after_rope_and_clip", .change = qk_norm(QkNorm::kPerHeadPostRope, 0.8f)},
+      {.name = "l2_norm_after_rope",
+       .rope = RopeKind::kInterleaved,
+       .change = each_attention([](TestModel&, AttentionSpec& a) {
+         a.qk_norm = QkNorm::kL2PostRope;
+         a.q_norm.eps = a.k_norm.eps = 1e-3f;
+       })},
+      {.name = "window", .change = window(7)},
+      {.name = "wide_window", .change = window(70)},
+      {.name = "chunks", .change = each_attention([](TestModel&, AttentionSpec& a) { a.chunk = 13; })},
+      {.name = "chunks_and_window", .change = each_attention([](TestModel&, AttentionSpec& a) {
+                                      a.chunk = 66;
+                                      a.sliding_window = 20;
+                                    })},
+      {.name = "sinks",
+       .change =
+           [](TestModel& m) {
+             window(9)(m);
+             each_attention([](TestModel& model, AttentionSpec& a) { a.sinks = model.vector(a.heads, 0.5f, 1.5f); })(m);
+           }},
+      {.name = "no_rope_with_temperature",
+       .rope = RopeKind::kNone,
+       .rope_dims = 0,
+       .change = each_attention([](TestModel&, AttentionSpec& a) {
+         a.temperature_floor = 10;
+         a.temperature_scale = 0.3f;
+       })},
+      {.name = "output_gate", .change = each_attention([](TestModel& m, AttentionSpec& a) {
+                                a.gate = m.tensor(a.heads * a.head_dim, kHidden);
+                                a.qk_norm = QkNorm::kPerHead;
+                                a.q_norm = m.norm(a.head_dim);
+                                a.k_norm = m.norm(a.head_dim);
+                              })},
+      {.name = "biases", .change = each_attention([](TestModel& m, AttentionSpec& a) {
+                           a.q_bias = m.vector(a.q.rows, 0, 0.3f);
+                           a.k_bias = m.vector(a.k.rows, 0, 0.3f);
+                           a.v_bias = m.vector(a.v.rows, 0, 0.3f);
+                           a.o_bias = m.vector(kHidden, 0, 0.3f);
+                         })},
+      {.name = "one_fused_projection", .change = each_attention([](TestModel& m, AttentionSpec& a) {
+                                         TensorRef part = m.tensor(a.q.rows + a.k.rows + a.v.rows, kHidden);
+                                         int64_t row = 0;
+                                         for (TensorRef* ref : {&a.q, &a.k, &a.v}) {
+                                           part.rows = ref->rows;
+                                           part.element_offset = row * kHidden;
+                                           row += ref->rows;
+                                           *ref = part;
+                                         }
+                                       })},
       {.name = "one_kv_head", .heads = 5, .kv_heads = 1},
       {.name = "as_many_kv_heads", .heads = 3, .kv_heads = 3, .head_dim = 33, .rope_dims = 32},
       {.name = "seventy_heads_on_one", .heads = 70, .kv_heads = 1, .head_dim = 4, .rope_dims = 4},
-      {.name = "dense_first", .dense_first = true},
-      {.name = "gelu", .activation = Activation::kGelu},
-      {.name = "gelu_tanh", .activation = Activation::kGeluTanh},
-      {.name = "relu", .activation = Activation::kRelu},
+      {.name = "latent_attention", .change = latent(0, false)},
+      {.name = "latent_attention_with_low_rank_queries", .dtype = DType::kF32, .change = latent(14, false)},
+      {.name = "latent_attention_with_everything", .norm = NormKind::kLayerNorm, .change = latent(14, true)},
+  };
+}
+
+std::vector<Variant> ffn_variants() {
+  const RouterSpec biased{.experts = 6,
+                          .experts_per_token = 3,
+                          .score = ScoreFn::kSigmoid,
+                          .has_select_bias = true,
+                          .renorm = Renorm::kSum,
+                          .scale = 2.5f};
+  const RouterSpec top_k_softmax{
+      .experts = 5, .experts_per_token = 2, .score = ScoreFn::kSoftmaxTopK, .has_logit_bias = true};
+  const RouterSpec to_input{
+      .experts = 5, .experts_per_token = 1, .score = ScoreFn::kSigmoidTopK, .apply = ApplyTo::kInput};
+  const auto oss = [](TestModel& m, MoeSpec& moe) {
+    moe.expert.kind = FfnKind::kGluOss;
+    moe.expert.limit = 0.7f;
+    moe.expert.alpha = 1.7f;
+    for (FfnWeights& expert : moe.experts) add_biases(m, expert, kWidth);
+  };
+  const auto plain = [](TestModel& m, MoeSpec& moe) {
+    moe.expert.kind = FfnKind::kMlp;
+    moe.expert.activation = Activation::kRelu;
+    for (FfnWeights& expert : moe.experts) {
+      expert.gate = {};
+      add_biases(m, expert, kWidth);
+    }
+  };
+  return {
+      {.name = "dense_first",
+       .change = [](TestModel& m) { m.plan.layers[0].sublayers[1].op = shared_block(m, kWidth); }},
+      {.name = "gelu", .change = activation(Activation::kGelu)},
+      {.name = "gelu_tanh", .change = activation(Activation::kGeluTanh)},
+      {.name = "relu", .change = activation(Activation::kRelu)},
       {.name = "sigmoid_with_selection_bias", .router = biased},
       {.name = "softmax_over_top_k_with_logit_bias", .router = top_k_softmax},
       {.name = "weights_on_the_input", .router = to_input},
       {.name = "edited", .edited = true},
+      {.name = "shared_expert",
+       .change = each_moe([](TestModel& m, MoeSpec& moe) { moe.shared = shared_block(m, 37); })},
+      {.name = "shared_expert_with_gate", .edited = true, .change = each_moe([](TestModel& m, MoeSpec& moe) {
+                                                            moe.shared = shared_block(m, 9);
+                                                            moe.shared_gate = m.tensor(1, kHidden);
+                                                          })},
+      {.name = "weights_on_the_input_and_a_shared_expert",
+       .router = to_input,
+       .change = each_moe([](TestModel& m, MoeSpec& moe) { moe.shared = shared_block(m, kWidth); })},
+      {.name = "gpt_oss_blocks", .router = top_k_softmax, .change = each_moe(oss)},
+      {.name = "gpt_oss_blocks_with_weights_on_the_input", .router = to_input, .change = each_moe(oss)},
+      {.name = "biases_in_experts", .change = each_moe([](TestModel& m, MoeSpec& moe) {
+                                      for (FfnWeights& expert : moe.experts) add_biases(m, expert, kWidth);
+                                      moe.output_bias = m.vector(kHidden, 0, 0.3f);
+                                    })},
+      {.name = "blocks_without_a_gate", .router = to_input, .change = each_moe(plain)},
+      {.name = "identity_experts", .edited = true, .change = each_moe([](TestModel&, MoeSpec& moe) {
+                                                     moe.identity_experts = 2;
+                                                     moe.experts.resize(moe.experts.size() - 2);
+                                                   })},
+      {.name = "transposed_experts", .change = each_moe(pack_transposed)},
+      {.name = "transposed_experts_fp16", .dtype = DType::kF16, .change = each_moe(pack_transposed)},
   };
 }
 
-class CpuModel : public testing::TestWithParam<Variant> {};
-INSTANTIATE_TEST_SUITE_P(Kinds, CpuModel, testing::ValuesIn(variants()),
+std::vector<Variant> model_variants() {
+  const auto each_sublayer = [](std::function<void(TestModel&, Sublayer&)> change) {
+    return each_layer([=](TestModel& m, LayerPlan& layer) {
+      for (Sublayer& sublayer : layer.sublayers) change(m, sublayer);
+    });
+  };
+  return {
+      {.name = "scaled_residual", .change = each_layer([](TestModel& m, LayerPlan& layer) {
+                                    layer.sublayers[0].scale = 0.22f;
+                                    layer.sublayers[1].scale = 0.4f;
+                                    layer.get<AttentionSpec>().o_bias = m.vector(kHidden, 0, 0.3f);
+                                    layer.get<MoeSpec>().output_bias = m.vector(kHidden, 0, 0.3f);
+                                    layer.get<MoeSpec>().shared = shared_block(m, 10);
+                                  })},
+      {.name = "norms_after_the_blocks", .change = each_sublayer([](TestModel& m, Sublayer& sublayer) {
+                                           sublayer.post_norm = m.norm(kHidden);
+                                           sublayer.norm = {};
+                                         })},
+      {.name = "norms_before_and_after",
+       .norm = NormKind::kLayerNorm,
+       .change = each_sublayer([](TestModel& m, Sublayer& sublayer) {
+         sublayer.post_norm = m.norm(kHidden);
+         sublayer.scale = 0.5f;
+       })},
+      {.name = "no_norm", .change = each_sublayer([](TestModel&, Sublayer& sublayer) { sublayer.norm = {}; })},
+      {.name = "residual_of_the_normed_input", .change = each_sublayer([](TestModel&, Sublayer& sublayer) {
+                                                 sublayer.base_is_normed = true;
+                                                 sublayer.base_scale = 1.1f;
+                                                 sublayer.scale = 0.7f;
+                                               })},
+      {.name = "weighted_residual", .change = each_sublayer([](TestModel& m, Sublayer& sublayer) {
+                                      sublayer.base_weight = m.vector(kHidden, 0.9f, 0.2f);
+                                    })},
+      // longcat's layer: attention, experts (deferred), dense, attention, dense.
+      {.name = "deferred_experts_and_two_attentions",
+       .change = each_layer([](TestModel& m, LayerPlan& layer) {
+         AttentionSpec second = layer.get<AttentionSpec>();
+         second.q = m.tensor(second.q.rows, kHidden);
+         second.k = m.tensor(second.k.rows, kHidden);
+         layer.sublayers[1].deferred = true;
+         layer.sublayers[1].scale = 0.6f;
+         layer.sublayers.push_back({.norm = m.norm(kHidden), .op = shared_block(m, kWidth)});
+         layer.sublayers.push_back({.norm = m.norm(kHidden), .op = std::move(second)});
+         layer.sublayers.push_back({.norm = m.norm(kHidden), .op = shared_block(m, 30)});
+       })},
+      {.name = "scaled_embedding_and_logits",
+       .change =
+           [](TestModel& m) {
+             m.plan.embedding_scale = 3.5f;
+             m.plan.logit_scale = 1 / 6.0f;
+           }},
+      {.name = "head_with_bias", .change = [](TestModel& m) { m.plan.lm_head_bias = m.vector(kVocab, 0, 0.5f); }},
+      {.name = "normalised_head", .change = [](TestModel& m) { m.plan.normalised_head = true; }},
+      {.name = "tied_head_of_a_transposed_embedding",
+       .change =
+           [](TestModel& m) {
+             m.plan.embedding = m.weights->add("turned", kHidden, kVocab, DType::kF32, 0, 0.3f);
+             m.plan.embedding.rows = kVocab;
+             m.plan.embedding.cols = kHidden;
+             m.plan.embedding.row_stride = 1;
+             m.plan.embedding.col_stride = kVocab;
+             m.plan.lm_head = m.plan.embedding;
+             m.plan.tied = true;
+           }},
+  };
+}
+
+std::vector<Variant> variants() {
+  std::vector<Variant> all;
+  for (auto* some : {norm_and_rope_variants, attention_variants, ffn_variants, model_variants})
+    for (Variant& variant : some()) all.push_back(std::move(variant));
+  return all;
+}
+
+class CpuModel : public ::testing::TestWithParam<Variant> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, CpuModel, ::testing::ValuesIn(variants()),
                          [](const auto& info) { return info.param.name; });
 
 struct Output {
@@ -446,7 +464,8 @@ TEST_P(CpuModel, EqualsTheDefinitionsInDoublePrecision) {
   const TestModel model(GetParam());
   std::vector<TokenId> tokens;
   for (int i = 0; i < 140; ++i) tokens.push_back((i * i * 3 + i * 7) % kVocab);
-  Naive naive(model);
+  const Recipe recipe = model.recipe();
+  NaiveModel naive(model.plan, *model.weights, recipe);
   const std::vector<Vec> expected = naive.logits(tokens);
 
   const char* before = std::getenv("SWITCHYARD_ISA");
@@ -457,11 +476,11 @@ TEST_P(CpuModel, EqualsTheDefinitionsInDoublePrecision) {
     double worst = 0;
     for (size_t t = 0; t < tokens.size(); ++t) {
       for (int i = 0; i < kVocab; ++i) worst = std::max(worst, std::abs(whole.logits[t * kVocab + i] - expected[t][i]));
-      for (size_t row = 0; row < naive.ids.size(); ++row) {
+      for (size_t row = 0; row < naive.ids().size(); ++row) {
         const auto used = whole.frames[t].used_ids(int(row));
         std::vector<ExpertId> ids(used.begin(), used.end());
         std::sort(ids.begin(), ids.end());
-        ASSERT_EQ(ids, naive.ids[row][t]) << "row " << row << " token " << t;
+        ASSERT_EQ(ids, naive.ids()[row][t]) << "row " << row << " token " << t;
       }
     }
     EXPECT_LT(worst, 5e-5) << name(isa);

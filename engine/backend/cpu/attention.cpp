@@ -32,10 +32,10 @@ void GroupedAttention::run(const Step& step, const Attention& spec, const float*
   }
   const bool gated = spec.gate.rows > 0;
   if (gated) shape_rows(step.count, keys.query_cols(), gate_, gate_out_);
-  const std::array projections{
-      Product{&spec.q, {step.count, in, q_.data(), nullptr}}, Product{&spec.k, {step.count, in, k_.data(), nullptr}},
-      Product{&spec.v, {step.count, in, v_.data(), nullptr}},
-      Product{&spec.gate, {step.count, in, gate_out_.data(), nullptr}}};
+  const std::array projections{Product{&spec.q, {step.count, in, q_.data(), nullptr}},
+                               Product{&spec.k, {step.count, in, k_.data(), nullptr}},
+                               Product{&spec.v, {step.count, in, v_.data(), nullptr}},
+                               Product{&spec.gate, {step.count, in, gate_out_.data(), nullptr}}};
   step.multiply(std::span(projections).first(gated ? 4 : 3));
   step.for_tokens((keys.query_cols() + 2 * keys.key_cols()) * int64_t(sizeof(float)),
                   [&](int token, int) { finish_heads(step, spec, token); });

@@ -93,8 +93,7 @@ void Executor::write_logits() {
     for (int i = 0; i < model_.hidden; ++i) normed_[token][i] *= model_.lm_head_column[i];
   logit_rows_.resize(rows);
   for (int row = 0; row < rows; ++row) logit_rows_[row] = chunk.logits + size_t(row) * model_.vocab;
-  const std::array products{
-      Product{&model_.lm_head, {rows, normed_rows_.data() + first, logit_rows_.data(), nullptr}}};
+  const std::array products{Product{&model_.lm_head, {rows, normed_rows_.data() + first, logit_rows_.data(), nullptr}}};
   step_.multiply(products);
   const std::vector<float>& bias = model_.lm_head_bias;
   if (bias.empty() && model_.logit_scale == 1) return;

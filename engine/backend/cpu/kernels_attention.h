@@ -197,8 +197,7 @@ void attend_some(const Queries& queries, int n, const float* keys, int head_dim,
                  const AttentionState& state, float* scores) {
   score_block<N, N == 1 ? 4 : kLanes == 16 ? 2 : 1>(queries.q + n, keys, head_dim, scores);
   for (int i = 0; i < N; ++i)
-    if (queries.first[n + i] < queries.last[n + i])
-      soften(queries, n + i, values.dim, state, scores + i * kKeyBlock);
+    if (queries.first[n + i] < queries.last[n + i]) soften(queries, n + i, values.dim, state, scores + i * kKeyBlock);
   values.template add<N>(queries, n, scores, state);
 }
 

@@ -14,7 +14,8 @@ Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
 }  // namespace
 
 void LatentAttentionRun::run(const Step& step, const LatentAttention& spec, const float* const* in, const Sum& sum) {
-  const int count = step.count, heads = spec.keys.heads, rank = spec.keys.latent, query_dim = spec.nope_dim + spec.rope_dim;
+  const int count = step.count, heads = spec.keys.heads, rank = spec.keys.latent,
+            query_dim = spec.nope_dim + spec.rope_dim;
   project(step, spec, in);
 
   // Heads are shared out; each multiplies its own part of every token.
@@ -61,10 +62,9 @@ void LatentAttentionRun::project(const Step& step, const LatentAttention& spec, 
   shape_rows(count, std::max(spec.query_rank, 1), query_low_, query_low_out_);
   shape_rows(count, int64_t(spec.keys.heads) * (spec.nope_dim + spec.rope_dim), query_, query_out_);
   shape_rows(count, spec.keys.head_dim, key_, key_out_);
-  const std::array first{
-      Product{&spec.kv_a, {count, in, key_out_.data(), nullptr}},
-      low_rank ? Product{&spec.q_a, {count, in, query_low_out_.data(), nullptr}}
-               : Product{&spec.q, {count, in, query_out_.data(), nullptr}}};
+  const std::array first{Product{&spec.kv_a, {count, in, key_out_.data(), nullptr}},
+                         low_rank ? Product{&spec.q_a, {count, in, query_low_out_.data(), nullptr}}
+                                  : Product{&spec.q, {count, in, query_out_.data(), nullptr}}};
   step.multiply(first);
   step.for_tokens((spec.keys.head_dim + spec.query_rank) * int64_t(sizeof(float)),
                   [&](int token, int) { finish_latent(step, spec, token); });

@@ -177,7 +177,8 @@ class Builder {
     std::vector<double> squares(size_t(head.cols), 0.0);
     std::vector<float> row(size_t(head.cols));
     for (int64_t r = 0; r < head.rows; ++r) {
-      kernels(Isa::kPortable).load(head.data + r * head.cols * stored_bytes(head.type), head.type, row.data(), head.cols);
+      kernels(Isa::kPortable)
+          .load(head.data + r * head.cols * stored_bytes(head.type), head.type, row.data(), head.cols);
       for (size_t c = 0; c < row.size(); ++c) squares[c] += double(row[c]) * row[c];
     }
     for (const double square : squares)

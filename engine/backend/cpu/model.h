@@ -29,10 +29,10 @@ struct Norm {
 struct KeyShape {
   int cache = 0;  // its place in the cache
   int heads = 0, kv_heads = 0, head_dim = 0;
-  int latent = 0;     // > 0: values are the first `latent` dimensions of the keys
-  float scale = 1;    // multiplies q.k
-  int window = 0;     // 0: all earlier keys
-  int chunk = 0;      // 0: no chunks
+  int latent = 0;            // > 0: values are the first `latent` dimensions of the keys
+  float scale = 1;           // multiplies q.k
+  int window = 0;            // 0: all earlier keys
+  int chunk = 0;             // 0: no chunks
   std::vector<float> sinks;  // [heads]; empty: none
 
   int64_t query_cols() const { return int64_t(heads) * head_dim; }
@@ -62,7 +62,7 @@ struct Attention {
 // Attention over latents: a head's queries are turned into the latent space, so that keys are stored and
 // read once for all heads.
 struct LatentAttention {
-  KeyShape keys;  // one kv head of [latent | rope]
+  KeyShape keys;                                                  // one kv head of [latent | rope]
   int nope_dim = 0, rope_dim = 0, value_dim = 0, query_rank = 0;  // query_rank 0: q reads the hidden vector
   Matrix q_a, q, kv_a, o;
   Matrix absorb;  // [heads * latent, nope_dim]: the transposed key rows of kv_b, head by head
@@ -130,7 +130,7 @@ struct Model {
   std::vector<float> lm_head_bias;    // empty: none
   std::vector<float> lm_head_column;  // [hidden]: multiplies the head's columns; empty: ones
   Norm final_norm;
-  std::vector<RopeSpec> ropes;  // each different one once
+  std::vector<RopeSpec> ropes;   // each different one once
   std::vector<KeyShape> caches;  // of the attention sublayers, in order
   std::vector<Layer> layers;
   std::vector<std::unique_ptr<unsigned char[]>> copies;  // what matrices point to that is not in the file
