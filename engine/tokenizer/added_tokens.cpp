@@ -30,63 +30,48 @@ Result<AddedToken> read_token(const JsonView& entry) {
 Result<AddedTokens> AddedTokens::read(const JsonView* list, const Vocabulary& vocabulary,
                                       const Normalizer* normalizer) {
   AddedTokens added;
+  added.next_id_ = static_cast<TokenId>(vocabulary.size());
   if (!list) return added;
   SY_TRY(const auto entries, list->as_array());
-  std::vector<AddedToken> tokens;
-  std::unordered_set<std::string> seen;
   for (const JsonView& entry : entries) {
     SY_TRY(AddedToken token, read_token(entry));
-    if (token.special && !token.content.empty()) added.special_.insert(token.content);
-    if (!token.content.empty() && seen.insert(token.content).second) tokens.push_back(std::move(token));
+    if (!token.content.empty()) SY_CHECK(added.add(std::move(token), vocabulary, normalizer));
   }
-  SY_CHECK(added.give_ids(tokens, vocabulary, *list));
-  // Special tokens are put into the tries first.
-  std::stable_partition(tokens.begin(), tokens.end(), [&](const AddedToken& t) { return added.is_special(t.content); });
-  SY_CHECK(added.build_tries(tokens, normalizer));
+  added.build_tries();
   return added;
 }
 
-Result<void> AddedTokens::give_ids(std::vector<AddedToken>& tokens, const Vocabulary& vocabulary,
-                                   const JsonView& list) {
-  const auto vocabulary_size = static_cast<TokenId>(vocabulary.size());
-  TokenId next = vocabulary_size;
-  for (AddedToken& token : tokens) {
-    if (const auto known = vocabulary.find(token.content)) {
-      token.id = *known;
-    } else {
-      token.id = next;
-      if (const std::string* owner = vocabulary.piece(token.id))
-        return list.fail("puts " + quote(token.content) + " at id " + std::to_string(token.id) +
-                         ", which the vocabulary gives to " + quote(*owner) + ".");
-    }
-    next = std::max(next, token.id + 1);
-    ids_.emplace(token.content, token.id);
-    by_id_.emplace(token.id, token);
+Result<void> AddedTokens::add(AddedToken token, const Vocabulary& vocabulary, const Normalizer* normalizer) {
+  if (const auto known = find(token.content))
+    token.id = *known;
+  else if (const auto in_model = vocabulary.find(token.content))
+    token.id = *in_model;
+  else
+    token.id = next_id_++;
+  token.spelling = token.content;
+  if (token.normalized && normalizer) {
+    Text content{token.content, character_length(token.content)};
+    SY_CHECK(normalizer->normalize(content));
+    token.spelling = std::move(content.text);
   }
+  if (token.special) special_.insert(token.content);
+  ids_[token.content] = token.id;
+  by_id_[token.id] = std::move(token);
   return {};
 }
 
-Result<void> AddedTokens::build_tries(const std::vector<AddedToken>& tokens, const Normalizer* normalizer) {
-  for (const AddedToken& token : tokens) {
-    if (!token.normalized) {
-      raw_.add(token.content, token.id);
-      continue;
-    }
-    std::string content = token.content;
-    if (normalizer) {
-      SY_TRY(content, normalizer->normalize(std::move(content)));
-    }
-    if (!content.empty()) normalized_.add(content, token.id);
-  }
-  return {};
+void AddedTokens::build_tries() {
+  for (const auto& [id, token] : by_id_)
+    if (!token.spelling.empty()) (token.normalized ? normalized_ : raw_).add(token.spelling, id);
 }
 
-std::vector<TextPart> AddedTokens::split(std::string_view text, const Trie& trie) const {
+std::vector<TextPart> AddedTokens::split(const Text& whole, const Trie& trie) const {
+  const std::string_view text = whole.text;
   std::vector<TextPart> parts;
-  if (text.empty()) return parts;
-  size_t plain = 0;  // start of the text not yet given to a part
+  size_t plain = 0;        // start of the text not yet given to a part
+  size_t stripped_to = 0;  // whitespace that an earlier token took and that need not be walked again
   const auto add_plain = [&](size_t end) {
-    if (plain < end) parts.push_back({std::string(text.substr(plain, end - plain)), std::nullopt});
+    if (plain < end) parts.push_back({whole.slice(plain, end), std::nullopt});
   };
   for (size_t at = 0; at < text.size() && !trie.empty();) {
     const auto match = trie.longest(text.substr(at));
@@ -101,10 +86,10 @@ std::vector<TextPart> AddedTokens::split(std::string_view text, const Trie& trie
     if (token.single_word &&
         (ends_with_word_character(text.substr(0, begin)) || starts_with_word_character(text.substr(end))))
       continue;
-    if (token.lstrip) begin = std::max(begin - trailing_whitespace(text.substr(0, begin)), plain);
-    if (token.rstrip) end += leading_whitespace(text.substr(end));
+    if (token.lstrip && begin > plain) begin -= trailing_whitespace(text.substr(plain, begin - plain));
+    if (token.rstrip) end = stripped_to = end < stripped_to ? stripped_to : end + leading_whitespace(text.substr(end));
     add_plain(begin);
-    parts.push_back({std::string(text.substr(begin, end - begin)), id});
+    parts.push_back({Text{}, id});
     plain = end;
   }
   add_plain(text.size());

@@ -15,6 +15,7 @@
 #include "engine/base/json.h"
 #include "engine/base/result.h"
 #include "engine/tokenizer/normalizer.h"
+#include "engine/tokenizer/text.h"
 #include "engine/tokenizer/vocabulary.h"
 
 namespace switchyard {
@@ -22,6 +23,7 @@ namespace switchyard {
 struct AddedToken {
   TokenId id = 0;
   std::string content;
+  std::string spelling;      // as it is handed to the decoder: normalized where that changes it
   bool single_word = false;  // only between characters that are no word characters
   bool lstrip = false;       // takes the whitespace before it
   bool rstrip = false;       // takes the whitespace behind it
@@ -29,21 +31,22 @@ struct AddedToken {
   bool special = false;
 };
 
-// Part of a text: an added token, or plain text still to be encoded.
+// Part of a text: an added token (id), or plain text still to be encoded.
 struct TextPart {
-  std::string text;
+  Text text;
   std::optional<TokenId> id;
 };
 
 class AddedTokens {
  public:
   // list: the file's "added_tokens", or nullptr. An id comes from the model's vocabulary where the content is
-  // in it, else it is the next free one; the listed id is not used, as in the `tokenizers` package.
+  // in it, else it is counted on from the vocabulary's size; the listed id is not used, as in the `tokenizers`
+  // package. Of two entries with the same content the later one counts.
   static Result<AddedTokens> read(const JsonView* list, const Vocabulary& vocabulary, const Normalizer* normalizer);
 
   // Cuts a text at the tokens that are looked for in raw, or in normalized, text.
-  std::vector<TextPart> split_raw(std::string_view text) const { return split(text, raw_); }
-  std::vector<TextPart> split_normalized(std::string_view text) const { return split(text, normalized_); }
+  std::vector<TextPart> split_raw(const Text& text) const { return split(text, raw_); }
+  std::vector<TextPart> split_normalized(const Text& text) const { return split(text, normalized_); }
 
   const AddedToken* find(TokenId id) const;  // nullptr: none
   std::optional<TokenId> find(std::string_view content) const;
@@ -51,7 +54,7 @@ class AddedTokens {
   TokenId end_id() const { return by_id_.empty() ? 0 : by_id_.rbegin()->first + 1; }
 
  private:
-  // Byte trie; the longest content at a position wins, of equal contents the first one put in.
+  // Byte trie; the longest content at a position wins.
   class Trie {
    public:
     void add(std::string_view content, TokenId id);
@@ -66,10 +69,11 @@ class AddedTokens {
     std::vector<Node> nodes_{1};
   };
 
-  Result<void> give_ids(std::vector<AddedToken>& tokens, const Vocabulary& vocabulary, const JsonView& list);
-  Result<void> build_tries(const std::vector<AddedToken>& listed, const Normalizer* normalizer);
-  std::vector<TextPart> split(std::string_view text, const Trie& trie) const;
+  Result<void> add(AddedToken token, const Vocabulary& vocabulary, const Normalizer* normalizer);
+  void build_tries();
+  std::vector<TextPart> split(const Text& text, const Trie& trie) const;
 
+  TokenId next_id_ = 0;
   std::map<TokenId, AddedToken> by_id_;
   std::unordered_map<std::string, TokenId> ids_;
   std::unordered_set<std::string> special_;

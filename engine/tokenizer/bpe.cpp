@@ -10,19 +10,7 @@
 namespace switchyard {
 namespace {
 
-// Settings that other families use and this class lacks are refused, never passed over.
-Result<void> refuse_foreign_settings(const JsonView& model) {
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    SY_TRY(const std::string text, model.text_or(key, ""));
-    if (!text.empty())
-      return model.fail("has " + std::string(key) + " " + quote(text) + ", which this reader does not support.");
-  }
-  SY_TRY(const bool byte_fallback, model.boolean_or("byte_fallback", false));
-  if (byte_fallback) return model.fail("has byte_fallback (SentencePiece BPE), which this reader does not support.");
-  SY_TRY(const double dropout, model.number_or("dropout", 0));
-  if (dropout != 0) return model.fail("has dropout, which makes ids random; it needs to be null or 0.");
-  return {};
-}
+constexpr size_t kMaxAffix = 64;  // bytes added to every character of a text
 
 Result<std::pair<std::string, std::string>> read_merge(const Json& merge, const std::string& document,
                                                        const std::string& path) {
@@ -46,20 +34,30 @@ Result<std::pair<std::string, std::string>> read_merge(const Json& merge, const 
 }  // namespace
 
 Result<Bpe> Bpe::read(const JsonView& model) {
-  SY_CHECK(refuse_foreign_settings(model));
   Bpe bpe;
+  SY_CHECK(bpe.read_settings(model));
   SY_TRY(const JsonView vocabulary, model.at("vocab"));
   SY_TRY(bpe.vocabulary_, Vocabulary::read(vocabulary));
   SY_TRY(const JsonView merges, model.at("merges"));
   SY_CHECK(bpe.read_merges(merges));
-  SY_TRY(bpe.fuse_unknown_, model.boolean_or("fuse_unk", false));
-  SY_TRY(bpe.ignore_merges_, model.boolean_or("ignore_merges", false));
-  SY_TRY(const std::string unknown, model.text_or("unk_token", ""));
-  if (!unknown.empty()) {
-    bpe.unknown_ = bpe.vocabulary_.find(unknown);
-    if (!bpe.unknown_) return model.fail("names the unk_token " + quote(unknown) + ", which is not in the vocabulary.");
-  }
+  bpe.unknown_ = bpe.vocabulary_.find(bpe.unknown_piece_);
+  for (int byte = 0; byte < 256; ++byte)
+    bpe.byte_ids_[byte] = bpe.vocabulary_.find(byte_piece(static_cast<uint8_t>(byte)));
   return bpe;
+}
+
+Result<void> Bpe::read_settings(const JsonView& model) {
+  SY_TRY(const double dropout, model.number_or("dropout", 0));
+  if (dropout != 0) return model.fail("has dropout, which makes ids random; it needs to be null or 0.");
+  SY_TRY(unknown_piece_, model.text_or("unk_token", ""));
+  SY_TRY(subword_prefix_, model.text_or("continuing_subword_prefix", ""));
+  SY_TRY(word_suffix_, model.text_or("end_of_word_suffix", ""));
+  if (subword_prefix_.size() > kMaxAffix || word_suffix_.size() > kMaxAffix)
+    return model.fail("has a subword prefix or suffix of more than " + std::to_string(kMaxAffix) + " bytes.");
+  SY_TRY(fuse_unknown_, model.boolean_or("fuse_unk", false));
+  SY_TRY(byte_fallback_, model.boolean_or("byte_fallback", false));
+  SY_TRY(ignore_merges_, model.boolean_or("ignore_merges", false));
+  return {};
 }
 
 Result<void> Bpe::read_merges(const JsonView& merges) {
@@ -79,38 +77,68 @@ Result<void> Bpe::read_merges(const JsonView& merges) {
     };
     SY_TRY(const TokenId left_id, id_of(left));
     SY_TRY(const TokenId right_id, id_of(right));
-    SY_TRY(const TokenId merged_id, id_of(left + right));
+    if (right.size() < subword_prefix_.size())
+      return fail(ErrorCode::kMalformed, path + " is shorter than the continuing_subword_prefix.", merges.document());
+    SY_TRY(const TokenId merged_id, id_of(left + right.substr(subword_prefix_.size())));
     merges_[key(left_id, right_id)] = {rank++, merged_id};  // of a merge listed twice the later counts
   }
   return {};
 }
 
-void Bpe::encode(std::string_view piece, std::vector<TokenId>& out) const {
+Result<void> Bpe::encode(std::string_view piece, std::vector<TokenId>& out) const {
   if (ignore_merges_)
     if (const auto whole = vocabulary_.find(piece)) {
       out.push_back(*whole);
-      return;
+      return {};
     }
-  std::vector<TokenId> ids = characters(piece);
+  SY_TRY(std::vector<TokenId> ids, characters(piece));
   merge_all(ids);
   out.insert(out.end(), ids.begin(), ids.end());
+  return {};
 }
 
-std::vector<TokenId> Bpe::characters(std::string_view piece) const {
+// An unknown token waits for the next known character or the end: the bytes of a fallback go before it, as in the
+// `tokenizers` package.
+Result<std::vector<TokenId>> Bpe::characters(std::string_view piece) const {
   std::vector<TokenId> ids;
   ids.reserve(piece.size());
-  bool after_unknown = false;
+  bool unknown_waits = false;
+  const auto put_unknown = [&] {
+    if (unknown_waits) ids.push_back(*unknown_);
+    unknown_waits = false;
+  };
+  std::string spelled;
   for (size_t at = 0, length = 0; at < piece.size(); at += length) {
     length = character_length(piece.substr(at));
-    if (const auto id = vocabulary_.find(piece.substr(at, length))) {
-      ids.push_back(*id);
-      after_unknown = false;
-    } else if (unknown_) {
-      if (!(fuse_unknown_ && after_unknown)) ids.push_back(*unknown_);
-      after_unknown = true;
+    std::string_view character = piece.substr(at, length);
+    if (!subword_prefix_.empty() || !word_suffix_.empty()) {
+      spelled = (at > 0 ? subword_prefix_ : "") + std::string(character);
+      if (at + length == piece.size()) spelled += word_suffix_;
+      character = spelled;
     }
+    if (const auto id = vocabulary_.find(character)) {
+      put_unknown();
+      ids.push_back(*id);
+      continue;
+    }
+    if (byte_fallback_ && append_bytes(character, ids)) continue;
+    if (unknown_piece_.empty()) continue;
+    if (!unknown_)
+      return fail(ErrorCode::kMalformed,
+                  "the text has " + quote(character) + ", which is not in the vocabulary, and neither is the unk_token " +
+                      quote(unknown_piece_) + ".");
+    if (!fuse_unknown_) put_unknown();
+    unknown_waits = true;
   }
+  put_unknown();
   return ids;
+}
+
+bool Bpe::append_bytes(std::string_view character, std::vector<TokenId>& ids) const {
+  for (const char byte : character)
+    if (!byte_ids_[static_cast<uint8_t>(byte)]) return false;
+  for (const char byte : character) ids.push_back(*byte_ids_[static_cast<uint8_t>(byte)]);
+  return true;
 }
 
 void Bpe::merge_all(std::vector<TokenId>& ids) const {

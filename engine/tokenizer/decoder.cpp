@@ -2,69 +2,114 @@
 #include "engine/tokenizer/decoder.h"
 
 #include "engine/base/text.h"
-#include "engine/tokenizer/byte_level.h"
+#include "engine/tokenizer/pattern.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace switchyard {
 namespace {
 
-// Bytes of all pieces in a row, lossily as UTF-8.
-class ByteLevelDecoder final : public Decoder {
- public:
-  std::unique_ptr<DecodeStream> stream() const override { return std::make_unique<Stream>(); }
-  std::string bytes(std::string_view piece) const override { return from_byte_level(piece); }
+Result<DecoderStepPtr> make_strip(const JsonView& spec) {
+  constexpr int64_t kMaxStrip = 1 << 16;
+  SY_TRY(const JsonView content, spec.at("content"));
+  SY_TRY(const std::string text, content.as_text());
+  if (text.empty() || character_length(text) != text.size())
+    return content.fail("is " + quote(text) + ", needs one character.");
+  SY_TRY(const int64_t start, spec.integer("start", 0, kMaxStrip));
+  SY_TRY(const int64_t stop, spec.integer("stop", 0, kMaxStrip));
+  return strip_step(text, static_cast<size_t>(start), static_cast<size_t>(stop));
+}
 
- private:
-  class Stream final : public DecodeStream {
-   public:
-    std::string push(std::string_view piece) override {
-      pending_ += from_byte_level(piece);
-      return drain(false);
-    }
-    std::string finish() override { return drain(true); }
-
-   private:
-    std::string drain(bool final) {
-      std::string text;
-      pending_.erase(0, append_lossy(pending_, final, text));
-      return text;
-    }
-    std::string pending_;  // the bytes of an unfinished character
-  };
-};
-
-class JoinedBySpaces final : public Decoder {
- public:
-  std::unique_ptr<DecodeStream> stream() const override { return std::make_unique<Stream>(); }
-  std::string bytes(std::string_view piece) const override { return std::string(piece); }
-
- private:
-  class Stream final : public DecodeStream {
-   public:
-    std::string push(std::string_view piece) override {
-      std::string text = first_ ? std::string(piece) : " " + std::string(piece);
-      first_ = false;
-      return text;
-    }
-    std::string finish() override { return {}; }
-
-   private:
-    bool first_ = true;
-  };
-};
+Result<DecoderStepPtr> make_step(const std::string& type, const JsonView& spec) {
+  if (type == "ByteFallback") return byte_fallback_step();
+  if (type == "Fuse") return fuse_step();
+  if (type == "Strip") return make_strip(spec);
+  if (type == "Metaspace") {
+    SY_TRY(MetaspaceSettings settings, read_metaspace(spec));
+    return metaspace_step(std::move(settings));
+  }
+  if (type == "Replace") {
+    SY_TRY(Regex pattern, read_pattern(spec));
+    SY_TRY(std::string content, spec.text("content"));
+    return replace_step(std::move(pattern), std::move(content));
+  }
+  if (type == "WordPiece") {
+    SY_TRY(std::string prefix, spec.text_or("prefix", "##"));
+    SY_TRY(const bool cleanup, spec.boolean_or("cleanup", true));
+    return word_piece_step(std::move(prefix), cleanup);
+  }
+  if (type == "BPEDecoder") {
+    SY_TRY(std::string suffix, spec.text_or("suffix", "</w>"));
+    return suffix_step(std::move(suffix));
+  }
+  return spec.fail("is of type " + quote(type) +
+                   ", which this reader does not support (Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, "
+                   "Strip, WordPiece, BPEDecoder).");
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> make_decoder(const JsonView* spec) {
-  if (!spec) return std::make_unique<JoinedBySpaces>();
-  SY_TRY(const std::string type, spec->text("type"));
-  if (type == "ByteLevel") return std::make_unique<ByteLevelDecoder>();
-  if (type == "Sequence") {
-    SY_TRY(const auto steps, spec->array("decoders"));
-    if (steps.size() == 1) return make_decoder(&steps[0]);
-    return spec->fail("is a sequence of " + std::to_string(steps.size()) + " decoders; this reader supports one.");
+Result<Decoder> Decoder::make(const JsonView* spec) {
+  Decoder decoder;
+  if (spec)
+    SY_CHECK(decoder.add(*spec));
+  else
+    decoder.steps_.push_back(spaces_step());
+  return decoder;
+}
+
+Result<void> Decoder::add(const JsonView& spec) {
+  SY_TRY(const std::string type, spec.text("type"));
+  if (steps_.size() >= 64) return spec.fail("is one of more than 64 steps.");
+  if (type == "ByteLevel") {
+    byte_level_ = true;
+    steps_.push_back(byte_level_step());
+    return {};
   }
-  return spec->fail("is of type " + quote(type) + ", which this reader does not support (ByteLevel).");
+  if (type == "Sequence") {
+    SY_TRY(const auto specs, spec.array("decoders"));
+    for (const JsonView& step : specs) SY_CHECK(add(step));
+    return {};
+  }
+  SY_TRY(auto step, make_step(type, spec));
+  steps_.push_back(std::move(step));
+  return {};
+}
+
+std::unique_ptr<DecodeStream> Decoder::stream() const {
+  std::vector<std::unique_ptr<DecoderState>> states;
+  for (const auto& step : steps_) states.push_back(step->start());
+  return std::make_unique<DecodeStream>(std::move(states));
+}
+
+std::string Decoder::bytes(std::string_view piece) const {
+  std::string bytes(piece);
+  for (const auto& step : steps_) bytes = step->bytes(std::move(bytes));
+  return bytes;
+}
+
+std::string DecodeStream::push(std::string_view piece) {
+  std::vector<Fragment> fragments{{std::string(piece), true}}, next;
+  for (const auto& state : states_) {
+    next.clear();
+    for (Fragment& fragment : fragments) state->push(std::move(fragment), next);
+    std::swap(fragments, next);
+  }
+  std::string text;
+  for (const Fragment& fragment : fragments) text += fragment.text;
+  return text;
+}
+
+std::string DecodeStream::finish() {
+  std::vector<Fragment> fragments, next;
+  for (const auto& state : states_) {
+    next.clear();
+    for (Fragment& fragment : fragments) state->push(std::move(fragment), next);
+    state->finish(next);
+    std::swap(fragments, next);
+  }
+  std::string text;
+  for (const Fragment& fragment : fragments) text += fragment.text;
+  return text;
 }
 
 }  // namespace switchyard

@@ -6,29 +6,41 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/base/json.h"
 #include "engine/base/result.h"
+#include "engine/tokenizer/decoder_steps.h"
 
 namespace switchyard {
 
 class DecodeStream {
  public:
-  virtual ~DecodeStream() = default;
-  virtual std::string push(std::string_view piece) = 0;  // the text that is certain now
-  virtual std::string finish() = 0;                      // the rest
+  explicit DecodeStream(std::vector<std::unique_ptr<DecoderState>> states) : states_(std::move(states)) {}
+  std::string push(std::string_view piece);  // the text that is certain now
+  std::string finish();                      // the rest
+
+ private:
+  std::vector<std::unique_ptr<DecoderState>> states_;
 };
 
 class Decoder {
  public:
-  virtual ~Decoder() = default;
-  virtual std::unique_ptr<DecodeStream> stream() const = 0;
-  // The bytes one piece contributes, whatever stands beside it.
-  virtual std::string bytes(std::string_view piece) const = 0;
-};
+  // spec: the file's "decoder", or nullptr (pieces joined by spaces, as the `tokenizers` package does).
+  // Kinds: Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, WordPiece, BPEDecoder; others are
+  // refused by name.
+  static Result<Decoder> make(const JsonView* spec);
 
-// spec: the file's "decoder", or nullptr (pieces joined by spaces, as the `tokenizers` package does).
-// Kinds: ByteLevel, alone or in a Sequence; others are refused by name.
-Result<std::unique_ptr<Decoder>> make_decoder(const JsonView* spec);
+  std::unique_ptr<DecodeStream> stream() const;
+  // The bytes one piece contributes behind another one, whatever they are.
+  std::string bytes(std::string_view piece) const;
+  bool byte_level() const { return byte_level_; }
+
+ private:
+  Result<void> add(const JsonView& spec);
+
+  std::vector<std::unique_ptr<DecoderStep>> steps_;
+  bool byte_level_ = false;
+};
 
 }  // namespace switchyard

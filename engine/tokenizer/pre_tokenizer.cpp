@@ -2,10 +2,15 @@
 #include "engine/tokenizer/pre_tokenizer.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "engine/base/text.h"
 #include "engine/tokenizer/byte_level.h"
-#include "engine/tokenizer/regex.h"
+#include "engine/tokenizer/metaspace.h"
+#include "engine/tokenizer/pattern.h"
+#include "engine/tokenizer/split.h"
+#include "engine/tokenizer/unicode_classes.h"
+#include "engine/tokenizer/utf8.h"
 
 namespace switchyard {
 namespace {
@@ -13,178 +18,247 @@ namespace {
 // The expression GPT-2 cuts by (families.md, section 3.1, regex G).
 constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
-
-struct Part {
-  Span span;
-  bool delimiter = false;
-};
-
-// The whole text as delimiters and what lies between them.
-std::vector<Part> parts_of(size_t size, const std::vector<Span>& delimiters) {
-  std::vector<Part> parts;
-  size_t at = 0;
-  for (const Span& span : delimiters) {
-    if (span.begin > at) parts.push_back({{at, span.begin}, false});
-    parts.push_back({span, true});
-    at = span.end;
-  }
-  if (at < size) parts.push_back({{at, size}, false});
-  return parts;
-}
-
-// Whether the part after `previous` joins it, reading in the direction of the behaviour.
-bool joins(SplitBehavior behavior, bool previous_delimiter, bool delimiter) {
-  if (behavior == SplitBehavior::kContiguous) return delimiter == previous_delimiter;
-  return delimiter && !previous_delimiter;
-}
-
-std::vector<Span> spans_under(SplitBehavior behavior, std::vector<Part> parts) {
-  std::vector<Span> spans;
-  if (behavior == SplitBehavior::kRemoved || behavior == SplitBehavior::kIsolated) {
-    for (const Part& part : parts)
-      if (behavior == SplitBehavior::kIsolated || !part.delimiter) spans.push_back(part.span);
-    return spans;
-  }
-  const bool backwards = behavior == SplitBehavior::kMergedWithNext;
-  if (backwards) std::reverse(parts.begin(), parts.end());
-  bool previous = false;
-  for (const Part& part : parts) {
-    if (joins(behavior, previous, part.delimiter) && !spans.empty())
-      (backwards ? spans.back().begin : spans.back().end) = backwards ? part.span.begin : part.span.end;
-    else
-      spans.push_back(part.span);
-    previous = part.delimiter;
-  }
-  if (backwards) std::reverse(spans.begin(), spans.end());
-  return spans;
-}
-
+// Cuts at what a finder calls delimiters: the matches of an expression or the characters of a class.
 class Split final : public PreTokenizer {
  public:
-  Split(Regex regex, SplitBehavior behavior, bool invert)
-      : regex_(std::move(regex)), behavior_(behavior), invert_(invert) {}
+  using Finder = std::function<Result<std::vector<Span>>(std::string_view)>;
+  Split(Finder find, SplitBehavior behavior, bool invert = false)
+      : find_(std::move(find)), behavior_(behavior), invert_(invert) {}
 
-  Result<void> cut(std::vector<std::string>& pieces) const override {
-    std::vector<std::string> finer;
-    for (const std::string& piece : pieces) {
-      SY_TRY(const std::vector<Span> found, regex_.find_all(piece));
-      std::vector<Part> parts = parts_of(piece.size(), found);
-      if (invert_)
-        for (Part& part : parts) part.delimiter = !part.delimiter;
-      for (const Span& span : spans_under(behavior_, std::move(parts)))
-        if (span.end > span.begin) finer.push_back(piece.substr(span.begin, span.end - span.begin));
+  Result<void> cut(std::vector<Text>& pieces) const override {
+    std::vector<Text> finer;
+    for (const Text& piece : pieces) {
+      SY_TRY(const std::vector<Span> delimiters, find_(piece.text));
+      for (const Span& span : cut_at(piece.text.size(), delimiters, behavior_, invert_))
+        finer.push_back(piece.slice(span.begin, span.end));
     }
     pieces = std::move(finer);
     return {};
   }
 
  private:
-  Regex regex_;
+  Finder find_;
   SplitBehavior behavior_;
   bool invert_;
 };
+
+Split::Finder matches_of(Regex regex) {
+  return [regex = std::move(regex)](std::string_view text) { return regex.find_all(text); };
+}
+
+Split::Finder characters_of(std::function<bool(char32_t)> is_member) {
+  return [is_member = std::move(is_member)](std::string_view text) -> Result<std::vector<Span>> {
+    return find_characters(text, is_member);
+  };
+}
+
+// Runs of word characters, and runs of what is neither word nor space: \w+|[^\w\s]+
+Result<std::vector<Span>> find_words(std::string_view text) {
+  std::vector<Span> words;
+  int previous = 0;
+  for (size_t at = 0; at < text.size();) {
+    const Character c = first_character(text.substr(at));
+    const int kind = is_word(c.code) ? 1 : is_whitespace(c.code) ? 0 : 2;
+    if (kind != 0 && kind == previous)
+      words.back().end = at + c.length;
+    else if (kind != 0)
+      words.push_back({at, at + c.length});
+    previous = kind;
+    at += c.length;
+  }
+  return words;
+}
 
 class ByteLevel final : public PreTokenizer {
  public:
   ByteLevel(bool add_prefix_space, std::optional<Split> gpt2)
       : add_prefix_space_(add_prefix_space), gpt2_(std::move(gpt2)) {}
 
-  Result<void> cut(std::vector<std::string>& pieces) const override {
+  Result<void> cut(std::vector<Text>& pieces) const override {
     if (add_prefix_space_)
-      for (std::string& piece : pieces)
-        if (!piece.starts_with(' ')) piece.insert(piece.begin(), ' ');
+      for (Text& piece : pieces)
+        if (!piece.text.starts_with(' ')) piece.prepend(" ");
     if (gpt2_) SY_CHECK(gpt2_->cut(pieces));
-    for (std::string& piece : pieces) piece = to_byte_level(piece);
+    for (Text& piece : pieces) piece = {to_byte_level(piece.text), to_byte_level(piece.text.substr(0, piece.origin)).size()};
     return {};
   }
+  bool byte_level() const override { return true; }
 
  private:
   bool add_prefix_space_;
   std::optional<Split> gpt2_;
 };
 
+class Metaspace final : public PreTokenizer {
+ public:
+  explicit Metaspace(MetaspaceSettings settings) : settings_(std::move(settings)) {}
+
+  Result<void> cut(std::vector<Text>& pieces) const override {
+    std::vector<Text> finer;
+    for (Text& piece : pieces) {
+      replace_spaces(piece);
+      const bool wanted =
+          settings_.scheme == PrependScheme::kAlways || (settings_.scheme == PrependScheme::kFirst && piece.first());
+      if (wanted && !piece.text.starts_with(settings_.replacement)) piece.prepend(settings_.replacement);
+      if (!settings_.split) {
+        finer.push_back(std::move(piece));
+        continue;
+      }
+      for (const Span& span : cut_at(piece.text.size(), marks(piece.text), SplitBehavior::kMergedWithNext))
+        finer.push_back(piece.slice(span.begin, span.end));
+    }
+    pieces = std::move(finer);
+    return {};
+  }
+
+ private:
+  void replace_spaces(Text& piece) const {
+    std::string out;
+    out.reserve(piece.text.size());
+    for (const char c : piece.text) {
+      if (c == ' ')
+        out += settings_.replacement;
+      else
+        out += c;
+    }
+    if (piece.first() && piece.text.starts_with(' ')) piece.origin += settings_.replacement.size() - 1;
+    piece.text = std::move(out);
+  }
+
+  std::vector<Span> marks(const std::string& text) const {
+    std::vector<Span> found;
+    for (size_t at = text.find(settings_.replacement); at != std::string::npos;
+         at = text.find(settings_.replacement, at + settings_.replacement.size()))
+      found.push_back({at, at + settings_.replacement.size()});
+    return found;
+  }
+
+  MetaspaceSettings settings_;
+};
+
+// Pieces of so many characters, the last one perhaps shorter.
+class FixedLength final : public PreTokenizer {
+ public:
+  explicit FixedLength(size_t length) : length_(length) {}
+  Result<void> cut(std::vector<Text>& pieces) const override {
+    std::vector<Text> finer;
+    for (const Text& piece : pieces) {
+      for (size_t begin = 0; begin < piece.text.size();) {
+        size_t end = begin;
+        for (size_t i = 0; i < length_ && end < piece.text.size(); ++i)
+          end += character_length(std::string_view(piece.text).substr(end));
+        finer.push_back(piece.slice(begin, end));
+        begin = end;
+      }
+    }
+    pieces = std::move(finer);
+    return {};
+  }
+
+ private:
+  size_t length_;
+};
+
 class PreTokenizerSequence final : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> steps) : steps_(std::move(steps)) {}
-  Result<void> cut(std::vector<std::string>& pieces) const override {
+  Result<void> cut(std::vector<Text>& pieces) const override {
     for (const auto& step : steps_) SY_CHECK(step->cut(pieces));
     return {};
+  }
+  bool byte_level() const override {
+    return std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->byte_level(); });
   }
 
  private:
   std::vector<std::unique_ptr<PreTokenizer>> steps_;
 };
 
-Result<SplitBehavior> read_behavior(const JsonView& spec) {
-  SY_TRY(const std::string name, spec.text("behavior"));
-  if (name == "Removed") return SplitBehavior::kRemoved;
-  if (name == "Isolated") return SplitBehavior::kIsolated;
-  if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
-  if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
-  if (name == "Contiguous") return SplitBehavior::kContiguous;
-  SY_TRY(const JsonView behavior, spec.at("behavior"));
-  return behavior.fail("is " + quote(name) +
-                       ", needs Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous.");
-}
+using Made = Result<std::unique_ptr<PreTokenizer>>;
 
-Result<Regex> read_pattern(const JsonView& pattern) {
-  const std::string where = pattern.document() + ": " + pattern.path();
-  if (pattern.has("Regex")) {
-    SY_TRY(const std::string text, pattern.text("Regex"));
-    return Regex::compile(text, where);
-  }
-  if (pattern.has("String")) {
-    SY_TRY(const std::string text, pattern.text("String"));
-    return Regex::literal(text, where);
-  }
-  return pattern.fail("needs a \"Regex\" or a \"String\".");
-}
-
-Result<std::unique_ptr<PreTokenizer>> make_split(const JsonView& spec) {
-  SY_TRY(const JsonView pattern, spec.at("pattern"));
-  SY_TRY(Regex regex, read_pattern(pattern));
+Made make_split(const JsonView& spec) {
+  SY_TRY(Regex regex, read_pattern(spec));
   SY_TRY(const SplitBehavior behavior, read_behavior(spec));
   SY_TRY(const bool invert, spec.boolean_or("invert", false));
-  return std::make_unique<Split>(std::move(regex), behavior, invert);
+  return std::make_unique<Split>(matches_of(std::move(regex)), behavior, invert);
 }
 
-Result<std::unique_ptr<PreTokenizer>> make_byte_level(const JsonView& spec) {
+Made make_byte_level(const JsonView& spec) {
   SY_TRY(const bool add_prefix_space, spec.boolean_or("add_prefix_space", true));
   SY_TRY(const bool use_regex, spec.boolean_or("use_regex", true));
   std::optional<Split> gpt2;
   if (use_regex) {
     SY_TRY(Regex regex, Regex::compile(kGpt2, spec.document() + ": " + spec.path()));
-    gpt2.emplace(std::move(regex), SplitBehavior::kIsolated, false);
+    gpt2.emplace(matches_of(std::move(regex)), SplitBehavior::kIsolated);
   }
   return std::make_unique<ByteLevel>(add_prefix_space, std::move(gpt2));
 }
 
-Result<std::unique_ptr<PreTokenizer>> make_digits(const JsonView& spec) {
+Made make_digits(const JsonView& spec) {
   SY_TRY(const bool individual, spec.boolean_or("individual_digits", false));
-  SY_TRY(Regex regex, Regex::compile(R"(\p{N})", spec.document() + ": " + spec.path()));
-  return std::make_unique<Split>(std::move(regex), individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous,
-                                 false);
+  return std::make_unique<Split>(characters_of(is_numeric),
+                                 individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+}
+
+Made make_punctuation(const JsonView& spec) {
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  if (spec.has("behavior")) {
+    SY_TRY(behavior, read_behavior(spec));
+  }
+  return std::make_unique<Split>(characters_of(is_punctuation), behavior);
+}
+
+Made make_delimiter(const JsonView& spec) {
+  SY_TRY(const JsonView delimiter, spec.at("delimiter"));
+  SY_TRY(const std::string text, delimiter.as_text());
+  if (text.empty() || character_length(text) != text.size())
+    return delimiter.fail("is " + quote(text) + ", needs one character.");
+  const char32_t wanted = first_character(text).code;
+  return std::make_unique<Split>(characters_of([wanted](char32_t c) { return c == wanted; }), SplitBehavior::kRemoved);
+}
+
+Made make_bert() {
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  steps.push_back(std::make_unique<Split>(characters_of(is_whitespace), SplitBehavior::kRemoved));
+  steps.push_back(std::make_unique<Split>(characters_of(is_punctuation), SplitBehavior::kIsolated));
+  return std::make_unique<PreTokenizerSequence>(std::move(steps));
+}
+
+Made make_sequence(const JsonView& spec) {
+  SY_TRY(const auto specs, spec.array("pretokenizers"));
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  for (const JsonView& step : specs) {
+    SY_TRY(auto made, make_pre_tokenizer(step));
+    steps.push_back(std::move(made));
+  }
+  return std::make_unique<PreTokenizerSequence>(std::move(steps));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<PreTokenizer>> make_pre_tokenizer(const JsonView& spec) {
   SY_TRY(const std::string type, spec.text("type"));
+  if (type == "Sequence") return make_sequence(spec);
   if (type == "Split") return make_split(spec);
   if (type == "ByteLevel") return make_byte_level(spec);
   if (type == "Digits") return make_digits(spec);
-  if (type == "Sequence") {
-    SY_TRY(const auto specs, spec.array("pretokenizers"));
-    std::vector<std::unique_ptr<PreTokenizer>> steps;
-    for (const JsonView& step : specs) {
-      SY_TRY(auto made, make_pre_tokenizer(step));
-      steps.push_back(std::move(made));
-    }
-    return std::make_unique<PreTokenizerSequence>(std::move(steps));
+  if (type == "Punctuation") return make_punctuation(spec);
+  if (type == "CharDelimiterSplit" || type == "Delimiter") return make_delimiter(spec);
+  if (type == "BertPreTokenizer") return make_bert();
+  if (type == "WhitespaceSplit")
+    return std::make_unique<Split>(characters_of(is_whitespace), SplitBehavior::kRemoved);
+  if (type == "Whitespace") return std::make_unique<Split>(find_words, SplitBehavior::kRemoved, true);
+  if (type == "FixedLength") {
+    SY_TRY(const int64_t length, spec.integer_or("length", 5, 1, int64_t{1} << 24));
+    return std::make_unique<FixedLength>(static_cast<size_t>(length));
+  }
+  if (type == "Metaspace") {
+    SY_TRY(MetaspaceSettings settings, read_metaspace(spec));
+    return std::make_unique<Metaspace>(std::move(settings));
   }
   return spec.fail("is of type " + quote(type) +
-                   ", which this reader does not support (Split, ByteLevel, Digits, Sequence).");
+                   ", which this reader does not support (Sequence, Split, ByteLevel, Metaspace, Digits, Whitespace, "
+                   "WhitespaceSplit, Punctuation, BertPreTokenizer, Delimiter, FixedLength).");
 }
 
 }  // namespace switchyard

@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdint>
+#include <cstdio>
+
+#include "engine/tokenizer/unicode_tables.h"
 
 namespace switchyard {
 namespace {
@@ -50,8 +53,40 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-// The members of \w in Oniguruma; PCRE2's \w lacks marks and connectors.
-constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+struct Name {
+  std::string_view theirs, ours;
+};
+// Oniguruma's long names of general categories.
+constexpr Name kCategories[] = {{"letter", "L"}, {"mark", "M"}, {"number", "N"}, {"punctuation", "P"}, {"symbol", "S"},
+    {"separator", "Z"}, {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"}, {"titlecaseletter", "Lt"},
+    {"modifierletter", "Lm"}, {"otherletter", "Lo"}, {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"}, {"decimalnumber", "Nd"}, {"letternumber", "Nl"}, {"othernumber", "No"},
+    {"digit", "Nd"}, {"control", "Cc"}};
+// Properties that PCRE2 knows by the same name; any other name is a script.
+constexpr std::string_view kProperties[] = {"any", "alphabetic", "uppercase", "lowercase", "whitespace", "emoji",
+    "extendedpictographic", "ideographic", "math", "hexdigit", "asciihexdigit", "diacritic"};
+
+// \x{61}-\x{7a} for what Unicode has got since version 14, PCRE2's, in categories that start so.
+std::string since_14(std::string_view category) {
+  std::string out;
+  char text[40];
+  for (const CategoryRange& range : ranges_since_unicode_14()) {
+    if (!std::string_view(range.category).starts_with(category)) continue;
+    std::snprintf(text, sizeof text, "\\x{%x}-\\x{%x}", static_cast<unsigned>(range.first), static_cast<unsigned>(range.last));
+    out += text;
+  }
+  return out;
+}
+
+// As members of a class.
+std::string category_members(std::string_view category) {
+  return "\\p{" + std::string(category) + "}" + since_14(category);
+}
+std::string alphabetic_members() { return R"(\p{Alphabetic})" + since_14("L"); }
+// The members of \w in Oniguruma; PCRE2's \w lacks marks and connectors, Oniguruma has a few Latin-1 numbers.
+std::string word_members() {
+  return alphabetic_members() + category_members("M") + category_members("Nd") + R"(\p{Pc}\xB2\xB3\xB9\xBC-\xBE)";
+}
 
 // Walks a pattern once and copies it, replacing what means something else in PCRE2.
 class Translator {
@@ -107,18 +142,16 @@ class Translator {
         replace(2, R"(\x0B)");
         return {};  // PCRE2's \v is a class
       case 'w':
-        replace(2, in_class_ ? std::string(kWord) : "[" + std::string(kWord) + "]");
-        return {};
       case 'W':
-        if (in_class_) return refuse("\\W inside a class");
-        replace(2, "[^" + std::string(kWord) + "]");
-        return {};
-      case 'u':
-        return unicode_escape();
+        return members(2, word_members(), c == 'W', "\\W");
       case 'd':
       case 'D':
+        return members(2, category_members("Nd"), c == 'D', "\\D");
       case 'p':
       case 'P':
+        return property();
+      case 'u':
+        return unicode_escape();
       case 'r':
       case 'n':
       case 't':
@@ -135,6 +168,44 @@ class Translator {
     }
     if (std::isalnum(static_cast<unsigned char>(c))) return refuse("the escape \\" + std::string(1, c));
     copy(1 + 1);  // escaped punctuation; of a multi-byte character the lead, the rest is copied as text
+    return {};
+  }
+
+  // Writes a set of characters; inside a class only what is not negated can be written out.
+  Result<void> members(size_t length, const std::string& set, bool negated, const char* name) {
+    if (in_class_ && negated) return refuse(std::string(name) + " inside a class");
+    replace(length, in_class_ ? set : (negated ? "[^" : "[") + set + "]");
+    return {};
+  }
+
+  Result<void> property() {  // \p{L}, \P{L}, \p{^L}
+    const size_t end = pattern_.find('}', at_);
+    if (pattern_.substr(at_ + 2, 1) != "{" || end == std::string_view::npos) return refuse("\\p without {name}");
+    std::string_view name = pattern_.substr(at_ + 3, end - at_ - 3);
+    bool negated = pattern_[at_ + 1] == 'P';
+    if (name.starts_with('^')) {
+      negated = !negated;
+      name.remove_prefix(1);
+    }
+    std::string plain;  // Oniguruma passes over case, spaces, - and _
+    for (const char c : name)
+      if (c != ' ' && c != '-' && c != '_') plain += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const size_t length = end + 1 - at_;
+    for (const Name& category : kCategories)
+      if (plain == category.theirs) plain = category.ours;
+    const bool known = std::find(std::begin(kProperties), std::end(kProperties), plain) != std::end(kProperties);
+    if (plain.empty() || !std::all_of(plain.begin(), plain.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)); }))
+      return refuse("the property " + std::string(name));
+    if (plain.size() <= 2) {
+      plain[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(plain[0])));
+      // What is in no category any more cannot be taken out of \p{Cn}.
+      if (in_class_ && negated) {
+        replace(length, "\\P{" + plain + "}");
+        return {};
+      }
+      return members(length, category_members(plain), negated, "\\P");
+    }
+    replace(length, (negated ? "\\P{" : "\\p{") + (known ? plain : "sc:" + plain) + "}");
     return {};
   }
 
@@ -158,13 +229,38 @@ class Translator {
     if (next_is("[:")) {
       const size_t end = pattern_.find(":]", at_);
       if (end == std::string_view::npos) return refuse("an open [: :] class");
-      copy(end + 2 - at_);
-      return {};
+      return posix_class(end);
     }
     if (next_is("[")) return refuse("a class inside a class");
     if (next_is("&&")) return refuse("an intersection of classes (&&)");
     if (next_is("]")) in_class_ = false;
     copy(1);
+    return {};
+  }
+
+  Result<void> posix_class(size_t end) {  // [:alpha:]
+    const std::string_view name = pattern_.substr(at_ + 2, end - at_ - 2);
+    const size_t length = end + 2 - at_;
+    if (name == "alpha")
+      replace(length, alphabetic_members());
+    else if (name == "alnum")
+      replace(length, alphabetic_members() + category_members("Nd"));
+    else if (name == "digit")
+      replace(length, category_members("Nd"));
+    else if (name == "word")
+      replace(length, word_members());
+    else if (name == "punct")
+      replace(length, category_members("P") + category_members("S"));
+    else if (name == "space")
+      replace(length, R"(\p{White_Space})");
+    else if (name == "upper")
+      replace(length, R"(\p{Uppercase})" + since_14("Lu"));
+    else if (name == "lower")
+      replace(length, R"(\p{Lowercase})" + since_14("Ll"));
+    else if (name == "xdigit" || name == "cntrl" || name == "ascii")
+      copy(length);
+    else
+      return refuse("the class [:" + std::string(name) + ":]");
     return {};
   }
 

@@ -1,5 +1,5 @@
-// Text to token ids and back, from tokenizer.json alone, exact to the `tokenizers` package
-// (specs/families.md, section 3). Immutable after load; any thread.
+// Text to token ids and back, from tokenizer.json, exact to the `tokenizers` package (specs/families.md, section 3).
+// Immutable after load; any thread.
 #pragma once
 
 #include <filesystem>
@@ -19,11 +19,13 @@ class DecodeStream;  // engine/tokenizer/decoder.h
 
 class Tokenizer {
  public:
-  // folder: holds tokenizer.json. Unsupported kinds are refused by name, before any use.
+  // folder: holds tokenizer.json. Unsupported kinds are refused by name, before any use. tokenizer_config.json
+  // beside it counts in one case: for a Llama*Fast class whose tokenizer.json has no template, its add_bos_token
+  // and add_eos_token say what is put around a text.
   static Result<std::shared_ptr<const Tokenizer>> load(const std::filesystem::path& folder);
   virtual ~Tokenizer() = default;
 
-  virtual std::string_view kind() const = 0;  // "byte_level_bpe"
+  virtual std::string_view kind() const = 0;  // "byte_level_bpe", "sentencepiece_bpe" or "unigram"
   virtual int vocab_size() const = 0;         // largest id + 1, added tokens included
 
   // text: any bytes up to 16 MiB; invalid UTF-8 is replaced by U+FFFD first. add_special: apply the file's
@@ -33,8 +35,9 @@ class Tokenizer {
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special = false) const = 0;
   // The raw bytes of one token as it contributes to a text; often not valid UTF-8.
   virtual std::string bytes(TokenId id) const = 0;
-  // The vocabulary's own spelling ("Ġthe"); empty for unknown ids.
+  // The vocabulary's own spelling ("Ġthe"); empty for unknown ids, which knows() tells from an empty piece.
   virtual std::string piece(TokenId id) const = 0;
+  virtual bool knows(TokenId id) const = 0;
   virtual std::optional<TokenId> find(std::string_view piece) const = 0;
   virtual bool is_special(TokenId id) const = 0;
   virtual std::unique_ptr<DecodeStream> stream() const = 0;

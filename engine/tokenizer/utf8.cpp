@@ -1,9 +1,9 @@
 // UTF-8 helpers of the tokenizer, see utf8.h. Any thread.
 #include "engine/tokenizer/utf8.h"
 
-#include <utf8proc.h>
-
 #include <cstdint>
+
+#include "engine/tokenizer/unicode_classes.h"
 
 namespace switchyard {
 namespace {
@@ -40,55 +40,6 @@ Step next_sequence(std::string_view bytes) {
     high = 0xBF;
   }
   return {length, Sequence::kValid};
-}
-
-struct Character {
-  char32_t code;
-  size_t length;
-};
-
-Character first_character(std::string_view text) {
-  utf8proc_int32_t code = 0;
-  const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                       static_cast<utf8proc_ssize_t>(text.size()), &code);
-  return length > 0 ? Character{static_cast<char32_t>(code), static_cast<size_t>(length)} : Character{0xFFFD, 1};
-}
-
-Character last_character(std::string_view text) {
-  size_t begin = text.size() - 1;
-  while (begin > 0 && (static_cast<uint8_t>(text[begin]) & 0xC0) == 0x80) --begin;
-  return first_character(text.substr(begin));
-}
-
-// White_Space of PropList.txt.
-bool is_whitespace(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-// UTS 18 \w: Alphabetic, marks, decimal digits, connector punctuation, join controls. Alphabetic beyond
-// letters, marks and letter numbers is Other_Alphabetic: marks, and the circled letters of category So.
-bool is_word(char32_t c) {
-  if (c == 0x200C || c == 0x200D) return true;
-  if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-      (c >= 0x1F170 && c <= 0x1F189))
-    return true;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      return false;
-  }
 }
 
 }  // namespace

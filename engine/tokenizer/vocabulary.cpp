@@ -29,10 +29,30 @@ Result<Vocabulary> Vocabulary::read(const JsonView& object) {
   return vocabulary;
 }
 
+Result<Vocabulary> Vocabulary::from_list(std::vector<std::string> pieces, const JsonView& where) {
+  if (pieces.empty()) return where.fail("has no pieces.");
+  if (pieces.size() > size_t{kMaxId} + 1)
+    return where.fail("has " + std::to_string(pieces.size()) + " pieces; the limit is 16777216.");
+  Vocabulary vocabulary;
+  vocabulary.ids_.reserve(pieces.size());
+  vocabulary.pieces_.reserve(pieces.size());
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    const auto entry = vocabulary.ids_.insert_or_assign(std::move(pieces[i]), id).first;
+    vocabulary.pieces_.emplace(id, &entry->first);
+  }
+  vocabulary.end_id_ = static_cast<TokenId>(pieces.size());
+  return vocabulary;
+}
+
 std::optional<TokenId> Vocabulary::find(std::string_view piece) const {
   const auto entry = ids_.find(piece);
   if (entry == ids_.end()) return std::nullopt;
   return entry->second;
+}
+
+void Vocabulary::for_each(const std::function<void(const std::string&, TokenId)>& visit) const {
+  for (const auto& [piece, id] : ids_) visit(piece, id);
 }
 
 const std::string* Vocabulary::piece(TokenId id) const {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "engine/base/ids.h"
 #include "engine/base/json.h"
@@ -17,11 +18,15 @@ namespace switchyard {
 class Vocabulary {
  public:
   static Result<Vocabulary> read(const JsonView& object);  // {"piece": id, ...}
+  // ids: places in the list; of equal pieces the last one is found, all of them have their piece.
+  // where: named in errors.
+  static Result<Vocabulary> from_list(std::vector<std::string> pieces, const JsonView& where);
 
   std::optional<TokenId> find(std::string_view piece) const;
   const std::string* piece(TokenId id) const;  // nullptr: no such id
-  size_t size() const { return ids_.size(); }
+  size_t size() const { return pieces_.size(); }
   TokenId end_id() const { return end_id_; }  // largest id + 1
+  void for_each(const std::function<void(const std::string&, TokenId)>& visit) const;  // in no order
 
  private:
   struct Hash {

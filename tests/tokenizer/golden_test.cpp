@@ -1,55 +1,17 @@
 // Ids and texts equal those of the `tokenizers` package (tests/data/tokenizer/goldens.json, made by
 // make_goldens.py) and, for the shipped prompts, those of transformers (assets/models/demo/expected.json).
-#include <filesystem>
-#include <fstream>
-#include <random>
-#include <sstream>
-
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "engine/base/json.h"
-#include "engine/tokenizer/tokenizer.h"
+#include "tests/tokenizer/support.h"
 
 namespace switchyard {
 namespace {
-
-namespace fs = std::filesystem;
-const fs::path kSource = SWITCHYARD_SOURCE_DIR;
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 std::string from_hex(const std::string& hex) {
   std::string bytes;
   for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
-}
-
-// A folder of this test program that holds one tokenizer.json and goes away with the object.
-class Folder {
- public:
-  explicit Folder(const Json& tokenizer)
-      : path_(fs::temp_directory_path() / ("switchyard-tokenizer-" + std::to_string(std::random_device{}()))) {
-    fs::create_directories(path_);
-    std::ofstream(path_ / "tokenizer.json") << tokenizer.dump();
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-std::shared_ptr<const Tokenizer> load(const fs::path& folder) {
-  auto loaded = Tokenizer::load(folder);
-  if (!loaded) ADD_FAILURE() << loaded.error().message();
-  return loaded ? *loaded : nullptr;
 }
 
 std::shared_ptr<const Tokenizer> demo() {
@@ -66,7 +28,7 @@ std::shared_ptr<const Tokenizer> golden_tokenizer(const Json& golden) {
   Json file =
       golden["base"] == "tiny" ? goldens()["tiny"] : Json::parse(read(kSource / "assets/models/demo/tokenizer.json"));
   file.merge_patch(golden["patch"]);
-  const Folder folder(file);
+  const ScratchFolder folder(file);
   return load(folder.path());
 }
 

@@ -1,6 +1,6 @@
-"""Writes tests/data/tokenizer/goldens.json: what the `tokenizers` package makes of hostile and multilingual text.
+"""Writes tests/data/tokenizer/goldens.json and kinds.json: what the `tokenizers` package makes of hostile and multilingual text.
 
-usage: make_goldens.py SOURCE_ROOT      (in a virtual environment with tokenizers==0.23.*)
+usage: make_goldens.py      (in a virtual environment with tokenizers==0.23.*)
 
 The file holds tokenizers as JSON merge patches (RFC 7386) over two bases, "demo" (the shipped one) and "tiny"
 (256 bytes and some merges, trained here), and per tokenizer texts with their ids and ids with their texts.
@@ -15,7 +15,10 @@ import sys
 import tokenizers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-ROOT = pathlib.Path(sys.argv[1])
+import kinds
+from strings import BROKEN, HOSTILE, TRAINING, WRITTEN, random_text
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 QWEN = json.loads((ROOT / "assets/models/demo/tokenizer.json").read_text())["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
 CL100K = QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
@@ -88,47 +91,6 @@ VARIANTS = {
     "characters_dropped": ("tiny", {"pre_tokenizer": None}),
 }
 
-TRAINING = ["the quick brown fox jumps over the lazy dog 0123456789 ", "der Router leitet das Token an den Experten weiter. ",
-            "le routeur envoie le jeton à l'expert été façade œuvre ", "маршрутизатор отправляет токен эксперту ",
-            "専門家の混合モデルはトークンを振り分ける。", "    return self.router(hidden_states)\n", "don't we'll they're I've ", "1234 5678 2026 "] * 3
-
-WRITTEN = [
-    "", " ", "  ", "\n", "\r\n", "\r\n\r\n  \r\n", "\t\tx", "a", "Hello, world!", "don't DON'T don\u2019t we'll WE'LL I'VE 'S 's ''s",
-    "it'\u017f LONG-S", "  leading and trailing  ", "a  b   c    d", "line one\nline two\r\nline three\rline four\n\n\n", "x\n \n  y \t\n",
-    "1", "12", "123", "1234567890", "3.14159e-10", "1,000,000.00", "\u0661\u0662\u0663 \u0e51\u0e52 \u00b2\u00b3\u00bd \u2167 \u3289",
-    "caf\u00e9 cafe\u0301 \u212b \u00c5 A\u030a", "q\u0307\u0323 q\u0323\u0307", "\u1100\u1161\u11a8 \uac01", "\u0344 \u0958 \ufb1d \ufb01",
-    "e" + "\u0301" * 20, "\u0301start with a mark", "a\u0315\u0300\u05ae\u0062", "\u0f71\u0f72\u0f74", "\U0001d15e \U0001d15f",
-    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea \u2764\ufe0f \U0001f44d\U0001f3fd",
-    "\u4f60\u597d\uff0c\u4e16\u754c\u3002 \u3053\u3093\u306b\u3061\u306f \uc548\ub155\ud558\uc138\uc694 \u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
-    "\u00a0\u2003\u2028\u2029\u3000\u0085\u180e\u200b\ufeff", "a\u00a0b\u2003c\u2028d\u180ee\u200bf", "\x00\x01\x02\x1b[31m\x7f\x9b", "nul\x00inside",
-    "\ue000\U000f0000\ufffe\uffff\U0010ffff", "\ufffd", "\u202eabc\u202c\u2066x\u2069", "def f(x):\n    return x**2  # comment\n\n\nclass A:\n\tpass\n",
-    "#include <vector>\nint main() { return 0; }\n", '{"a": [1, 2.5, null], "b": "\\u00e9"}', "https://example.org/a?b=c&d=%20#frag", "a_b-c.d/e\\f|g~h`i^j",
-    "<|endoftext|>", "a<|endoftext|>b", "<|endoftext|><|endoftext|>", "<|endoftext", "<|pad|> <|pad|>\n<|pad|>", "x<|endoftext|>\u0301y",
-    "mixed \u0440\u0443\u0441 \u65e5\u672c 123abc456\u4e00\u4e8c", "UPPER lower CamelCase snake_case SCREAMING_SNAKE", "\u01c5\u01c8 \u02b0\u02b1 \u00aa\u00ba",
-    "a" * 300, " " * 300, "\n" * 100, "ab" * 150, "\u00e9" * 100, "e\u0301" * 100, "1" * 100, "!?" * 60, "\U0001f600" * 40, " \n" * 50, "\u3042" * 80,
-    "<think>hmm</think>", "<think>ing about <think> things", "\u00e9toile e\u0301toile \u00c9toile", "a  b   c", "word words sword word, (word) word",
-    "word\u0301 word_ word\u203f word\u200d w\u00f6rd word\u24d0", "a <mask> b<mask>c \t\n<mask>  <mask>", "a <sep> b <sep><sep>  c\u3000<sep>\u00a0d", "der Bruder, der der\u2019s der",
-    "abcd abcabc ab abc bcd abbcd", "xxaxbxx x", "aaa\naab\nbab\nac\ncc\n", "ends in c\n\nb", "a.b. c.d .. . ", "tab\tsep\tvalues\r\n1\t2\t3\r\n",
-    "\u0130\u0131 I i \u1e9e\u00df ss", "\u03c3\u03c2\u03a3", "''", "\"quoted\"", "\u2018curly\u2019 \u201cquotes\u201d", "\u2026 \u2014 \u2013 \u00b7", "$100 \u20ac5 \u00a37 \u00a59", "+-*/=<>", "((((()))))",
-]
-# Bytes that are no UTF-8: lone and cut sequences, overlong forms, surrogates, beyond U+10FFFF.
-BROKEN = ["ff", "80", "61ff62", "c3", "e282", "f09f98", "c0af", "e080af", "eda080", "f4908080", "f8888080", "61e28220f09f9862", "c3c3a9", "f09f98f09f9880",
-          "ed9fbf", "edbfbf", "efbfbf", "e2", "e28261", "6180806162"]
-
-POOLS = [
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", " \t\n\r\u00a0\u3000\u2028\u0085", ".,;:!?'\"()[]{}<>|/\\@#$%^&*-_=+~`",
-    "\u0300\u0301\u0308\u0323\u0327\u0330\u0345\u05b4\u064b\u093c\u0e38\u3099", "éèêëàçñöüßæøåœ", "абвгдежзийклмнопрстуфхцчшщъыьэюяЁё", "αβγδεζηθικλμνξοπρστυφχψωάέ",
-    "的一是不了人我在有他这中大来上国", "あいうえおかがきぎアイウエオ", "가각간갇갈힣\u1100\u1161\u11a8", "ابتثجحخدذرزس\u0660\u0661\u0669", "אבגדהוזחטי", "कखगघङचछजझञ\u0966\u096f",
-    "\U0001f600\U0001f680\U0001f9d1\u200d\U0001f4bb\ufe0f\U0001f3ff", "\u00b2\u00bd\u2160\u3007\u24d0\u2460\U0001d7ce", "\u2126\u212a\u212b\ufb00\ufb03\u1e9b\u0958\U0002f800",
-    "\x00\x07\x1b\x7f\u200b\u200d\u2060\ufeff\ufffd",
-]
-
-
-def random_text(rng):
-    pools = rng.sample(POOLS, rng.randint(1, 4))
-    return "".join(rng.choice(rng.choice(pools)) * (rng.randint(2, 6) if rng.random() < 0.1 else 1) for _ in range(rng.randint(1, 40)))
-
-
 def merge(base, patch):
     out = copy.deepcopy(base)
     for key, value in patch.items():
@@ -175,7 +137,44 @@ def cases_of(name, made, rng):
     return {"encode": encode, "decode": decode}
 
 
+def variants():
+    """Every variant over the two bases, as whole files."""
+    bases = {"demo": json.loads((ROOT / "assets/models/demo/tokenizer.json").read_text()), "tiny": tiny()}
+    return {name: merge(bases[base], patch) for name, (base, patch) in VARIANTS.items()}
+
+
+FAMILIES = ("spm_legacy", "spm_first", "spm_flags_legacy", "spm_flags_first", "spm_partial_bytes", "nllb", "t5", "umt5", "unigram_scores", "bytes_normalizer")
+
+
+def all_texts():
+    return list(dict.fromkeys(HOSTILE + WRITTEN))
+
+
+def golden_of_kind(name, file, texts, rng):
+    """Ids of every hostile string (of a third of them, for the kinds that differ in one option), and texts of ids."""
+    made = Tokenizer.from_str(json.dumps(file))
+    numbers = range(len(texts)) if name in FAMILIES else sorted(rng.sample(range(len(texts)), len(texts) // 3))
+    encode = [[number, made.encode(texts[number]).ids] for number in numbers]
+    plain = [[number, made.encode(texts[number], add_special_tokens=False).ids] for number in rng.sample(range(len(texts)), 8)]
+    size, decode = made.get_vocab_size(), []
+    for _ in range(40):
+        ids = [rng.choice([rng.randrange(size + 2), rng.randrange(min(size, 270))]) for _ in range(rng.randint(0, 14))]
+        decode.append([ids, made.decode(ids, skip_special_tokens=False), made.decode(ids, skip_special_tokens=True)])
+    text = json.dumps(file).replace(json.dumps(kinds.CHARSMAP), '"@charsmap"')
+    return {"name": name, "file": json.loads(text), "encode": encode, "plain": plain, "decode": decode}
+
+
+def write_kinds():
+    texts = all_texts()
+    out = {"about": f"made by tests/tokenizer/make_goldens.py with tokenizers {tokenizers.__version__}; nmt_nfkc table of sentencepiece",
+           "charsmap": kinds.CHARSMAP, "texts": texts, "kinds": [golden_of_kind(name, file, texts, random.Random(name)) for name, file in kinds.build().items()]}
+    target = ROOT / "tests/data/tokenizer/kinds.json"
+    target.write_text(json.dumps(out, ensure_ascii=True, separators=(",", ":")) + "\n")
+    print(f"{target}: {len(texts)} texts, {len(out['kinds'])} kinds, {target.stat().st_size} bytes")
+
+
 def main():
+    write_kinds()
     bases = {"demo": json.loads((ROOT / "assets/models/demo/tokenizer.json").read_text()), "tiny": tiny()}
     out = {"about": f"made by tests/tokenizer/make_goldens.py with tokenizers {tokenizers.__version__}", "tiny": bases["tiny"], "tokenizers": []}
     for name, (base, patch) in VARIANTS.items():
@@ -187,4 +186,5 @@ def main():
     print(f"{target}: {sum(len(t['encode']) for t in out['tokenizers'])} texts, {sum(len(t['decode']) for t in out['tokenizers'])} id lists")
 
 
-main()
+if __name__ == "__main__":
+    main()
