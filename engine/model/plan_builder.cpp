@@ -57,6 +57,15 @@ std::vector<std::string> PlanBuilder::texts_or_empty(std::string_view key, size_
   return texts;
 }
 
+void PlanBuilder::only(std::string_view key, std::string_view value) {
+  const std::string found = take(config_.text_or(key, value), std::string(value));
+  if (found != value) refuse_config(fmt::format("has {} = {}, supported is {}", key, quote(found), value));
+}
+
+void PlanBuilder::refuse_if(std::string_view flag) {
+  if (flag_or(flag, false)) refuse_config(fmt::format("has {} = true, which is not supported for this family", flag));
+}
+
 Activation PlanBuilder::activation() {
   struct Row {
     std::string_view name;

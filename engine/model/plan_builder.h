@@ -38,6 +38,8 @@ class PlanBuilder {
   float number_or(std::string_view key, float fallback, float min);  // at least min
   std::vector<std::string> texts_or_empty(std::string_view key, size_t size);  // exactly `size` strings, or absent
   std::vector<int> list_or_empty(std::string_view key, int max);     // integers 0 to max
+  void only(std::string_view key, std::string_view value);  // refuses another text; absent is accepted
+  void refuse_if(std::string_view flag);                             // refuses a flag that is set
   Activation activation();                                           // hidden_act, silu if absent
   template <class T>
   T take(Result<T> result, T harmless) {

@@ -143,6 +143,15 @@ Result<RopeSpec> longrope(const RopeConfig& rope, double original) {
   return spec;
 }
 
+// DeepSeek's m^2, of every type but the default; zero counts as "not given", as in transformers.
+Result<float> score_scale(const RopeConfig& rope, std::string_view type) {
+  SY_TRY(const double mscale_all_dim, rope.values.number_or("mscale_all_dim", 0));
+  if (type == "default" || mscale_all_dim == 0) return 1.0f;
+  SY_TRY(const double factor, rope.positive("factor"));
+  const double m = yarn_mscale(factor, mscale_all_dim);
+  return static_cast<float>(m * m);
+}
+
 // Where longrope's original context stands: beside the scaling keys, or (phi) in the config itself.
 Result<double> longrope_original(const JsonView& config, const RopeConfig& rope) {
   const bool beside = rope.values.has("original_max_position_embeddings");
@@ -202,8 +211,11 @@ Result<Rope> read_rope(const JsonView& config, RopeKind kind, int head_dim, int 
   SY_TRY(Rope rope, read_type(config, shared));
   rope.spec.kind = kind;
   rope.spec.dims = shared.dims;
+  SY_TRY(const std::string type, rope_type(shared.values));
+  SY_TRY(rope.score_scale, score_scale(shared, type));
   const auto finite = [](float value) { return std::isfinite(value); };
-  if (!std::all_of(rope.spec.inv_freq.begin(), rope.spec.inv_freq.end(), finite) || !finite(rope.spec.attention_factor))
+  if (!std::all_of(rope.spec.inv_freq.begin(), rope.spec.inv_freq.end(), finite) || !finite(rope.spec.attention_factor) ||
+      !finite(rope.score_scale))
     return shared.values.fail("gives a frequency or an attention factor that is not finite");
   return rope;
 }

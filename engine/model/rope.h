@@ -11,6 +11,8 @@ namespace switchyard {
 struct Rope {
   RopeSpec spec;
   int context = 0;  // positions for which these frequencies are right; at most `context` of read_rope
+  // DeepSeek's factor of the softmax scale: m^2 with m = 0.1 mscale_all_dim ln(factor) + 1 (families.md 1.5).
+  float score_scale = 1;
 };
 
 // config: `rope_parameters` (transformers 5) or `rope_theta`, `rope_scaling`, `partial_rotary_factor` (4).

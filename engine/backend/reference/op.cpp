@@ -7,6 +7,7 @@ namespace {
 struct Maker {
   Loader& load;
   std::unique_ptr<Op> operator()(const AttentionSpec& spec) const { return make_attention(spec, load); }
+  std::unique_ptr<Op> operator()(const LatentAttentionSpec& spec) const { return make_latent_attention(spec, load); }
   std::unique_ptr<Op> operator()(const FfnSpec& spec) const { return make_ffn(spec, load); }
   std::unique_ptr<Op> operator()(const MoeSpec& spec) const { return make_moe(spec, load); }
   template <class Other>

@@ -41,6 +41,7 @@ class Op {
 std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load);
 
 std::unique_ptr<Op> make_attention(const AttentionSpec& spec, Loader& load);
+std::unique_ptr<Op> make_latent_attention(const LatentAttentionSpec& spec, Loader& load);
 std::unique_ptr<Op> make_ffn(const FfnSpec& spec, Loader& load);
 std::unique_ptr<Op> make_moe(const MoeSpec& spec, Loader& load);
 

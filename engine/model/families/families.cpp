@@ -16,6 +16,8 @@ constexpr std::array kFamilies{
     Family{"aria_text", plan_aria_text},
     Family{"bailing_moe", plan_bailing_moe, Oracle::kIndependent},
     Family{"bailing_moe_v2", plan_bailing_moe_v2, Oracle::kIndependent},
+    Family{"deepseek_v2", plan_deepseek_v2},
+    Family{"deepseek_v3", plan_deepseek_v3},
     Family{"dots1", plan_dots1},
     Family{"ernie4_5_moe", plan_ernie4_5_moe},
     Family{"flex_olmo", plan_flex_olmo},

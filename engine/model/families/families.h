@@ -18,6 +18,8 @@ namespace switchyard {
 ModelPlan plan_aria_text(PlanBuilder& builder);
 ModelPlan plan_bailing_moe(PlanBuilder& builder);
 ModelPlan plan_bailing_moe_v2(PlanBuilder& builder);
+ModelPlan plan_deepseek_v2(PlanBuilder& builder);
+ModelPlan plan_deepseek_v3(PlanBuilder& builder);
 ModelPlan plan_dots1(PlanBuilder& builder);
 ModelPlan plan_ernie4_5_moe(PlanBuilder& builder);
 ModelPlan plan_flex_olmo(PlanBuilder& builder);
