@@ -23,7 +23,8 @@ const Checkpoint& checkpoint(const std::string& model);
 Backend& backend(const std::string& model, const std::string& name);
 nlohmann::json expected(const std::string& model);  // expected.json beside the checkpoint
 
-std::vector<std::string> goldens();  // folders of tests/goldens, sorted
+// The goldens of mixtral, olmoe and qwen3_moe, sorted; tests/families runs all families.
+std::vector<std::string> goldens();
 
 // What a run of tokens gave.
 struct Output {

@@ -82,8 +82,9 @@ def fresh(name):
 
 @torch.no_grad()
 def check_same(folder, reference, prompt):
-    ids = torch.tensor([prompt])
-    assert torch.equal(oracle.load(folder)(ids).logits, reference(ids).logits), f"{folder.name} is another model"
+    ids = torch.tensor([prompt])  # not bit for bit: matrix products depend on how the file is aligned
+    worst = (oracle.load(folder)(ids).logits - reference(ids).logits).abs().max().item()
+    assert worst < 2e-5, f"{folder.name} is another model: logits differ by {worst}"
 
 
 def write_case(name, case, seed=1):
