@@ -238,4 +238,16 @@ CASES |= {
     "doge": Case("doge", DOGE, coupled=True),
     "doge_norm": Case("doge", dict(DOGE, norm_topk_prob=True, num_key_value_heads=4, mlp_bias=False, attention_bias=True,
                                    sliding_window=8), coupled=True),
+    # encoder-decoder: the expert capacity is short in the encoder and enough in steps of the decoder
+    "switch_transformers": Case("switch_transformers", SWITCH, coupled=True, clothes=("bf16",)),
+    "switch_transformers_untied": Case("switch_transformers", dict(
+        SWITCH, tie_word_embeddings=False, num_layers=4, num_sparse_encoder_layers=2, router_bias=True,
+        num_sparse_decoder_layers=2, expert_capacity=2, layer_norm_epsilon=1e-3), coupled=True),
+    "nllb_moe": Case("nllb-moe", NLLB, coupled=True, clothes=("bf16",)),
+    "nllb_moe_capacity": Case("nllb-moe", dict(NLLB, moe_eval_capacity_token_fraction=0.3, num_experts=6,
+                                               normalize_router_prob_before_dropping=True, scale_embedding=False),
+                              coupled=True),
+    "nllb_moe_prioritized": Case("nllb-moe", dict(NLLB, moe_eval_capacity_token_fraction=0.3, moe_token_dropout=0.0,
+                                                  batch_prioritized_routing=True, encoder_sparse_step=1,
+                                                  tie_word_embeddings=False), coupled=True),
 }

@@ -221,6 +221,9 @@ def expected(model, prompt, coupled=False, cache_is_exact=True, greedy_tokens=GR
     coupled: a token's routing depends on the tokens run with it, so nothing is compared across cuts.
     cache_is_exact: decoding with a cache gives what one forward over everything gives.
     """
+    if model.config.is_encoder_decoder:
+        import encoder_decoder  # after this module, which it uses
+        return encoder_decoder.expected(model, prompt, greedy_tokens)
     reset_rope(model)
     takes_positions = "position_ids" in inspect.signature(model.forward).parameters
 
