@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <functional>
 
 #include "tests/backend/harness.h"
 
@@ -36,17 +37,60 @@ TEST(MakeBackend, CudaAndUnknownNamesAreRefusedWithTheReason) {
   EXPECT_NE(unknown.message().find("auto, cpu or reference"), std::string::npos) << unknown.message();
 }
 
-// A plan with a kind that cpu lacks: the demo's, its first norm declared a layer norm.
-Checkpoint with_layer_norm() {
+// A plan with a kind that cpu lacks: the demo's, its first attention declared an encoder's.
+Checkpoint with_encoder_attention() {
   Checkpoint changed = checkpoint("demo");
-  changed.plan.layers[0].sublayers[0].norm.kind = NormKind::kLayerNorm;
+  changed.plan.layers[0].get<AttentionSpec>().causal = false;
   return changed;
 }
 
 TEST(MakeBackend, CpuNamesTheKindItLacks) {
-  const Error error = error_of(make("cpu", with_layer_norm()));
+  const Error error = error_of(make("cpu", with_encoder_attention()));
   EXPECT_EQ(error.code, ErrorCode::kUsage);
-  EXPECT_NE(error.message().find("layer norm with mean and bias (layer 0)"), std::string::npos) << error.message();
+  EXPECT_NE(error.message().find("encoder or cross-attention (layer 0)"), std::string::npos) << error.message();
+}
+
+// What missing_on_cpu() says once the demo's third layer is changed.
+std::string missing_after(const std::function<void(LayerPlan&)>& change) {
+  ModelPlan plan = checkpoint("demo").plan;
+  change(plan.layers[2]);
+  return missing_on_cpu(plan);
+}
+
+TEST(MissingOnCpu, EveryKindThatIsMissingHasItsWords) {
+  const auto op = [](SublayerOp kind) {
+    return missing_after([&](LayerPlan& layer) { layer.sublayers[0].op = kind; });
+  };
+  EXPECT_EQ(op(MixtureAttentionSpec{}), "attention with experts (layer 2)");
+  EXPECT_EQ(op(LightningSpec{}), "lightning attention (layer 2)");
+  EXPECT_EQ(op(DeltaNetSpec{}), "the gated delta rule (layer 2)");
+  EXPECT_EQ(op(MambaSpec{}), "state space (Mamba) layers (layer 2)");
+  EXPECT_EQ(op(ShortConvSpec{}), "convolution layers (layer 2)");
+
+  const auto moe = [](const std::function<void(MoeSpec&)>& change) {
+    return missing_after([&](LayerPlan& layer) { change(layer.get<MoeSpec>()); });
+  };
+  EXPECT_EQ(moe([](MoeSpec& m) { m.router.product_key = true; }), "product key routing (layer 2)");
+  EXPECT_EQ(moe([](MoeSpec& m) { m.router.capacity = Capacity::kFactor; }), "experts with a capacity (layer 2)");
+  EXPECT_EQ(moe([](MoeSpec& m) { m.expert.kind = FfnKind::kRankOne; }), "experts of rank one (layer 2)");
+  EXPECT_EQ(moe([](MoeSpec& m) { m.expert.kind = FfnKind::kGluDouble; }),
+            "feed-forward blocks with a doubled gate (layer 2)");
+  EXPECT_EQ(moe([](MoeSpec& m) {
+              m.shared = FfnSpec{{.kind = FfnKind::kGluDouble}, {}};
+            }),
+            "feed-forward blocks with a doubled gate (layer 2)");
+  EXPECT_EQ(missing_after([](LayerPlan& layer) {
+              layer.sublayers[1].deferred = true;
+              layer.sublayers[1].base_scale = 2;
+            }),
+            "deferred sublayers that scale the residual (layer 2)");
+}
+
+TEST(MissingOnCpu, ATypeThatNothingReadsIsNamedWithItsTensor) {
+  const std::string missing = missing_after([](LayerPlan& layer) { layer.get<AttentionSpec>().q.dtype = DType::kI64; });
+  EXPECT_NE(missing.find("I64 weights (" + checkpoint("demo").plan.layers[2].get<AttentionSpec>().q.name + ")"),
+            std::string::npos)
+      << missing;
 }
 
 TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
@@ -62,10 +106,10 @@ TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
 
 #ifdef SWITCHYARD_WITH_REFERENCE
 TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
-  const auto made = make("auto", with_layer_norm());
+  const auto made = make("auto", with_encoder_attention());
   ASSERT_TRUE(made) << made.error().message();
   EXPECT_EQ((*made)->info().name, "reference");
-  EXPECT_NE((*made)->info().note.find("cpu backend lacks layer norm"), std::string::npos) << (*made)->info().note;
+  EXPECT_NE((*made)->info().note.find("cpu backend lacks encoder"), std::string::npos) << (*made)->info().note;
 }
 
 TEST(MakeBackend, ARouterThatNobodyExecutesIsRefused) {
