@@ -69,11 +69,11 @@ void show(Output& out, const TraceInfo& info, const std::vector<std::string>& pr
 }
 
 Result<int> info(Cli& cli, const std::string& file) {
-  SY_TRY(const auto reader, TraceReader::open(file));
+  SY_TRY(const TraceInfo info, read_trace_info(file));
   if (cli.output.json())
-    cli.output.json(result_json("trace info", reader->info(), {}));
+    cli.output.json(result_json("trace info", info, {}));
   else
-    show(cli.output, reader->info(), {}, false);
+    show(cli.output, info, {}, false);
   return 0;
 }
 

@@ -121,7 +121,7 @@ std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, u
 }  // namespace
 
 Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequence, Task* task, size_t byte_budget) {
-  SY_TRY(const auto reader, TraceReader::open(path));
+  SY_TRY(const auto reader, TraceReader::open(path, task));
   TraceRun run;
   run.info = reader->info();
   run.plan = plan_of(run.info);

@@ -1,4 +1,5 @@
 // The public reader: committed rows of an opened trace, converted to what analyses expect.
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -101,10 +102,36 @@ class FileReader final : public TraceReader {
   std::unique_ptr<TraceFile> file_;
 };
 
+// Everything that a reader can be asked for. Pieces that cannot be read are no reason to refuse the others.
+Result<void> read_all(const std::filesystem::path& path) {
+  SY_TRY(const auto file, TraceFile::open(path));
+  constexpr uint64_t kPieceBytes = TraceCaps::kReadBytes / 4;
+  std::vector<std::byte> bytes;
+  for (const Field* field : file->fields()) {
+    const uint64_t width = file->shape().width(field->axes);
+    const uint64_t per_token = file->shape().rows(field->axes) * width * file->stored_bytes(*field);
+    if (per_token > TraceCaps::kReadBytes)
+      return file->malformed(std::string(field->path) + " holds more than 256 MiB for each token.");
+    const uint64_t piece = std::max<uint64_t>(1, kPieceBytes / per_token), end = file->info().tokens;
+    for (uint64_t first = 0; first < end; first += piece) {
+      static_cast<void>(file->read_stored(*field, first, std::min(piece, end - first), width, bytes));
+      rehearsal_step();
+    }
+  }
+  static_cast<void>(file->epochs());
+  return {};
+}
+
 }  // namespace
 
-Result<std::unique_ptr<TraceReader>> TraceReader::open(const std::filesystem::path& path) {
-  SY_CHECK(rehearse(path, [&path] { static_cast<void>(TraceFile::open(path)); }));
+Result<TraceInfo> read_trace_info(const std::filesystem::path& path) {
+  const auto open = [&path] { return TraceFile::open(path).map([](const auto& file) { return file->info(); }); };
+  SY_CHECK(rehearse(path, [&open] { return open().map([](const TraceInfo&) {}); }));
+  return open();
+}
+
+Result<std::unique_ptr<TraceReader>> TraceReader::open(const std::filesystem::path& path, Task* task) {
+  SY_CHECK(rehearse(path, [&path] { return read_all(path); }, task));
   SY_TRY(auto file, TraceFile::open(path));
   return std::make_unique<FileReader>(std::move(file));
 }

@@ -2,14 +2,23 @@
 #include "engine/trace/rehearsal.h"
 
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
+#include <fstream>
+#include <memory>
+#include <new>
 #include <string>
 #include <system_error>
+#include <thread>
 
 #include "engine/base/text.h"
 #include "engine/trace/h5.h"
@@ -17,24 +26,67 @@
 namespace switchyard {
 namespace {
 
-// What a small file may take, and what each further piece adds: ten times what a sound one needs.
-constexpr uint64_t kCpuSeconds = 60, kWallSeconds = 120, kBytesPerSecond = uint64_t(16) << 20;
+// A step, of which the longest reads 256 MiB, takes well under a second.
+constexpr time_t kCpuSeconds = 5, kWallSeconds = 60;
+constexpr uint64_t kExtraBytes = uint64_t(4) << 30;
+
+// Written by the child, read by the parent when the child is gone. The texts end at a zero byte.
+struct Verdict {
+  bool refused = false;
+  ErrorCode code = ErrorCode::kInternal;
+  char what[4096] = {}, where[1024] = {}, hint[1024] = {};
+};
+
+template <size_t N>
+void copy_text(const std::string& text, char (&out)[N]) {
+  const std::string fits = text.size() < N ? text : printable(text, N - 8);
+  fits.copy(out, N - 1);
+}
 
 struct Rehearsal {
-  const std::function<void()>* work;
-  uint64_t extra_seconds = 0;  // for a large file
+  const std::function<Result<void>()>* work;
+  Verdict* verdict;
   pid_t child = -1;
   int reason = 0;  // errno of a failed fork
 };
 
+bool in_rehearsal = false;  // this process is the child
+
+void limit_memory() {
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlim_t bytes = pages * uint64_t(sysconf(_SC_PAGESIZE)) + kExtraBytes;
+  const rlimit memory{bytes, bytes};
+  if (pages > 0) setrlimit(RLIMIT_AS, &memory);
+}
+
 [[noreturn]] void perform(const Rehearsal& rehearsal) {
-  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM, SIGTERM, SIGINT}) signal(number, SIG_DFL);
-  const rlim_t cpu_seconds = kCpuSeconds + rehearsal.extra_seconds;
-  const rlimit no_core{0, 0}, cpu{cpu_seconds, cpu_seconds};
+  // Gone with the parent's thread; keys pressed in a terminal are for the parent alone.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  setpgid(0, 0);
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM, SIGPROF, SIGTERM, SIGINT, SIGHUP}) signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
-  setrlimit(RLIMIT_CPU, &cpu);
-  alarm(unsigned(kWallSeconds + 2 * rehearsal.extra_seconds));
-  (*rehearsal.work)();
+  limit_memory();
+  in_rehearsal = true;
+  rehearsal_step();
+  Verdict& verdict = *rehearsal.verdict;
+  try {
+    if (const auto done = (*rehearsal.work)(); !done) {
+      verdict.refused = true;
+      verdict.code = done.error().code;
+      copy_text(done.error().what, verdict.what);
+      copy_text(done.error().where, verdict.where);
+      copy_text(done.error().hint, verdict.hint);
+    }
+  } catch (const std::bad_alloc&) {
+    verdict.refused = true;
+    verdict.code = ErrorCode::kMemory;
+    copy_text("needs more than 4 GiB of memory to be read.", verdict.what);
+  }
   _exit(0);
 }
 
@@ -49,28 +101,55 @@ herr_t fork_here(unsigned, const H5E_error2_t*, void* data) {
   return 0;
 }
 
+// The exit status of the child, which a cancelled task ends early.
+int wait_for(pid_t child, const Task* task) {
+  int status = 0;
+  auto pause = std::chrono::milliseconds(1);
+  for (;;) {
+    const pid_t ended = waitpid(child, &status, task == nullptr ? 0 : WNOHANG);
+    if (ended == child || (ended < 0 && errno != EINTR)) return status;
+    if (ended < 0) continue;
+    if (task->cancelled()) kill(child, SIGKILL);
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, std::chrono::milliseconds(16));
+  }
+}
+
 }  // namespace
 
-Result<void> rehearse(const std::filesystem::path& path, const std::function<void()>& work) {
+void rehearsal_step() {
+  if (!in_rehearsal) return;
+  const itimerval cpu{{}, {kCpuSeconds, 0}};
+  setitimer(ITIMER_PROF, &cpu, nullptr);
+  alarm(unsigned(kWallSeconds));
+}
+
+Result<void> rehearse(const std::filesystem::path& path, const std::function<Result<void>()>& work, Task* task) {
   h5::quiet();
+  const std::string shown = printable(path.string(), 400);
+  if (task != nullptr) task->report(-1, "Looking for damage");
+  void* const shared = mmap(nullptr, sizeof(Verdict), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) return fail(ErrorCode::kMemory, "there is no memory left to read it.", shown);
+  const std::unique_ptr<Verdict, void (*)(Verdict*)> verdict(new (shared) Verdict, [](Verdict* used) { munmap(used, sizeof(Verdict)); });
   // The walk over an error stack is a call with a callback that needs no file.
   const h5::Id stack(H5Ecreate_stack());
   H5Epush2(stack, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_NONE_MAJOR, H5E_NONE_MINOR, "rehearsal");
-  std::error_code unknown;
-  const auto size = std::filesystem::file_size(path, unknown);
-  Rehearsal rehearsal{&work, unknown ? 0 : size / kBytesPerSecond};
+  Rehearsal rehearsal{&work, verdict.get()};
   H5Ewalk2(stack, H5E_WALK_UPWARD, fork_here, &rehearsal);
   if (rehearsal.child < 0) {
-    return fail(ErrorCode::kMemory, "could not start a process to read it in: " + std::system_category().message(rehearsal.reason) + ".",
-                printable(path.string(), 400));
+    return fail(ErrorCode::kMemory, "could not start a process to read it in: " + std::system_category().message(rehearsal.reason) + ".", shown);
   }
-  int status = 0;
-  while (waitpid(rehearsal.child, &status, 0) < 0 && errno == EINTR) {
+  const int status = wait_for(rehearsal.child, task);
+  if (task != nullptr && task->cancelled()) return fail(ErrorCode::kCancelled, "stopped.", shown);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    if (verdict->refused) return fail(verdict->code, verdict->what, verdict->where[0] == 0 ? shown : verdict->where, verdict->hint);
+    return {};
   }
-  if (WIFEXITED(status)) return {};
-  return fail(ErrorCode::kMalformed,
-              "is damaged: the HDF5 library does not survive reading it (signal " + std::to_string(WTERMSIG(status)) + ").",
-              printable(path.string(), 400), "It was read in a process of its own; nothing else is affected.");
+  const int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  const std::string how = number == SIGPROF || number == SIGALRM
+                              ? "the HDF5 library reads and reads in it, without end"
+                              : "the HDF5 library does not survive reading it (" + (number > 0 ? "signal " + std::to_string(number) : "exit status " + std::to_string(WEXITSTATUS(status))) + ")";
+  return fail(ErrorCode::kMalformed, "is damaged: " + how + ".", shown, "It was read in a process of its own; nothing else is affected.");
 }
 
 }  // namespace switchyard

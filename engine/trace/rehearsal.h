@@ -1,5 +1,5 @@
-// libhdf5 1.10 itself crashes or hangs on some damaged files (design: reliability.md, section 3). What is
-// about to be read is therefore read once in a forked child: if the child dies, the file is refused.
+// libhdf5 1.10 itself crashes or never returns on some damaged files (design: reliability.md, section 3). What
+// is about to be read is therefore read once in a forked child: if the child dies, the file is refused.
 // Called by the reader, verify and recover, from any thread.
 #pragma once
 
@@ -7,12 +7,18 @@
 #include <functional>
 
 #include "engine/base/result.h"
+#include "engine/base/task.h"
 
 namespace switchyard {
 
-// Runs `work` in a child process with limits on CPU time and wall time. kMalformed, naming the file, when
-// the child does not end by itself; what `work` itself reports is ignored, the caller will see it again.
+// Runs `work` in a child process and gives what it gives, so that a file it refuses is not looked at again
+// here. kMalformed, naming the file, when the child crashes or stands still: 5 s of CPU time, or a minute
+// in which it hardly got any, without a step. It may take 4 GiB of memory beyond what this process has.
+// kCancelled soon after the task is cancelled.
 // No thread is inside libhdf5 at the moment of the fork, so the child may call the library.
-Result<void> rehearse(const std::filesystem::path& path, const std::function<void()>& work);
+Result<void> rehearse(const std::filesystem::path& path, const std::function<Result<void>()>& work, Task* task = nullptr);
+
+// `work` got one bounded piece further. Does nothing outside of a rehearsal.
+void rehearsal_step();
 
 }  // namespace switchyard

@@ -10,6 +10,7 @@
 #include "engine/analysis/gate_entropy.h"
 #include "engine/analysis/load.h"
 #include "engine/base/crc32c.h"
+#include "engine/trace/rehearsal.h"
 
 namespace switchyard {
 namespace {
@@ -163,6 +164,7 @@ Result<void> for_each_commit(const TraceFile& file, const SoundRows& sound, cons
         what = read.error().what;
         continue;
       }
+      rehearsal_step();
       crc[f] = frame_order_crc(bytes, file.shape().rows(field.axes), columns.tokens, crc[f]);
       if (crc[f] != commit.crc32c[f]) what = std::string("the checksum of ") + field.path + " does not match";
     }

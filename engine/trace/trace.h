@@ -64,11 +64,15 @@ struct TraceInfo {
   std::vector<std::string> notes;   // what a reader should know: partial, reduced floats
 };
 
+// What the header says, without a look at the rows.
+Result<TraceInfo> read_trace_info(const std::filesystem::path& path);
+
 // Rows [first, first + tokens) of one routing row, or of the token axis.
 class TraceReader {
  public:
   // Refuses hostile files by name (caps: reliability.md section 4); a .part is opened through SWMR.
-  static Result<std::unique_ptr<TraceReader>> open(const std::filesystem::path& path);
+  // Every committed row is read once in a child process before (rehearsal.h): opening takes as long.
+  static Result<std::unique_ptr<TraceReader>> open(const std::filesystem::path& path, Task* task = nullptr);
   virtual ~TraceReader() = default;
   virtual const TraceInfo& info() const = 0;
 

@@ -102,22 +102,22 @@ Result<VerifyReport> check_trace(const std::filesystem::path& path, Task* task) 
 }
 
 // Every byte that verify and recover read is read in a child first.
-Result<void> rehearse_check(const std::filesystem::path& path) {
-  return rehearse(path, [&path] { static_cast<void>(check_trace(path, nullptr)); });
+Result<void> rehearse_check(const std::filesystem::path& path, Task* task) {
+  return rehearse(path, [&path] { return check_trace(path, nullptr).map([](const VerifyReport&) {}); }, task);
 }
 
 }  // namespace
 
 Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task) {
   h5::quiet();
-  SY_CHECK(rehearse_check(path));
+  SY_CHECK(rehearse_check(path, task));
   return check_trace(path, task);
 }
 
 Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool overwrite,
                                    Task* task) {
   h5::quiet();
-  SY_CHECK(rehearse_check(source));
+  SY_CHECK(rehearse_check(source, task));
   SY_TRY(const auto file, TraceFile::open(source));
   std::error_code ignored;
   if (std::filesystem::equivalent(source, target, ignored)) {

@@ -1,4 +1,5 @@
 // Files that want to hurt: each is refused or reported with a message that says what is wrong.
+#include <cstring>
 #include <fstream>
 #include <functional>
 
@@ -370,6 +371,27 @@ TEST_F(Hostile, ATruncatedFileIsRefusedAtEveryLength) {
     ASSERT_FALSE(reader) << "cut to " << size * part / 40 << " of " << size << " bytes";
     EXPECT_EQ(reader.error().code, ErrorCode::kMalformed);
   }
+}
+
+// The free space of a heap of texts, said to be 0 bytes long: libhdf5 1.10 walks the heap and never gets past it.
+TEST_F(Hostile, AFileInWhichTheLibraryNeverEndsIsRefusedInTime) {
+  std::ifstream in(*folder_ / "sound.moetrace.h5", std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  int heaps = 0;
+  for (size_t heap = bytes.find("GCOL"); heap != std::string::npos; heap = bytes.find("GCOL", heap + 4), ++heaps) {
+    const auto number = [&](size_t at, size_t size) {
+      uint64_t value = 0;
+      std::memcpy(&value, bytes.data() + at, size);
+      return value;
+    };
+    size_t object = heap + 16;  // each: index (2 bytes), references (2), 4 unused, size (8), then the data, padded to 8
+    while (number(object, 2) != 0) object += 16 + (number(object + 8, 8) + 7) / 8 * 8;
+    std::memset(bytes.data() + object + 8, 0, 8);
+  }
+  ASSERT_GT(heaps, 0);
+  const fs::path path = *folder_ / "endless.moetrace.h5";
+  std::ofstream(path, std::ios::binary) << bytes;
+  expect_error(TraceReader::open(path), path, "is damaged: the HDF5 library reads and reads in it, without end.", ErrorCode::kMalformed);
 }
 
 TEST_F(Hostile, RecoverNeverWritesOverItsSourceOrAnExistingFile) {
