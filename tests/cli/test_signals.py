@@ -1,4 +1,5 @@
 """Signals close the trace cleanly, a reader that leaves is quiet, progress keeps to stderr, the locale plays no part."""
+import fcntl
 import json
 import os
 import pty
@@ -55,13 +56,18 @@ class Signals(CliTest):
         self.assertEqual(self.check_closed(trace), len(document["prompt_ids"]) + max(0, len(document["generated_ids"]) - 1))
 
     def test_a_killed_run_is_recovered_row_for_row(self):
-        trace = self.folder / "killed.moetrace.h5"
+        trace, part = self.folder / "killed.moetrace.h5", self.folder / "killed.moetrace.h5.part"
         with started(*ENDLESS, "--trace", trace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            process.stdout.read(600)
-            time.sleep(1.2)  # past one flush of the recorder
+            # Nobody reads the 6 KB of text, and the pipe holds 4: the run cannot end by itself.
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            committed, deadline = 0, time.monotonic() + 60
+            while committed <= 100 and time.monotonic() < deadline:
+                time.sleep(0.2)
+                done = run("trace", "info", part, "--json")
+                committed = json.loads(done.stdout)["committed_tokens"] if done.returncode == 0 else 0
+            self.assertIsNone(process.poll(), "the run ended before it was killed")
             process.kill()
         self.assertFalse(trace.exists())
-        part = self.folder / "killed.moetrace.h5.part"
         committed = self.json_of("trace", "trace", "info", part)["committed_tokens"]
         self.assertGreater(committed, 100)
         rescued, whole = self.folder / "rescued.moetrace.h5", self.folder / "whole.moetrace.h5"
