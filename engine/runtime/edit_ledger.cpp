@@ -68,7 +68,7 @@ void EditLedger::tokens_routed(uint64_t count) {
 
 Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now) {
   if (edits.empty()) return {};
-  Entry entry{.shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author), .applied = false}, .when = now};
+  Entry entry{.shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author)}, .when = now};
   const bool drag = continues_drag(entry);
   // All of them must fit together.
   Recipe trial = *recipe_;
@@ -80,7 +80,7 @@ Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author,
     apply(edits[i].edit, plan_, trial);
     entry.parts.push_back({edits[i]});
   }
-  entry.shown.first_token = token_of(entry.parts.front().command);
+  wait_anew(entry);
 
   entries_.resize(cursor_);
   Recipe recipe = *recipe_;
@@ -132,8 +132,7 @@ void EditLedger::move_cursor(size_t cursor) {
     for (Part& part : entry.parts) part.applied = part.dropped = false;
   }
   while (cursor_ < cursor) {
-    entries_[cursor_].shown.applied = false;  // so that it takes effect anew
-    ++cursor_;
+    wait_anew(entries_[cursor_++]);
     carry_out(cursor_ - 1, *recipe_, "Redo: ");
   }
   history_changed();
@@ -182,6 +181,14 @@ bool EditLedger::continues_drag(const Entry& entry) const {
   const Entry& last = entries_.back();
   return last.parts.size() == 1 && !log_.empty() && log_.back().entry == cursor_ - 1 && last.shown.author == entry.shown.author &&
          entry.when - last.when < kDragPause && tag(last.parts[0].command.edit) == tag(entry.shown.edits[0].edit);
+}
+
+void EditLedger::wait_anew(Entry& entry) {
+  entry.shared.reset();
+  entry.shown.applied = false;
+  entry.shown.epoch = 0;
+  entry.shown.sequence = sequence_;
+  entry.shown.first_token = token_of(entry.parts.front().command);
 }
 
 void EditLedger::took_effect(Entry& entry) {

@@ -74,7 +74,8 @@ class EditLedger {
   void apply_part(size_t entry, size_t part, Recipe& recipe);
   void take_back(size_t entry, Recipe& recipe);
   bool continues_drag(const Entry& entry) const;
-  void took_effect(Entry& entry);
+  void wait_anew(Entry& entry);    // none of its edits is in force
+  void took_effect(Entry& entry);  // the first of them is
   void history_changed();
   std::vector<const Part*> waiting() const;
   void install(Recipe recipe, std::string reason);  // makes the next epoch, or remakes one that has no token yet

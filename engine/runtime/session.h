@@ -64,7 +64,7 @@ struct HistoryEntry {
   std::string sentence;
   std::string author = "user";     // user, script, plugin, adaptor
   bool applied = true;             // false: every edit of it still waits for its at_token
-  uint32_t epoch = 0;              // epoch that first carried it (a drag: its last value); undone and scheduled: 0
+  uint32_t epoch = 0;              // epoch that first carried it (a drag: its last value), also when undone since; waiting: 0
   uint32_t sequence = 0;
   uint64_t first_token = 0;        // index of the first token routed under it; scheduled: the at_token
 };

@@ -140,6 +140,30 @@ TEST(EditLedger, AScheduledEditIsShownWithTheTokenItWaitsFor) {
 }
 
 // The scheduled part of an older entry took effect after a newer entry: undo must still be exact.
+TEST(EditLedger, AnUndoneEntryKeepsItsEpochUntilItIsRedone) {
+  Books books;
+  books.begin_sequence(0);
+  ASSERT_TRUE(books.add_one({Mute{layer(1), {3}}, 9}));
+  books.tokens_routed(9);
+  ASSERT_TRUE(books.apply_due());
+  EXPECT_EQ(books.history()[0].epoch, 1u);
+  books.tokens_routed(1);
+  books.undo();
+  EXPECT_TRUE(books.history()[0].applied);
+  EXPECT_EQ(books.history()[0].epoch, 1u);
+  EXPECT_EQ(books.history()[0].first_token, 9u);
+  books.begin_sequence(1);
+  books.redo();  // token 9 lies ahead again
+  EXPECT_FALSE(books.history()[0].applied);
+  EXPECT_EQ(books.history()[0].epoch, 0u);
+  EXPECT_EQ(books.history()[0].sequence, 1u);
+  EXPECT_EQ(books.history()[0].first_token, 9u);
+  books.tokens_routed(9);
+  ASSERT_TRUE(books.apply_due());
+  EXPECT_TRUE(books.history()[0].applied);
+  EXPECT_EQ(books.history()[0].epoch, books.recipe()->epoch);
+}
+
 TEST(EditLedger, UndoIsExactWhenAnOlderScriptTookEffectInBetween) {
   Books books;
   books.begin_sequence(0);
