@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -16,7 +17,7 @@
 namespace switchyard::testing {
 namespace {
 
-const std::filesystem::path kGoldens = std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "tests/goldens";
+const std::filesystem::path kGoldens = goldens_folder();
 constexpr int kContext = 128;
 
 template <class T>
@@ -70,6 +71,11 @@ Backend& backend(const std::string& model, const std::string& name) {
 nlohmann::json expected(const std::string& model) {
   std::ifstream file(checkpoint(model).folder / "expected.json");
   return nlohmann::json::parse(file);
+}
+
+std::filesystem::path goldens_folder() {
+  const char* other = std::getenv("SWITCHYARD_GOLDENS");
+  return other ? std::filesystem::path(other) : std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "tests/goldens";
 }
 
 std::vector<std::string> goldens() {

@@ -2,6 +2,7 @@
 // Each model and backend is opened once per test program.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,7 +19,10 @@ namespace switchyard::testing {
 // "reference" (where it is built) and "cpu".
 std::vector<std::string> backend_names();
 
-// "demo" or a folder of tests/goldens.
+// tests/goldens, or SWITCHYARD_GOLDENS where it is set (tests/goldens/unseen.py).
+std::filesystem::path goldens_folder();
+
+// "demo" or a folder of goldens_folder().
 const Checkpoint& checkpoint(const std::string& model);
 Backend& backend(const std::string& model, const std::string& name);
 nlohmann::json expected(const std::string& model);  // expected.json beside the checkpoint

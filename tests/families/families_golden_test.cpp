@@ -15,7 +15,7 @@ namespace switchyard::testing {
 namespace {
 
 namespace fs = std::filesystem;
-const fs::path kGoldens = fs::path(SWITCHYARD_SOURCE_DIR) / "tests/goldens";
+const fs::path kGoldens = goldens_folder();
 
 struct Limits {
   double logits = 2e-4;  // relative to max(1, |logit|)

@@ -22,8 +22,9 @@ sys.dont_write_bytecode = True  # folders beside the cases are taken for cases
 import torch
 import transformers
 
+import numpy_models
 import oracle
-from cases import CASES
+from cases import CASES, Case
 
 ROOT = pathlib.Path(__file__).resolve().parent
 VERSIONS = f"transformers {transformers.__version__}, torch {torch.__version__}, fp32, eager attention and experts"
@@ -111,11 +112,23 @@ def write_case(name, case, seed=1):
         check_same(dressed, loaded, prompts[1]["ids"])
 
 
+def write_numpy_case(name, seed=1):
+    case = Case(numpy_models.CASES[name]["model_type"], {}, coupled=name.startswith("openmoe"))
+
+    def write(folder, prompts, _model_type):
+        write_expected(folder, prompts, case, seed, "numpy", "numpy_models.py, float64")
+
+    numpy_models.write_case(name, fresh(name), write, seed=seed)
+
+
 def main():
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # sums in one order: the same bytes again
-    for name in sys.argv[1:] or CASES:
-        write_case(name, CASES[name])
+    for name in sys.argv[1:] or [*CASES, *numpy_models.CASES]:
+        if name in CASES:
+            write_case(name, CASES[name])
+        else:
+            write_numpy_case(name)
         print(f"{name}: written", flush=True)
 
 
