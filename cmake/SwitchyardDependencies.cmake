@@ -25,6 +25,11 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
+if(NOT EXISTS ${SWITCHYARD_DEPS}/jinja-0.3.36/common/jinja/parser.h)
+  message(FATAL_ERROR "The template engine is not in ${SWITCHYARD_DEPS}/jinja-0.3.36: run packaging/setup.sh")
+endif()
+add_subdirectory(${CMAKE_SOURCE_DIR}/cmake/jinja ${CMAKE_BINARY_DIR}/jinja)
+
 # LibTorch, CPU part, by hand: find_package(Torch) of a CUDA wheel wants CUDA. libtorch.so itself needs
 # libtorch_cuda.so, so only c10 and torch_cpu are linked.
 if(SWITCHYARD_WITH_REFERENCE)

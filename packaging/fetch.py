@@ -85,9 +85,23 @@ def unpack_imgui(files, target):
                 out.write_bytes(archive.extractfile(member).read())
 
 
+def unpack_jinja(files, target):
+    """llama.cpp's template engine, which is a small part of the archive, and its licence."""
+    root = "vendor/llama.cpp/"
+    wanted = (root + "common/jinja/", root + "common/json.", root + "common/unicode.", root + "LICENSE")
+    with tarfile.open(files["llama-cpp-python"]) as archive:
+        for member in archive:
+            path = member.name.split("/", 1)[-1]
+            if member.isfile() and path.startswith(wanted):
+                out = target / path.removeprefix(root)
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_bytes(archive.extractfile(member).read())
+
+
 UNPACKED = {  # folder under DEPS: the files it comes from, and how
     "libtorch-2.11.0": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_torch),
     "imgui-1.93.0": (("imgui-bundle",), unpack_imgui),
+    "jinja-0.3.36": (("llama-cpp-python",), unpack_jinja),
 }
 
 

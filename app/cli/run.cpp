@@ -71,7 +71,15 @@ Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Checkpo
                 "Give --prompt TEXT, --prompt-file FILE (- is stdin) or --token-ids 1,2,3.");
   const auto tokenizer = Tokenizer::load(checkpoint.folder);
   if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
-  SY_TRY(std::vector<TokenId> ids, options.prompt.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab));
+  std::optional<ChatTemplate> chat;
+  if (options.chat) {
+    auto loaded = ChatTemplate::load(checkpoint.folder);
+    if (!loaded && loaded.error().code == ErrorCode::kNotFound) loaded.error().code = ErrorCode::kUsage;
+    if (!loaded) return tl::unexpected<Error>(loaded.error());
+    chat = std::move(*loaded);
+  }
+  SY_TRY(std::vector<TokenId> ids, options.prompt.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab,
+                                                      chat ? &*chat : nullptr));
   if (ids.empty()) return fail(ErrorCode::kUsage, "the prompt is empty.", {}, "Give at least one token.");
   const auto context = static_cast<uint64_t>(checkpoint.plan.context);
   if (ids.size() > context || options.max_new_tokens > context - ids.size())
@@ -228,7 +236,6 @@ Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunO
 }
 
 Result<int> run(Cli& cli, const RunOptions& options) {
-  if (options.chat) return not_yet("--chat", "chat templates", "Write the template into the prompt.");
   SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
@@ -332,7 +339,7 @@ void add_run(CLI::App& app, Cli& cli) {
       ->add_option("--dump-logits", options->dump_logits,
                    "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]")
       ->type_name("FILE");
-  command->add_flag("--chat", options->chat, "Wrap the prompt in the model's chat template");
+  command->add_flag("--chat", options->chat, "Wrap the prompt, as a user's message, in the model's chat template");
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
 }
 

@@ -73,9 +73,10 @@ void SequenceInput::add_options(CLI::App& app, const std::string& text_name, con
   file_->excludes(ids_);
 }
 
-Result<std::vector<TokenId>> SequenceInput::ids(const Tokenizer* tokenizer, int vocab) const {
+Result<std::vector<TokenId>> SequenceInput::ids(const Tokenizer* tokenizer, int vocab, const ChatTemplate* chat) const {
   std::vector<TokenId> ids;
   if (ids_->count() > 0) {
+    if (chat) return fail(ErrorCode::kUsage, "--chat wraps a text; --token-ids gives none.");
     SY_TRY(ids, parse_ids(ids_value_, "--token-ids"));
   } else {
     if (!tokenizer)
@@ -85,7 +86,10 @@ Result<std::vector<TokenId>> SequenceInput::ids(const Tokenizer* tokenizer, int 
     if (file_->count() > 0) {
       SY_TRY(text, read_text(file_value_));
     }
-    SY_TRY(ids, tokenizer->encode(text));
+    if (chat) {
+      SY_TRY(text, chat->render_prompt(text));
+    }
+    SY_TRY(ids, tokenizer->encode(text, chat == nullptr));
   }
   for (size_t i = 0; i < ids.size(); ++i)
     if (ids[i] >= vocab)

@@ -10,6 +10,7 @@
 
 #include "engine/base/ids.h"
 #include "engine/base/result.h"
+#include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace switchyard {
@@ -25,8 +26,9 @@ class SequenceInput {
  public:
   void add_options(CLI::App& app, const std::string& text_name, const std::string& file_name);
   bool given() const { return text_->count() + file_->count() + ids_->count() > 0; }
-  // Ids below vocab; text is encoded with the tokenizer's template. tokenizer may be null when ids are given.
-  Result<std::vector<TokenId>> ids(const Tokenizer* tokenizer, int vocab) const;
+  // Ids below vocab; text is encoded with the tokenizer's template, or first wrapped in a chat template, which then
+  // stands for it. tokenizer may be null when ids are given; chat: null or, with a text, the template.
+  Result<std::vector<TokenId>> ids(const Tokenizer* tokenizer, int vocab, const ChatTemplate* chat = nullptr) const;
 
  private:
   CLI::Option *text_ = nullptr, *file_ = nullptr, *ids_ = nullptr;

@@ -53,6 +53,9 @@ uint32_t value_of(uint32_t unit) { return unit & 0x7FFFFFFF; }
 uint32_t label_of(uint32_t unit) { return unit & 0x800000FF; }
 uint32_t offset_of(uint32_t unit) { return (unit >> 10) << ((unit & 0x200) >> 6); }
 
+// Marks that came after utf8proc's Unicode 15 and that fit into a short cluster.
+bool is_late_mark(char32_t c) { return c == 0x897 || (c >= 0x1ACF && c <= 0x1ADD) || (c >= 0x1AE0 && c <= 0x1AEB); }
+
 // Bytes of the extended grapheme cluster at the start of a text.
 size_t cluster_length(std::string_view text) {
   Character previous = first_character(text);
@@ -60,11 +63,11 @@ size_t cluster_length(std::string_view text) {
   size_t length = previous.length;
   while (length < text.size()) {
     const Character next = first_character(text.substr(length));
-    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(previous.code),
-                                         static_cast<utf8proc_int32_t>(next.code), &state))
+    const char32_t as = is_late_mark(next.code) ? U'\u0301' : next.code;
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(previous.code), static_cast<utf8proc_int32_t>(as), &state))
       break;
     length += next.length;
-    previous = next;
+    previous = {as, next.length};
   }
   return length;
 }

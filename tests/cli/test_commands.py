@@ -133,7 +133,7 @@ class Refusals(CliTest):
                 (("run", "demo", "--prompt", "a", "--max-new-tokens", "-1"), "no whole number"),
                 (("run", "demo", "--prompt", "a", "--max-new-tokens", "2048"), "do not fit into the model's context of 2048"),
                 (("run", "demo", "--token-ids", "4096"), "outside the vocabulary"),
-                (("run", "demo", "--prompt", "a", "--chat"), "no chat templates"),
+                (("run", "demo", "--prompt", "a", "--chat"), "the checkpoint has no chat template"),
                 (("run", "demo", "--prompt", "a", "--recipe", "r.json"), "no gating schemes"),
                 (("run", "demo", "--prompt", "a", "--taps", "out_norm", "--trace", self.folder / "t.moetrace.h5"), "no taps"),
                 (("run", "demo", "--prompt", "a", "--backend", "cuda"), "no cuda backend"),
