@@ -19,13 +19,16 @@
 
 namespace switchyard {
 
-// Keys and values of one sequence. Append-only but for truncate(); owned by the engine thread.
+// What a model keeps of one sequence: keys and values, and the state of recurrent mixers. Append-only but for
+// truncate(); owned by the engine thread.
 class KvCache {
  public:
   virtual ~KvCache() = default;
   virtual int length() const = 0;             // tokens held
   virtual int capacity() const = 0;           // tokens it may hold
-  virtual void truncate(int length) = 0;      // forgets tokens from `length` on
+  // Forgets tokens from `length` on and returns how many are left: `length`, or, where the plan is recurrent, the
+  // nearest earlier place whose state was kept (0 always is); the caller runs the tokens from there again.
+  virtual int truncate(int length) = 0;
   virtual std::unique_ptr<KvCache> clone() const = 0;
   virtual uint64_t bytes() const = 0;
 };

@@ -30,7 +30,7 @@ void visit_op(const FfnSpec& ffn, const Visit& visit) {
 
 void visit_op(const AttentionSpec& a, const Visit& visit) {
   each(visit, a.q, a.k, a.v, a.o, a.q_bias, a.k_bias, a.v_bias, a.o_bias, a.gate, a.sinks, a.position_bias, a.mask_a,
-       a.mask_dt);
+       a.mask_dt, a.mask_dt_bias);
   visit_op(a.q_norm, visit);
   visit_op(a.k_norm, visit);
 }
@@ -64,7 +64,7 @@ void visit_op(const DeltaNetSpec& a, const Visit& visit) {
 }
 
 void visit_op(const MambaSpec& m, const Visit& visit) {
-  each(visit, m.in, m.conv, m.conv_bias, m.x, m.dt, m.dt_bias, m.a_log, m.d, m.out);
+  each(visit, m.in, m.in_bias, m.conv, m.conv_bias, m.x, m.dt, m.dt_bias, m.a_log, m.d, m.out, m.out_bias);
   visit_op(m.dt_norm, visit);
   visit_op(m.b_norm, visit);
   visit_op(m.c_norm, visit);
@@ -187,6 +187,7 @@ int64_t ModelPlan::parameters() const {
   for (const LayerPlan& layer : layers)
     for (const Sublayer& sublayer : layer.sublayers) {
       for_each_tensor(sublayer, count);
+      if (sublayer.deferred) each([&](const TensorRef& ref) { total -= ref.elements(); }, sublayer.norm.weight);
       const auto* attention = std::get_if<AttentionSpec>(&sublayer.op);
       if (!attention || !attention->position_bias) continue;
       const TensorRef& bias = attention->position_bias;

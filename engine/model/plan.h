@@ -32,12 +32,14 @@ struct TensorRef {
   int64_t element_offset = 0;
   int64_t row_stride = 0;  // 0: cols
   int64_t col_stride = 1;
+  int64_t block_rows = 0;    // > 0: the rows come in blocks of so many, whose starts are block_stride elements apart
+  int64_t block_stride = 0;  // (a part of every head of a fused projection)
   DType dtype = DType::kF32;                     // as stored
   std::shared_ptr<const QuantLayout> quantised;  // null: elements are stored as they are
 
   explicit operator bool() const { return !name.empty(); }
   int64_t elements() const { return rows * cols; }
-  bool in_place() const { return !quantised && col_stride == 1 && (row_stride == 0 || row_stride == cols); }
+  bool in_place() const { return !quantised && block_rows == 0 && col_stride == 1 && (row_stride == 0 || row_stride == cols); }
 };
 
 enum class NormKind : uint8_t { kNone, kRms, kRmsFp32Weight, kRmsOnePlus, kLayerNorm };
@@ -85,7 +87,7 @@ struct AttentionSpec {
   int position_buckets = 0;
   int position_max_distance = 0;
   // doge: score += the `mask_keep` largest of exp(mask_a[h] * softplus(mask_dt v_j)), -inf elsewhere.
-  TensorRef mask_a, mask_dt;
+  TensorRef mask_a, mask_dt, mask_dt_bias;  // [kv_heads], [kv_heads, kv_heads*head_dim], [kv_heads]
   int mask_keep = 0;
 };
 
@@ -158,6 +160,7 @@ struct MixtureAttentionSpec : RoutedSpec {
 // minimax: per head S_t = exp(-slope) S_{t-1} + k^T v, y = norm(q S) * sigmoid(gate x), q k v = silu(qkv x).
 struct LightningSpec {
   int heads = 0, head_dim = 0;
+  Activation activation = Activation::kSilu;  // of q, k and v
   TensorRef qkv;              // [3*heads*head_dim, hidden], per head q, k, v
   TensorRef gate, o;          // [heads*head_dim, hidden], [hidden, heads*head_dim]
   NormSpec norm;              // over heads*head_dim
@@ -177,7 +180,7 @@ struct DeltaNetSpec {
 // jamba: selective state space, Mamba 1 (families.md 1.21).
 struct MambaSpec {
   int inner = 0, state = 0, kernel = 0, dt_rank = 0;
-  TensorRef in, conv, conv_bias, x, dt, dt_bias, a_log, d, out;
+  TensorRef in, in_bias, conv, conv_bias, x, dt, dt_bias, a_log, d, out, out_bias;  // in [2*inner, hidden]: x, gate
   NormSpec dt_norm, b_norm, c_norm;
 };
 
@@ -200,7 +203,8 @@ struct Sublayer {
   float base_scale = 1;
   bool base_is_normed = false;
   TensorRef base_weight;  // [hidden]; absent: ones
-  bool deferred = false;  // y is added when the layer's other sublayers are done (longcat's shortcut)
+  // y is added when the layer's other sublayers are done (longcat's shortcut); `norm` is that of the next sublayer.
+  bool deferred = false;
 
   const RoutedSpec* routed() const;  // nullptr: has no router
 };

@@ -66,7 +66,7 @@ void PlanBuilder::refuse_if(std::string_view flag) {
   if (flag_or(flag, false)) refuse_config(fmt::format("has {} = true, which is not supported for this family", flag));
 }
 
-Activation PlanBuilder::activation() {
+Activation PlanBuilder::activation(std::string_view key) {
   struct Row {
     std::string_view name;
     Activation activation;
@@ -77,10 +77,10 @@ Activation PlanBuilder::activation() {
                                       {"gelu_new", Activation::kGeluTanh},
                                       {"gelu_pytorch_tanh", Activation::kGeluTanh},
                                       {"relu", Activation::kRelu}}};
-  const std::string wanted = take(config_.text_or("hidden_act", "silu"), std::string("silu"));
+  const std::string wanted = take(config_.text_or(key, "silu"), std::string("silu"));
   for (const Row& row : kRows)
     if (row.name == wanted) return row.activation;
-  refuse_config(fmt::format("has hidden_act = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu",
+  refuse_config(fmt::format("has {} = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", key,
                             quote(wanted)));
   return Activation::kSilu;
 }

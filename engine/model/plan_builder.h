@@ -40,7 +40,7 @@ class PlanBuilder {
   std::vector<int> list_or_empty(std::string_view key, int max);     // integers 0 to max
   void only(std::string_view key, std::string_view value);  // refuses another text; absent is accepted
   void refuse_if(std::string_view flag);                             // refuses a flag that is set
-  Activation activation();                                           // hidden_act, silu if absent
+  Activation activation(std::string_view key = "hidden_act");        // silu if absent
   template <class T>
   T take(Result<T> result, T harmless) {
     if (result) return std::move(*result);
@@ -48,6 +48,10 @@ class PlanBuilder {
     return harmless;
   }
 
+  int64_t extent(std::string_view tensor, size_t axis) const {  // 0: there is no such tensor or axis
+    const TensorInfo* found = find_tensor(tensors_, tensor);
+    return found && axis < found->shape.size() ? found->shape[axis] : 0;
+  }
   bool has(std::string_view tensor) const { return find_tensor(tensors_, tensor) != nullptr; }
   // A stored tensor of exactly this shape; why: the config keys behind it ("num_experts = 60").
   TensorRef matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why = {});

@@ -96,6 +96,16 @@ TensorRef span_of(const TensorRef& ref, int64_t row_stride) {
 }
 
 Result<void> WeightStore::read(const TensorRef& ref, float* out) const {
+  if (ref.block_rows > 0) {
+    TensorRef block = ref;
+    block.block_rows = 0;
+    for (int64_t from = 0; from < ref.rows; from += ref.block_rows) {
+      block.rows = std::min(ref.block_rows, ref.rows - from);
+      SY_CHECK(read(block, out + from * ref.cols));
+      block.element_offset += ref.block_stride;
+    }
+    return {};
+  }
   const int64_t row_stride = ref.row_stride > 0 ? ref.row_stride : ref.cols;
   SY_TRY(const TensorView view, this->view(span_of(ref, row_stride)));
   switch (view.dtype) {

@@ -30,7 +30,10 @@ class HashCache final : public KvCache {
   explicit HashCache(int capacity) : capacity_(capacity) {}
   int length() const override { return int(states.size()); }
   int capacity() const override { return capacity_; }
-  void truncate(int length) override { states.resize(std::min<size_t>(length, states.size())); }
+  int truncate(int length) override {
+    states.resize(std::min<size_t>(length, states.size()));
+    return int(states.size());
+  }
   std::unique_ptr<KvCache> clone() const override { return std::make_unique<HashCache>(*this); }
   uint64_t bytes() const override { return states.size() * sizeof(uint64_t); }
   uint64_t last() const { return states.empty() ? 17 : states.back(); }

@@ -17,9 +17,10 @@ KvLayout::KvLayout(std::span<const KeyShape> shapes) {
   }
 }
 
-void BlockCache::truncate(int length) {
+int BlockCache::truncate(int length) {
   length_ = std::clamp(length, 0, length_);
   blocks_.resize(size_t(length_ + kKeyBlock - 1) / kKeyBlock);
+  return length_;
 }
 
 void BlockCache::extend(int tokens) {

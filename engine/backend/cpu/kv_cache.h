@@ -33,7 +33,7 @@ class BlockCache final : public KvCache {
 
   int length() const override { return length_; }
   int capacity() const override { return capacity_; }
-  void truncate(int length) override;
+  int truncate(int length) override;
   std::unique_ptr<KvCache> clone() const override { return std::make_unique<BlockCache>(*this); }
   uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float); }
 

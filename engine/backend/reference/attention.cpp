@@ -4,7 +4,9 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/softplus.h>
 
 #include <algorithm>
 #include <limits>
@@ -36,6 +38,9 @@ class Attention final : public Op {
         o_bias_(load.vector(spec.o_bias)),
         gate_(load.matrix(spec.gate)),
         sinks_(load.vector(spec.sinks)),
+        mask_a_(load.vector(spec.mask_a)),
+        mask_dt_(load.matrix(spec.mask_dt)),
+        mask_dt_bias_(load.vector(spec.mask_dt_bias)),
         q_norm_(load.norm(spec.q_norm)),
         k_norm_(load.norm(spec.k_norm)) {}
 
@@ -108,6 +113,22 @@ class Attention final : public Op {
     return at::softmax(at::cat({scores, sink}, -1), -1).narrow(-1, 0, scores.size(-1));
   }
 
+  // doge: scores [kv_heads, group, tokens, keys] plus a number of the key's value, for the mask_keep largest of these
+  // numbers among the keys that the query sees; no others.
+  at::Tensor keep_strongest(const at::Tensor& scores, const at::Tensor& values) const {
+    const int64_t keys = scores.size(-1);
+    const at::Tensor flat = values.transpose(0, 1).reshape({keys, -1});
+    const at::Tensor strength = (mask_a_ * at::softplus(project(flat, mask_dt_, mask_dt_bias_))).exp().t();
+    constexpr float kNever = -std::numeric_limits<float>::infinity();
+    at::Tensor mask = strength.unsqueeze(1).expand({-1, scores.size(2), -1}).masked_fill(
+        scores.select(1, 0) == kNever, kNever);  // [kv_heads, tokens, keys]
+    if (keys > spec_.mask_keep) {
+      const auto [kept, where] = mask.topk(spec_.mask_keep, -1);
+      mask = at::full_like(mask, kNever).scatter(-1, where, kept);
+    }
+    return scores + mask.unsqueeze(1);
+  }
+
   // Queries [heads, tokens, head_dim] at positions from `first` against the keys they may see, of `known` keys:
   // [tokens, heads * head_dim].
   at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first, int64_t known) const {
@@ -121,6 +142,7 @@ class Attention final : public Op {
     scores = scores.view({spec_.kv_heads, group, tokens, end - begin});
     if (spec_.causal && tokens > 1)  // a single query sees all of [begin, end)
       scores = scores.masked_fill(hidden(first, end, begin, end), -std::numeric_limits<float>::infinity());
+    if (mask_a_.defined()) scores = keep_strongest(scores, v);
     const at::Tensor shares = probabilities(scores).reshape({spec_.kv_heads, group * tokens, end - begin});
     return shares
         .bmm(v)  // [kv_heads, group * tokens, head_dim]
@@ -130,7 +152,7 @@ class Attention final : public Op {
   }
 
   const AttentionSpec spec_;
-  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_;
+  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_, mask_a_, mask_dt_, mask_dt_bias_;
   const Norm q_norm_, k_norm_;
 };
 

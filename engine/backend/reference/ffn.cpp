@@ -27,7 +27,10 @@ class Feed {
         up_bias_(load.vector(w.up_bias)),
         down_bias_(load.vector(w.down_bias)) {}
 
-  at::Tensor operator()(const at::Tensor& x) const { return project(inner(x), down_, down_bias_); }
+  at::Tensor operator()(const at::Tensor& x) const {
+    if (shape_.kind == FfnKind::kRankOne) return inner(x) * down_;
+    return project(inner(x), down_, down_bias_);
+  }
 
  private:
   at::Tensor gate(const at::Tensor& x) const { return project(x, gate_, gate_bias_); }
@@ -49,9 +52,9 @@ class Feed {
       case FfnKind::kMlp:
         return activate(shape_.activation, up(x));
       case FfnKind::kRankOne:
-        break;
+        return activate(shape_.activation, gate(x));
     }
-    throw LoadError{{ErrorCode::kUsage, "no backend runs rank-one experts yet."}};
+    return x;
   }
 
   const FfnShape shape_;

@@ -10,10 +10,11 @@ struct Maker {
   std::unique_ptr<Op> operator()(const LatentAttentionSpec& spec) const { return make_latent_attention(spec, load); }
   std::unique_ptr<Op> operator()(const FfnSpec& spec) const { return make_ffn(spec, load); }
   std::unique_ptr<Op> operator()(const MoeSpec& spec) const { return make_moe(spec, load); }
-  template <class Other>
-  std::unique_ptr<Op> operator()(const Other&) const {
-    throw LoadError{{ErrorCode::kUsage, "no backend runs this kind of mixer yet."}};
-  }
+  std::unique_ptr<Op> operator()(const MixtureAttentionSpec& spec) const { return make_mixture_attention(spec, load); }
+  std::unique_ptr<Op> operator()(const LightningSpec& spec) const { return make_lightning(spec, load); }
+  std::unique_ptr<Op> operator()(const DeltaNetSpec& spec) const { return make_delta_net(spec, load); }
+  std::unique_ptr<Op> operator()(const MambaSpec& spec) const { return make_mamba(spec, load); }
+  std::unique_ptr<Op> operator()(const ShortConvSpec& spec) const { return make_short_conv(spec, load); }
 };
 
 }  // namespace

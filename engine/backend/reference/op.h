@@ -42,6 +42,11 @@ std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load);
 
 std::unique_ptr<Op> make_attention(const AttentionSpec& spec, Loader& load);
 std::unique_ptr<Op> make_latent_attention(const LatentAttentionSpec& spec, Loader& load);
+std::unique_ptr<Op> make_mixture_attention(const MixtureAttentionSpec& spec, Loader& load);
+std::unique_ptr<Op> make_lightning(const LightningSpec& spec, Loader& load);
+std::unique_ptr<Op> make_delta_net(const DeltaNetSpec& spec, Loader& load);
+std::unique_ptr<Op> make_mamba(const MambaSpec& spec, Loader& load);
+std::unique_ptr<Op> make_short_conv(const ShortConvSpec& spec, Loader& load);
 std::unique_ptr<Op> make_ffn(const FfnSpec& spec, Loader& load);
 std::unique_ptr<Op> make_moe(const MoeSpec& spec, Loader& load);
 

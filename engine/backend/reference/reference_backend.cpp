@@ -54,7 +54,20 @@ class ReferenceCache final : public KvCache {
 
   int length() const override { return length_; }
   int capacity() const override { return capacity_; }
-  void truncate(int length) override { length_ = std::clamp(length, 0, length_); }
+
+  int truncate(int length) override {
+    length = std::clamp(length, 0, length_);
+    if (plan_->recurrent() && length < length_) {
+      while (!marks_.empty() && marks_.back().length > length) marks_.pop_back();
+      length = marks_.empty() ? 0 : marks_.back().length;
+      for (size_t i = 0; i < states_.size(); ++i)
+        for (size_t j = 0; j < states_[i].size(); ++j) {
+          states_[i][j].recurrent = marks_.empty() ? at::Tensor() : marks_.back().states[i][j].recurrent;
+          states_[i][j].conv = marks_.empty() ? at::Tensor() : marks_.back().states[i][j].conv;
+        }
+    }
+    return length_ = length;
+  }
 
   // nullptr: not enough memory.
   std::unique_ptr<KvCache> clone() const override {
@@ -77,21 +90,59 @@ class ReferenceCache final : public KvCache {
 
   uint64_t bytes() const override {
     uint64_t total = 0;
+    const auto add = [&](const at::Tensor& tensor) { total += tensor.defined() ? tensor.nbytes() : 0; };
     for (const auto& layer : states_)
       for (const OpState& state : layer)
-        for (const at::Tensor* tensor : {&state.keys, &state.values, &state.recurrent, &state.conv})
-          if (tensor->defined()) total += tensor->nbytes();
+        for (const at::Tensor* tensor : {&state.keys, &state.values, &state.recurrent, &state.conv}) add(*tensor);
+    for (const Mark& mark : marks_)
+      for (const auto& layer : mark.states)
+        for (const OpState& state : layer) add(state.recurrent), add(state.conv);
     return total;
   }
 
   bool is_of(const ModelPlan& plan) const { return plan_ == &plan; }
   OpState& state(size_t layer, size_t sublayer) { return states_[layer][sublayer]; }
-  void advance(int tokens) { length_ += tokens; }
+  void advance(int tokens) {
+    length_ += tokens;
+    if (plan_->recurrent()) mark();
+  }
+
+  // What a failed forward() puts back. Tensors are shared: recurrent state is replaced, never changed in place, and
+  // keys and values are only written behind the length.
+  using States = std::vector<std::vector<OpState>>;
+  const States& states() const { return states_; }
+  void put_back(States states) { states_ = std::move(states); }
 
  private:
+  // Recurrent state after `length` tokens, kept so that the cache can be cut back to there.
+  struct Mark {
+    int length = 0;
+    States states;  // recurrent and conv only
+  };
+
+  // At the end of a forward(), when the last mark is far enough away. Of too many every second one is dropped.
+  void mark() {
+    constexpr size_t kMarks = 16;
+    if (length_ - (marks_.empty() ? 0 : marks_.back().length) < spacing_) return;
+    if (marks_.size() == kMarks) {
+      for (size_t i = 0; i < kMarks / 2; ++i) marks_[i] = std::move(marks_[2 * i + 1]);
+      marks_.resize(kMarks / 2);
+      spacing_ *= 2;
+    }
+    Mark mark{.length = length_};
+    for (const auto& layer : states_) {
+      mark.states.emplace_back();
+      for (const OpState& state : layer)
+        mark.states.back().push_back({.recurrent = state.recurrent, .conv = state.conv});
+    }
+    marks_.push_back(std::move(mark));
+  }
+
   const ModelPlan* plan_;
   int length_ = 0, capacity_ = 0;
-  std::vector<std::vector<OpState>> states_;  // [layer][sublayer]
+  States states_;            // [layer][sublayer]
+  std::vector<Mark> marks_;  // rising; only where the plan is recurrent
+  int spacing_ = 32;         // tokens between two marks, at least
 };
 
 class ReferenceBackend final : public Backend {
@@ -132,7 +183,10 @@ class ReferenceBackend final : public Backend {
     SY_CHECK(check_request(plan_, request));
     auto* cache = dynamic_cast<ReferenceCache*>(request.cache);
     if (!cache || !cache->is_of(plan_)) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
-    return guarded([&]() -> Result<void> { return run(request, *cache); });
+    auto before = cache->states();
+    Result<void> done = guarded([&]() -> Result<void> { return run(request, *cache); });
+    if (!done) cache->put_back(std::move(before));
+    return done;
   }
 
  private:

@@ -1,6 +1,8 @@
 // See router.h.
 #include "engine/backend/reference/router.h"
 
+#include <ATen/TensorOperators.h>
+
 #include "engine/backend/reference/math.h"
 #include "engine/routing/decision.h"
 
@@ -13,7 +15,12 @@ Router::Router(const RoutedSpec& spec, const Loader& load)
       select_bias_(load.vector(spec.select_bias)) {}
 
 std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) const {
-  const at::Tensor logits = project(x, weight_, bias_).contiguous();
+  at::Tensor logits = project(x, weight_, bias_);
+  if (spec_.product_key) {  // the two key sets as transformers views them: halves of the whole, not of a row
+    const at::Tensor keys = logits.reshape({2, x.size(0), -1});
+    logits = (keys[0].unsqueeze(2) + keys[1].unsqueeze(1)).flatten(1);
+  }
+  logits = logits.contiguous();
   const LayerRecipe* recipe = step.recipe->layer(step.row);
   const int experts = spec_.experts, slots = slots_needed(spec_, recipe);
   std::vector<ExpertId> ids(slots);

@@ -91,7 +91,7 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames&
   plan.hidden = builder.count({"hidden_size"}, kMaxHidden);
   plan.vocab = builder.count({"vocab_size"}, kMaxVocab);
   plan.context = builder.count({"max_position_embeddings"}, kMaxContext);
-  plan.layers.resize(builder.count({"num_hidden_layers"}, kMaxLayers));
+  plan.layers.resize(builder.count({names.layers_key}, kMaxLayers));
   read_token_ids(builder, plan);
 
   const std::string why = equation("vocab_size", plan.vocab);
@@ -128,19 +128,37 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const RopeDefault
   return shape;
 }
 
+namespace {
+
+// Of heads that hold two parts of head_dim rows each, the part that starts at `first_row`.
+TensorRef every_head(const TensorRef& both, int64_t first_row, int heads, int64_t head_dim) {
+  TensorRef ref = PlanBuilder::part(both, first_row * both.cols, heads * head_dim, both.cols);
+  ref.block_rows = head_dim;
+  ref.block_stride = 2 * head_dim * both.cols;
+  return ref;
+}
+
+}  // namespace
+
 AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,
                   const GqaTensors& tensors) {
   const int64_t q_size = int64_t{shape.heads} * shape.head_dim, kv_size = int64_t{shape.kv_heads} * shape.head_dim;
   const std::string q_why = fmt::format("num_attention_heads = {}, head_dim = {}", shape.heads, shape.head_dim);
   const std::string kv_why = fmt::format("num_key_value_heads = {}, head_dim = {}", shape.kv_heads, shape.head_dim);
-  shape.q = builder.matrix(prefix + "q_proj.weight", q_size, hidden, q_why);
+  if (tensors.gated) {
+    const TensorRef both = builder.matrix(prefix + "q_proj.weight", 2 * q_size, hidden, q_why);
+    shape.q = every_head(both, 0, shape.heads, shape.head_dim);
+    shape.gate = every_head(both, shape.head_dim, shape.heads, shape.head_dim);
+  } else {
+    shape.q = builder.matrix(prefix + "q_proj.weight", q_size, hidden, q_why);
+  }
   shape.k = builder.matrix(prefix + "k_proj.weight", kv_size, hidden, kv_why);
   shape.v = builder.matrix(prefix + "v_proj.weight", kv_size, hidden, kv_why);
-  shape.o = builder.matrix(prefix + "o_proj.weight", hidden, q_size, q_why);
+  shape.o = builder.matrix(fmt::format("{}{}.weight", prefix, tensors.o), hidden, q_size, q_why);
   shape.q_bias = builder.vector_if(tensors.qkv_bias, prefix + "q_proj.bias", q_size);
   shape.k_bias = builder.vector_if(tensors.qkv_bias, prefix + "k_proj.bias", kv_size);
   shape.v_bias = builder.vector_if(tensors.qkv_bias, prefix + "v_proj.bias", kv_size);
-  shape.o_bias = builder.vector_if(tensors.o_bias, prefix + "o_proj.bias", hidden);
+  shape.o_bias = builder.vector_if(tensors.o_bias, fmt::format("{}{}.bias", prefix, tensors.o), hidden);
   if (shape.qk_norm == QkNorm::kNone || shape.qk_norm == QkNorm::kL2PostRope) return shape;
   const bool per_head = shape.qk_norm != QkNorm::kFullVector;
   shape.q_norm = rms_norm(builder, prefix + std::string(tensors.q_norm), per_head ? shape.head_dim : q_size, tensors.eps);
@@ -162,8 +180,8 @@ FfnSpec glu(PlanBuilder& builder, const std::string& prefix, int hidden, int wid
 
 MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
             int hidden, int width) {
-  const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, kPackedModule));
-  const std::string module = fmt::format("{}{}.", prefix, packed ? kPackedModule : names.module);
+  const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, names.packed_module));
+  const std::string module = fmt::format("{}{}.", prefix, packed ? names.packed_module : names.module);
   MoeSpec spec{{.router = router}, {.activation = builder.activation(), .width = width}};
   spec.router_weight = builder.matrix(module + std::string(names.router), router.experts, hidden,
                                       equation(names.experts_key, router.experts));

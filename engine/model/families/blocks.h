@@ -16,6 +16,7 @@ struct FrameNames {
   std::string embedding = "embed_tokens";
   std::string final_norm = "norm";
   std::string head = "lm_head";
+  std::string_view layers_key = "num_hidden_layers";
 };
 // Embedding, final RMS norm, head or the tied embedding; hidden, vocab, context, ids; `layers` sized.
 ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames& names = {});
@@ -48,7 +49,8 @@ struct GqaTensors {
   bool qkv_bias = false;
   bool o_bias = false;
   float eps = 1e-6f;  // of q_norm and k_norm
-  std::string_view q_norm = "q_norm", k_norm = "k_norm";
+  std::string_view q_norm = "q_norm", k_norm = "k_norm", o = "o_proj";
+  bool gated = false;  // q_proj holds, per head, the query and then the output's gate (no bias)
 };
 // shape: from gqa_shape, with qk_norm, clip_qkv and sliding_window set. prefix: "model.layers.3.self_attn.".
 AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,
@@ -66,6 +68,7 @@ struct MoeNames {
   std::string_view router = "gate.weight";
   std::string_view select_bias = {};  // iff the router has one; "a|b": the first that is stored
   bool select_bias_is_row = false;    // stored as [1, experts]
+  std::string_view packed_module = "mlp";  // in place of `module` where the experts are packed
 };
 inline constexpr MoeNames kSeparateExperts{.module = "mlp",
                                            .gate = "gate_proj",
@@ -73,10 +76,9 @@ inline constexpr MoeNames kSeparateExperts{.module = "mlp",
                                            .down = "down_proj",
                                            .experts_key = "num_experts",
                                            .width_key = "moe_intermediate_size"};
-inline constexpr std::string_view kPackedModule = "mlp";
 
 // Router and experts of the layer at `prefix`, one tensor an expert and matrix, or packed as transformers 5 holds
-// them: mlp.experts.gate_up_proj [E, 2 width, hidden] (gate rows, then up rows), mlp.experts.down_proj [E, hidden,
+// them: experts.gate_up_proj [E, 2 width, hidden] (gate rows, then up rows), experts.down_proj [E, hidden,
 // width].
 MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& prefix, const MoeNames& names,
             int hidden, int width);

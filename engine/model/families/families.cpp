@@ -18,6 +18,7 @@ constexpr std::array kFamilies{
     Family{"bailing_moe_v2", plan_bailing_moe_v2, Oracle::kIndependent},
     Family{"deepseek_v2", plan_deepseek_v2},
     Family{"deepseek_v3", plan_deepseek_v3},
+    Family{"doge", plan_doge},
     Family{"dots1", plan_dots1},
     Family{"ernie4_5_moe", plan_ernie4_5_moe},
     Family{"flex_olmo", plan_flex_olmo},
@@ -25,11 +26,17 @@ constexpr std::array kFamilies{
     Family{"granitemoe", plan_granitemoe},
     Family{"granitemoeshared", plan_granitemoeshared},
     Family{"hunyuan_v1_moe", plan_hunyuan_v1_moe},
+    Family{"jamba", plan_jamba},
+    Family{"jetmoe", plan_jetmoe},
+    Family{"lfm2_moe", plan_lfm2_moe},
+    Family{"longcat_flash", plan_longcat_flash},
+    Family{"minimax", plan_minimax},
     Family{"minimax_m2", plan_minimax_m2},
     Family{"mixtral", plan_mixtral},
     Family{"olmoe", plan_olmoe},
     Family{"qwen2_moe", plan_qwen2_moe},
     Family{"qwen3_moe", plan_qwen3_moe},
+    Family{"qwen3_next", plan_qwen3_next},
 };
 
 Result<void> refuse_quantised(const JsonView& config) {

@@ -20,6 +20,7 @@ ModelPlan plan_bailing_moe(PlanBuilder& builder);
 ModelPlan plan_bailing_moe_v2(PlanBuilder& builder);
 ModelPlan plan_deepseek_v2(PlanBuilder& builder);
 ModelPlan plan_deepseek_v3(PlanBuilder& builder);
+ModelPlan plan_doge(PlanBuilder& builder);
 ModelPlan plan_dots1(PlanBuilder& builder);
 ModelPlan plan_ernie4_5_moe(PlanBuilder& builder);
 ModelPlan plan_flex_olmo(PlanBuilder& builder);
@@ -27,11 +28,17 @@ ModelPlan plan_glm4_moe(PlanBuilder& builder);
 ModelPlan plan_granitemoe(PlanBuilder& builder);
 ModelPlan plan_granitemoeshared(PlanBuilder& builder);
 ModelPlan plan_hunyuan_v1_moe(PlanBuilder& builder);
+ModelPlan plan_jamba(PlanBuilder& builder);
+ModelPlan plan_jetmoe(PlanBuilder& builder);
+ModelPlan plan_lfm2_moe(PlanBuilder& builder);
+ModelPlan plan_longcat_flash(PlanBuilder& builder);
+ModelPlan plan_minimax(PlanBuilder& builder);
 ModelPlan plan_minimax_m2(PlanBuilder& builder);
 ModelPlan plan_mixtral(PlanBuilder& builder);
 ModelPlan plan_olmoe(PlanBuilder& builder);
 ModelPlan plan_qwen2_moe(PlanBuilder& builder);
 ModelPlan plan_qwen3_moe(PlanBuilder& builder);
+ModelPlan plan_qwen3_next(PlanBuilder& builder);
 
 // What the numbers of a family are checked against.
 enum class Oracle : uint8_t { kTransformers, kIndependent };

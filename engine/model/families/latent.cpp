@@ -12,7 +12,6 @@ namespace switchyard {
 namespace {
 
 constexpr float kLatentEps = 1e-6f;  // of q_a and kv_a norms, whatever rms_norm_eps says
-constexpr double kDefaultTheta = 1e4;
 
 // A group limit that transformers could execute: whole groups, and enough experts left to choose from.
 void check_groups(PlanBuilder& builder, const RouterSpec& spec) {
@@ -28,7 +27,7 @@ void check_groups(PlanBuilder& builder, const RouterSpec& spec) {
 
 }  // namespace
 
-LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind kind) {
+LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind kind, double default_theta) {
   LatentShape shape;
   LatentAttentionSpec& a = shape.attention;
   a.heads = builder.count({"num_attention_heads"}, kMaxHidden);
@@ -42,7 +41,7 @@ LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind kind) {
   if (builder.config().has("q_lora_rank")) shape.q_rank = builder.count({"q_lora_rank"}, kMaxHidden);
   shape.bias = builder.flag_or("attention_bias", false);
 
-  const Rope rope = builder.take(read_rope(builder.config(), kind, a.rope_dim, plan.context, kDefaultTheta), Rope{});
+  const Rope rope = builder.take(read_rope(builder.config(), kind, a.rope_dim, plan.context, default_theta), Rope{});
   if (!builder.failed() && rope.spec.dims != a.rope_dim)
     builder.refuse_config(fmt::format("rotates {} of qk_rope_head_dim = {} dimensions, which this family does not do",
                                       rope.spec.dims, a.rope_dim));

@@ -16,7 +16,7 @@ struct LatentShape {
 };
 
 // Sizes from the config; limits plan.context where the rope does.
-LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind rope);
+LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind rope, double default_theta = 1e4);
 
 // prefix: "model.layers.3.self_attn.".
 LatentAttentionSpec latent_attention(PlanBuilder& builder, const LatentShape& shape, const std::string& prefix,
