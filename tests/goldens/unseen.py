@@ -115,7 +115,7 @@ def latent(r):
     v = base(r, (2, 3), explicit_head_dim=False)
     v["num_key_value_heads"] = v["num_attention_heads"]
     return v | dict(q_lora_rank=r.choice([None, 10, 24]), kv_lora_rank=r.choice([6, 16]), v_head_dim=r.choice([5, 8, 14]),
-                    qk_nope_head_dim=r.choice([6, 11]), qk_rope_head_dim=r.choice([4, 6, 8]), intermediate_size=18,
+                    qk_nope_head_dim=r.choice([6, 12]), qk_rope_head_dim=r.choice([4, 6, 8]), intermediate_size=18,
                     moe_intermediate_size=r.choice([4, 7]), attention_bias=boolean(r), rope_parameters=mscale_rope(r))
 
 
