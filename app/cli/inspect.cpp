@@ -62,6 +62,7 @@ Document router_json(const RouterSpec& router) {
           {"group_fill", router.group_fill == GroupFill::kZero ? "0" : "-inf"},
           {"renorm", name(router.renorm)},
           {"renorm_floor", shortest(router.renorm_floor)},
+          {"jitter", shortest(router.jitter)},
           {"scale", shortest(router.scale)},
           {"apply", router.apply == ApplyTo::kOutput ? "output" : "input"}};
 }

@@ -39,6 +39,9 @@ struct ForwardRequest {
   std::span<const TokenId> tokens;   // appended to the cache, in order; ids < vocab
   KvCache* cache = nullptr;
   const Recipe* recipe = nullptr;    // never null
+  // Tokens the sequence will have once its whole prompt is in: a prompt run in pieces then has the rope of one run
+  // in one piece, where the rope depends on the length (RopeGrowth). Less than after this call: counts as that.
+  int sequence = 0;
   LogitRows rows = LogitRows::kLast;
   std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller

@@ -51,11 +51,25 @@ struct NormSpec {
 };
 
 enum class RopeKind : uint8_t { kNone, kHalf, kInterleaved };
+// What changes once a sequence has more than `original` tokens.
+enum class RopeGrowth : uint8_t {
+  kNone,
+  kDynamic,   // theta becomes theta * (factor * tokens / original - (factor - 1))^(dims / (dims - 2))
+  kLongRope,  // long_inv_freq and long_attention_factor hold
+};
+// rope_frequencies() (engine/model/rope.h) gives the numbers in force for a sequence.
 struct RopeSpec {
   RopeKind kind = RopeKind::kNone;
   int dims = 0;                   // rotated dimensions of a head, the first ones
   std::vector<float> inv_freq;    // [dims / 2], scaling (linear, llama3, yarn, ...) already in it
   float attention_factor = 1.0f;  // multiplies cos and sin
+  RopeGrowth growth = RopeGrowth::kNone;
+  int original = 0;
+  std::vector<float> long_inv_freq;
+  float long_attention_factor = 1.0f;
+  float theta = 0, factor = 1;  // of kDynamic
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 // After the projection: before rope but for the two that say otherwise. kL2PostRope has no weights:

@@ -67,6 +67,10 @@ void PlanBuilder::refuse_if(std::string_view flag) {
 }
 
 Activation PlanBuilder::activation(std::string_view key) {
+  return activation(key, take(config_.text_or(key, "silu"), std::string("silu")));
+}
+
+Activation PlanBuilder::activation(std::string_view key, const std::string& wanted) {
   struct Row {
     std::string_view name;
     Activation activation;
@@ -77,7 +81,6 @@ Activation PlanBuilder::activation(std::string_view key) {
                                       {"gelu_new", Activation::kGeluTanh},
                                       {"gelu_pytorch_tanh", Activation::kGeluTanh},
                                       {"relu", Activation::kRelu}}};
-  const std::string wanted = take(config_.text_or(key, "silu"), std::string("silu"));
   for (const Row& row : kRows)
     if (row.name == wanted) return row.activation;
   refuse_config(fmt::format("has {} = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", key,

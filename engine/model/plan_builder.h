@@ -41,6 +41,7 @@ class PlanBuilder {
   void only(std::string_view key, std::string_view value);  // refuses another text; absent is accepted
   void refuse_if(std::string_view flag);                             // refuses a flag that is set
   Activation activation(std::string_view key = "hidden_act");        // silu if absent
+  Activation activation(std::string_view key, const std::string& name);  // name: the value of key
   template <class T>
   T take(Result<T> result, T harmless) {
     if (result) return std::move(*result);

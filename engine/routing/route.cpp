@@ -112,7 +112,7 @@ SoftmaxSums score(const RouterSpec& spec, const LayerRecipe* recipe, std::span<c
     for (float& value : at.scores) value /= sum;
   } else if (spec.score == ScoreFn::kSigmoid) {
     for (size_t e = 0; e < experts; ++e) at.scores[e] = sigmoid(at.z[e]);
-  } else {  // selection by logit: softmax_topk, sigmoid_topk, none
+  } else {  // selection by logit: softmax_topk, sigmoid_topk, sparsemixer, none
     std::copy(at.z.begin(), at.z.end(), at.scores.begin());
   }
 
@@ -210,10 +210,29 @@ void softmax_selected(std::span<const float> z, std::span<const ExpertId> ids, s
   for (float& weight : weights) weight /= sum;
 }
 
+// PhiMoE's sparsemixer (families.md 1.8): each slot's softmax runs over the experts that earlier slots left and that
+// are not more than 2 * jitter, relative to the larger magnitude, below the slot's own expert. Natively that is the
+// best of those left; a forced expert counts those above it too.
+void mix_sparsely(float jitter, std::span<const float> z, std::span<const ExpertId> ids, std::span<float> weights) {
+  for (size_t slot = 0; slot < ids.size(); ++slot) {
+    const auto earlier = ids.first(slot);
+    const float own = z[ids[slot]];
+    float sum = 0;
+    for (size_t e = 0; e < z.size(); ++e) {
+      if (z[e] == kNever || (own - z[e]) / std::max(std::abs(z[e]), own) > 2 * jitter) continue;
+      if (std::find(earlier.begin(), earlier.end(), static_cast<ExpertId>(e)) == earlier.end())
+        sum += std::exp(z[e] - own);
+    }
+    weights[slot] = 1 / sum;
+  }
+}
+
 // Routing weights of the final selection: native renormalisation, then the routed scale.
 void weigh(const RouterSpec& spec, const Workspace& at, std::span<const ExpertId> ids, std::span<float> weights) {
   if (spec.score == ScoreFn::kSoftmaxTopK) {
     softmax_selected(at.z, ids, weights);
+  } else if (spec.score == ScoreFn::kSparseMixer) {
+    mix_sparsely(spec.jitter, at.z, ids, weights);
   } else {
     for (size_t slot = 0; slot < ids.size(); ++slot) {
       const float value = at.scores[ids[slot]];
@@ -271,7 +290,6 @@ int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
 }  // namespace
 
 std::string unroutable(const RouterSpec& spec) {
-  if (spec.score == ScoreFn::kSparseMixer) return "score function sparsemixer";
   if (spec.experts <= 0 || spec.experts >= kNoExpert) return "a router of " + std::to_string(spec.experts) + " experts";
   if (spec.experts_per_token <= 0 || spec.experts_per_token > spec.experts)
     return std::to_string(spec.experts_per_token) + " experts per token of " + std::to_string(spec.experts);

@@ -95,11 +95,11 @@ TEST(MissingOnCpu, ATypeThatNothingReadsIsNamedWithItsTensor) {
 
 TEST(MakeBackend, NoBackendTakesARouterThatCannotBeExecuted) {
   Checkpoint sparse = checkpoint("demo");
-  sparse.plan.layers[2].get<MoeSpec>().router.score = ScoreFn::kSparseMixer;
+  sparse.plan.layers[2].get<MoeSpec>().router.experts_per_token = 0;
   for (const char* name : {"cpu", "reference", "auto"}) {
     const Error error = error_of(make(name, sparse));
     EXPECT_EQ(error.code, ErrorCode::kUsage);
-    EXPECT_NE(error.message().find("the router of layer 2 has score function sparsemixer"), std::string::npos)
+    EXPECT_NE(error.message().find("the router of layer 2 has 0 experts per token of"), std::string::npos)
         << error.message();
   }
 }
@@ -114,11 +114,11 @@ TEST(MakeBackend, AutoFallsToReferenceWithAVisibleNote) {
 
 TEST(MakeBackend, ARouterThatNobodyExecutesIsRefused) {
   Checkpoint changed = checkpoint("demo");
-  changed.plan.layers[2].get<MoeSpec>().router.score = ScoreFn::kSparseMixer;
+  changed.plan.layers[2].get<MoeSpec>().router.experts_per_token = 0;
   for (const char* name : {"auto", "cpu", "reference"}) {
     const Error error = error_of(make(name, changed));
     EXPECT_EQ(error.code, ErrorCode::kUsage) << name;
-    EXPECT_NE(error.message().find("sparsemixer"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("0 experts per token"), std::string::npos) << error.message();
   }
 }
 

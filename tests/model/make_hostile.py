@@ -250,7 +250,7 @@ def config_cases():
     bad("rope_theta_zero", {"rope_theta": 0}, "rope_theta 0")
     bad("rope_theta_text", {"rope_theta": "1e4"}, '/rope_theta is "1e4", needs a number')
     bad("rope_scaling_list", {"rope_scaling": []}, "/rope_scaling is not an object")
-    bad("rope_dynamic", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 'the rope type "dynamic"', "supported are default, linear, llama3, yarn and longrope")
+    bad("rope_dynamic", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "/rope_scaling of type dynamic rotates 2 dimensions, needs 4")
     bad("rope_unknown", {"rope_scaling": {"rope_type": "mrope"}}, 'the rope type "mrope"')
     bad("rope_type_number", {"rope_scaling": {"rope_type": 1}}, "/rope_scaling/rope_type is 1, needs a string")
     bad("rope_factor_missing", {"rope_scaling": {"rope_type": "linear"}}, "/rope_scaling/factor is missing")

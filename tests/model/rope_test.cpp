@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/support/tiny_checkpoint.h"
 
 namespace switchyard {
@@ -12,7 +14,7 @@ namespace {
 constexpr double kMixtralTheta = 1e6;  // the default of the class that made the numbers
 
 Result<Rope> rope_of(const Json& config, int head_dim, int context) {
-  return read_rope(JsonView(config, "config.json"), RopeKind::kHalf, head_dim, context, kMixtralTheta);
+  return read_rope(JsonView(config, "config.json"), RopeKind::kHalf, head_dim, context, {.theta = kMixtralTheta});
 }
 
 TEST(Rope, EqualsTransformersForEveryType) {
@@ -46,15 +48,52 @@ TEST(Rope, IsTheFormulaInTheSimplestCase) {
   EXPECT_THAT(linear->spec.inv_freq, testing::Pointwise(testing::FloatEq(), std::vector<float>{0.25f, 0.0025f}));
 }
 
-TEST(Rope, LongropeEndsWhereItsShortFactorsDo) {
-  const Json scaling = {
-      {"rope_type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"original_max_position_embeddings", 32}};
-  EXPECT_EQ(rope_of({{"rope_scaling", scaling}}, 4, 64)->context, 32);
-  EXPECT_EQ(rope_of({{"rope_scaling", scaling}}, 4, 16)->context, 16);
+// families.md 1.0: inv = 1 / (ext_i theta^(2i/d)), ext = long_factor iff the sequence is longer than the original.
+TEST(Rope, LongropeTakesItsLongFactorsBeyondTheOriginalContext) {
+  const Json scaling = {{"rope_type", "longrope"},
+                        {"short_factor", {1.0, 2.0}},
+                        {"long_factor", {4.0, 8.0}},
+                        {"original_max_position_embeddings", 32}};
+  const auto rope = rope_of({{"rope_theta", 10000.0}, {"rope_scaling", scaling}}, 4, 64);
+  ASSERT_TRUE(rope) << rope.error().message();
+  EXPECT_EQ(rope->context, 64);
+  using testing::FloatEq;
+  using testing::Pointwise;
+  const RopeFrequencies within = rope_frequencies(rope->spec, 32), beyond = rope_frequencies(rope->spec, 33);
+  EXPECT_THAT(within.inv_freq, Pointwise(FloatEq(), std::vector<float>{1.0f, 0.005f}));
+  EXPECT_THAT(beyond.inv_freq, Pointwise(FloatEq(), std::vector<float>{0.25f, 0.00125f}));
+  // sqrt(1 + ln 2 / ln 32) = sqrt(1.2)
+  EXPECT_FLOAT_EQ(within.attention_factor, std::sqrt(1.2f));
+  EXPECT_FLOAT_EQ(beyond.attention_factor, std::sqrt(1.2f));
   // Phi's spelling: the original context beside rope_scaling.
-  const Json phi = {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}}},
+  const Json phi = {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {4.0, 8.0}}}},
                     {"original_max_position_embeddings", 8}};
-  EXPECT_EQ(rope_of(phi, 4, 64)->context, 8);
+  EXPECT_EQ(rope_of(phi, 4, 64)->spec.original, 8);
+}
+
+// families.md 1.0: beyond the context theta grows by (factor n / context - (factor - 1))^(d / (d - 2)). By hand, with
+// d = 4, factor 2, n = 2 contexts: (4 - 1)^2 = 9, so the second frequency is 1 / sqrt(9 * 10,000).
+TEST(Rope, DynamicGrowsWithTheSequenceBeyondTheContext) {
+  const auto rope =
+      rope_of({{"rope_theta", 10000.0}, {"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}}}, 4, 64);
+  ASSERT_TRUE(rope) << rope.error().message();
+  EXPECT_EQ(rope->context, 128);
+  using testing::FloatEq;
+  using testing::Pointwise;
+  EXPECT_THAT(rope_frequencies(rope->spec, 64).inv_freq, Pointwise(FloatEq(), std::vector<float>{1.0f, 0.01f}));
+  EXPECT_THAT(rope_frequencies(rope->spec, 128).inv_freq,
+              Pointwise(FloatEq(), std::vector<float>{1.0f, 1.0f / 300.0f}));
+}
+
+// families.md 1.18: with d = 4, alpha = 3: theta * 3^2.
+TEST(Rope, DynamicWithAlphaIsFixedWhereTheFamilyReadsIt) {
+  const Json config = {{"rope_theta", 10000.0}, {"rope_scaling", {{"type", "dynamic"}, {"alpha", 3}, {"factor", 1}}}};
+  const auto rope =
+      read_rope(JsonView(config, "config.json"), RopeKind::kHalf, 4, 64, {.theta = 1e4, .reads_alpha = true});
+  ASSERT_TRUE(rope) << rope.error().message();
+  EXPECT_EQ(rope->context, 64);
+  EXPECT_THAT(rope_frequencies(rope->spec, 1000).inv_freq,
+              testing::Pointwise(testing::FloatEq(), std::vector<float>{1.0f, 1.0f / 300.0f}));
 }
 
 TEST(Rope, RefusesWhatItCannotCompute) {
@@ -65,9 +104,12 @@ TEST(Rope, RefusesWhatItCannotCompute) {
   const auto scaled = [](const Json& scaling) { return Json{{"rope_scaling", scaling}}; };
   using testing::HasSubstr;
   EXPECT_THAT(
-      refusal(scaled({{"rope_type", "dynamic"}, {"factor", 2}})),
+      refusal(scaled({{"rope_type", "proportional"}, {"factor", 2}})),
       HasSubstr(
-          "/rope_scaling has the rope type \"dynamic\", supported are default, linear, llama3, yarn and longrope"));
+          "/rope_scaling has the rope type \"proportional\", supported are default, linear, dynamic, llama3, yarn "
+          "and longrope"));
+  EXPECT_THAT(refusal(scaled({{"rope_type", "dynamic"}})), HasSubstr("factor"));
+  EXPECT_THAT(refusal(scaled({{"rope_type", "dynamic"}, {"factor", 0.5}})), HasSubstr("needs at least 1"));
   EXPECT_THAT(
       refusal({{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}, {"rope_type", "proportional"}}}}),
       HasSubstr("\"proportional\""));

@@ -412,9 +412,55 @@ TEST(RouteProperties, TheExplanationAgreesWithTheDecision) {
   }
 }
 
+// families.md 1.8, by hand: with 2 eps = 0.1, expert 1 lies (2 - 1.9) / 2 = 0.05 below the best and is kept, so
+// w1 = 1 / (1 + e^-0.1); without expert 0 nothing is within 0.1 of expert 1, so w2 = 1: more than w1.
+TEST(SparseMixer, WeighsEachSlotAmongTheExpertsCloseToIt) {
+  RouterSpec spec = spec_of(4, 2, ScoreFn::kSparseMixer, Renorm::kNone);
+  spec.jitter = 0.05f;
+  const Floats logits{2.0f, 1.9f, 1.0f, -3.0f};
+  const Routed native = run(spec, logits);
+  EXPECT_THAT(native.ids, ElementsAre(0, 1));
+  expect_near(native.weights, {0.52497918747894, 1.0});
+
+  // Closeness is relative, so a temperature changes the softmax only: 1 / (1 + e^-0.2).
+  LayerRecipe cold;
+  cold.temperature = 0.5f;
+  expect_near(run(spec, logits, &cold).weights, {0.549833997312478, 1.0});
+
+  LayerRecipe muted;
+  muted.muted = {1, 0, 0, 0};
+  const Routed without = run(spec, logits, &muted);
+  EXPECT_THAT(without.ids, ElementsAre(1, 2));
+  expect_near(without.weights, {1.0, 1.0});
+  EXPECT_EQ(without.decision.changed, 1);
+
+  // A forced expert stands against all that are above it: 1 / (1 + e^0.9).
+  LayerRecipe forced;
+  forced.forced = {0, 0, 1, 0};
+  const Routed third = run(spec, logits, &forced);
+  EXPECT_THAT(third.ids, ElementsAre(0, 2));
+  expect_near(third.weights, {0.52497918747894, 0.289050497374996});
+
+  LayerRecipe three;
+  three.k = 3;
+  expect_near(run(spec, logits, &three).weights, {0.52497918747894, 1.0, 1.0});
+
+  const GateExplanation gate = explain(spec, nullptr, logits, {}, {});
+  EXPECT_THAT(gate.selected, ElementsAre(1, 1, 0, 0));
+  expect_near(gate.weights, {0.52497918747894, 1.0, 0.0, 0.0});
+}
+
+// All logits negative: the difference is measured against the larger magnitude, |s_j|.
+TEST(SparseMixer, MeasuresAgainstTheLargerMagnitude) {
+  RouterSpec spec = spec_of(3, 2, ScoreFn::kSparseMixer, Renorm::kNone);
+  spec.jitter = 0.05f;
+  // (-1 + 1.1) / 1.1 = 0.0909 is kept, (-1 + 1.2) / 1.2 is not.
+  expect_near(run(spec, {-1.0f, -1.1f, -1.2f}).weights, {0.524979187478940, 0.524979187478940});
+}
+
 TEST(Unroutable, NamesWhatCannotBeExecuted) {
   EXPECT_EQ(unroutable(spec_of(8, 2)), "");
-  EXPECT_EQ(unroutable(spec_of(8, 2, ScoreFn::kSparseMixer)), "score function sparsemixer");
+  EXPECT_EQ(unroutable(spec_of(8, 2, ScoreFn::kSparseMixer)), "");
   EXPECT_EQ(unroutable(spec_of(8, 9)), "9 experts per token of 8");
   RouterSpec grouped = spec_of(8, 2);
   grouped.groups = 3;

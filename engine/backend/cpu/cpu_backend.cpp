@@ -59,12 +59,14 @@ class CpuBackend final : public Backend {
  private:
   Result<void> run_chunks(const ForwardRequest& request, BlockCache& cache) {
     const size_t total = request.tokens.size();
+    const int length = cache.length() + static_cast<int>(total);
     for (size_t first = 0; first < total; first += kChunkTokens) {
       const size_t count = std::min<size_t>(kChunkTokens, total - first);
       Chunk chunk{.tokens = request.tokens.subspan(first, count),
                   .cache = &cache,
                   .recipe = request.recipe,
-                  .task = request.task};
+                  .task = request.task,
+                  .length = std::max(request.sequence, length)};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {
         chunk.rows = LogitRows::kAll;

@@ -31,11 +31,7 @@ FfnForm form(const FfnShape& shape) {
 // Index of an equal rope, which is added where there is none.
 int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& ropes) {
   if (spec.kind == RopeKind::kNone || spec.dims == 0) return -1;
-  const auto same = [&](const RopeSpec& other) {
-    return other.kind == spec.kind && other.dims == spec.dims && other.inv_freq == spec.inv_freq &&
-           other.attention_factor == spec.attention_factor;
-  };
-  const auto found = std::find_if(ropes.begin(), ropes.end(), same);
+  const auto found = std::find(ropes.begin(), ropes.end(), spec);
   if (found != ropes.end()) return static_cast<int>(found - ropes.begin());
   ropes.push_back(spec);
   return static_cast<int>(ropes.size()) - 1;

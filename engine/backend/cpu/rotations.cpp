@@ -3,21 +3,24 @@
 
 #include <cmath>
 
+#include "engine/model/rope.h"
+
 namespace switchyard::cpu {
 
 // The angle is a float product, as transformers computes it; its cosine is exact to a float.
-void Rotations::prepare(int position, int count) {
+void Rotations::prepare(int position, int count, int length) {
   for (size_t i = 0; i < ropes_.size(); ++i) {
     const RopeSpec& rope = ropes_[i];
+    const RopeFrequencies in_force = rope_frequencies(rope, length);
     Angles& angles = angles_[i];
     const size_t pairs = size_t(rope.dims) / 2;
     angles.cosines.resize(size_t(count) * pairs);
     angles.sines.resize(size_t(count) * pairs);
     for (int token = 0; token < count; ++token)
       for (size_t pair = 0; pair < pairs; ++pair) {
-        const float angle = float(position + token) * rope.inv_freq[pair];
-        angles.cosines[size_t(token) * pairs + pair] = std::cos(angle) * rope.attention_factor;
-        angles.sines[size_t(token) * pairs + pair] = std::sin(angle) * rope.attention_factor;
+        const float angle = float(position + token) * in_force.inv_freq[pair];
+        angles.cosines[size_t(token) * pairs + pair] = std::cos(angle) * in_force.attention_factor;
+        angles.sines[size_t(token) * pairs + pair] = std::sin(angle) * in_force.attention_factor;
       }
   }
 }

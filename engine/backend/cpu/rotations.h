@@ -12,7 +12,8 @@ class Rotations {
  public:
   explicit Rotations(const std::vector<RopeSpec>& ropes) : ropes_(ropes), angles_(ropes.size()) {}
 
-  void prepare(int position, int count);  // of the first token
+  // position: of the first token; length: of the sequence, for ropes that grow with it.
+  void prepare(int position, int count, int length);
   // Turns the first dimensions of `count` heads, `apart` floats from one to the next. rope < 0: nothing.
   void rotate(int rope, int token, float* heads, int count, int64_t apart) const;
 

@@ -16,7 +16,7 @@ void Step::begin(const Chunk& next) {
   chunk = &next;
   count = static_cast<int>(next.tokens.size());
   position = next.cache->length();
-  rotations.prepare(position, count);
+  rotations.prepare(position, count, next.length);
 }
 
 void Step::normalise(const Norm& norm, const float* x, float* out, int64_t n) const {

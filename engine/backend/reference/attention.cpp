@@ -50,7 +50,7 @@ class Attention final : public Op {
     at::Tensor k = split_heads(project(x, k_, k_bias_), spec_.kv_heads, &k_norm_);
     const at::Tensor v = split_heads(project(x, v_, v_bias_), spec_.kv_heads, nullptr);
     if (spec_.rope.kind != RopeKind::kNone) {
-      const Rotation by = rotation(spec_.rope, past, tokens);
+      const Rotation by = rotation(spec_.rope, past, tokens, step.length);
       q = rotate(spec_.rope, by, q);
       k = rotate(spec_.rope, by, k);
     }

@@ -46,7 +46,7 @@ class LatentAttention final : public Op {
     at::Tensor latent = kv_a_norm_(kv.narrow(1, 0, rank));
     if (spec_.latent_scale != 1) latent = latent * spec_.latent_scale;
 
-    const Rotation by = rotation(spec_.rope, past, tokens);
+    const Rotation by = rotation(spec_.rope, past, tokens, step.length);
     const at::Tensor q_rope = rotate(spec_.rope, by, q.narrow(2, spec_.nope_dim, spec_.rope_dim));
     const at::Tensor k_rope = rotate(spec_.rope, by, kv.narrow(1, rank, spec_.rope_dim).unsqueeze(0));
     reserve(state.keys, 1, rank + spec_.rope_dim, past, past + tokens);

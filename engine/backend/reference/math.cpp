@@ -15,6 +15,8 @@
 
 #include <algorithm>
 
+#include "engine/model/rope.h"
+
 namespace switchyard::reference {
 
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -40,10 +42,11 @@ std::span<const float> floats(const at::Tensor& vector) {
   return {vector.const_data_ptr<float>(), size_t(vector.numel())};
 }
 
-Rotation rotation(const RopeSpec& spec, int64_t past, int64_t tokens) {
-  const at::Tensor inv_freq = at::from_blob(const_cast<float*>(spec.inv_freq.data()), {int64_t(spec.inv_freq.size())});
+Rotation rotation(const RopeSpec& spec, int64_t past, int64_t tokens, int64_t length) {
+  RopeFrequencies in_force = rope_frequencies(spec, length);
+  const at::Tensor inv_freq = at::from_blob(in_force.inv_freq.data(), {int64_t(in_force.inv_freq.size())});
   const at::Tensor angles = at::outer(at::arange(past, past + tokens, inv_freq.options()), inv_freq);
-  return {angles.cos() * spec.attention_factor, angles.sin() * spec.attention_factor};
+  return {angles.cos() * in_force.attention_factor, angles.sin() * in_force.attention_factor};
 }
 
 at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x) {

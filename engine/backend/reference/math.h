@@ -18,11 +18,11 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 at::Tensor activate(Activation activation, const at::Tensor& x);
 std::span<const float> floats(const at::Tensor& vector);  // undefined: empty
 
-// cos and sin of the positions [past, past + tokens), each [tokens, dims / 2].
+// cos and sin of the positions [past, past + tokens) in a sequence of `length`, each [tokens, dims / 2].
 struct Rotation {
   at::Tensor cos, sin;
 };
-Rotation rotation(const RopeSpec& spec, int64_t past, int64_t tokens);
+Rotation rotation(const RopeSpec& spec, int64_t past, int64_t tokens, int64_t length);
 
 // x: [heads, tokens, head_dim]; the first spec.dims of a head turn, the rest passes through.
 at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x);

@@ -33,7 +33,7 @@ class MixtureAttention final : public Op {
 
   at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const override {
     const int64_t tokens = x.size(0), past = step.past;
-    const Rotation by = rotation(spec_.rope, past, tokens);
+    const Rotation by = rotation(spec_.rope, past, tokens, step.length);
     reserve(state.keys, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     reserve(state.values, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     state.keys.narrow(1, past, tokens).copy_(rotate(spec_.rope, by, heads(project(x, k_))));

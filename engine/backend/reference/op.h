@@ -23,7 +23,8 @@ struct OpState {
 
 // The tokens in hand.
 struct Step {
-  int64_t past = 0;  // tokens of this side (encoder or decoder) before them
+  int64_t past = 0;    // tokens of this side (encoder or decoder) before them
+  int64_t length = 0;  // tokens by which a rope that grows with the sequence goes; at least past + tokens
   const Recipe* recipe = nullptr;
   std::span<RoutingFrame> frames;  // empty: no capture
   int row = -1;                    // the sublayer's routing row; -1: none

@@ -202,7 +202,11 @@ class ReferenceBackend final : public Backend {
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
-      x = run_layer(i, x, cache, {.past = past, .recipe = request.recipe, .frames = request.frames});
+      x = run_layer(i, x, cache,
+                    {.past = past,
+                     .length = std::max<int64_t>(past + tokens, request.sequence),
+                     .recipe = request.recipe,
+                     .frames = request.frames});
     }
     write_logits(request, x);
     cache.advance(int(tokens));

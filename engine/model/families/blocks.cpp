@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/base/text.h"
 #include "engine/model/rope.h"
 
 namespace switchyard {
@@ -12,14 +13,6 @@ namespace {
 
 std::string equation(std::string_view key, int value) {
   return fmt::format("{} = {}", key, value);
-}
-
-void read_token_ids(PlanBuilder& builder, ModelPlan& plan) {
-  if (const auto eos = builder.config().find("eos_token_id"))
-    plan.eos_ids = eos->json().is_array()
-                       ? builder.list_or_empty("eos_token_id", plan.vocab - 1)
-                       : std::vector<TokenId>{builder.count_or("eos_token_id", 0, plan.vocab - 1, 0)};
-  if (builder.config().has("bos_token_id")) plan.bos_id = builder.count_or("bos_token_id", 0, plan.vocab - 1, 0);
 }
 
 std::vector<FfnWeights> separate_experts(PlanBuilder& builder, const std::string& module, const MoeNames& names,
@@ -45,6 +38,14 @@ std::string stored_name(const PlanBuilder& builder, const std::string& module, s
 }
 
 }  // namespace
+
+void read_token_ids(PlanBuilder& builder, ModelPlan& plan) {
+  if (const auto eos = builder.config().find("eos_token_id"))
+    plan.eos_ids = eos->json().is_array()
+                       ? builder.list_or_empty("eos_token_id", plan.vocab - 1)
+                       : std::vector<TokenId>{builder.count_or("eos_token_id", 0, plan.vocab - 1, 0)};
+  if (builder.config().has("bos_token_id")) plan.bos_id = builder.count_or("bos_token_id", 0, plan.vocab - 1, 0);
+}
 
 std::string layer_prefix(size_t layer, std::string_view model) {
   return fmt::format("{}layers.{}.", model, layer);
@@ -82,8 +83,22 @@ std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::stri
   return all;
 }
 
+bool layer_is(PlanBuilder& builder, std::string_view found, std::string_view type, std::string_view other) {
+  if (found != type && found != other)
+    builder.refuse_config(
+        fmt::format("has layer_types with {}, this family has {} and {}", quote(found), type, other));
+  return found == type;
+}
+
 NormSpec rms_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps) {
   return {.kind = NormKind::kRms, .weight = builder.vector(name + ".weight", size), .eps = eps};
+}
+
+NormSpec layer_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps, bool bias) {
+  return {.kind = NormKind::kLayerNorm,
+          .weight = builder.vector(name + ".weight", size),
+          .bias = builder.vector_if(bias, name + ".bias", size),
+          .eps = eps};
 }
 
 ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames& names) {
@@ -107,19 +122,23 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames&
   return plan;
 }
 
-AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const RopeDefaults& defaults) {
+AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const AttentionDefaults& defaults) {
   AttentionSpec shape;
   shape.heads = builder.count({"num_attention_heads"}, kMaxHidden);
   shape.kv_heads = builder.count_or("num_key_value_heads", shape.heads, kMaxHidden);
-  shape.head_dim = builder.count_or("head_dim", std::max(plan.hidden / shape.heads, 1), kMaxHidden);
+  const bool silent = defaults.head_dim > 0 && !builder.config().json().contains("head_dim");  // null is not silent
+  shape.head_dim = silent ? defaults.head_dim
+                          : builder.count_or("head_dim", std::max(plan.hidden / shape.heads, 1), kMaxHidden);
   if (shape.heads % shape.kv_heads != 0)
     builder.refuse_config(fmt::format("has num_attention_heads = {}, not a multiple of num_key_value_heads = {}",
                                       shape.heads, shape.kv_heads));
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
-  const Rope rope =
-      builder.take(read_rope(builder.config(), defaults.kind, shape.head_dim, plan.context, defaults.theta,
-                             defaults.partial_factor),
-                   Rope{});
+  const Rope rope = builder.take(read_rope(builder.config(), defaults.kind, shape.head_dim, plan.context,
+                                           {.theta = defaults.theta,
+                                            .partial_factor = defaults.partial_factor,
+                                            .parameters = defaults.rope,
+                                            .reads_alpha = defaults.rope_alpha}),
+                                 Rope{});
   if (!builder.failed() && !defaults.partial && rope.spec.dims != shape.head_dim)
     builder.refuse_config(fmt::format("rotates {} of {} dimensions of a head, which this family does not do",
                                       rope.spec.dims, shape.head_dim));
@@ -183,7 +202,7 @@ MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& p
   const bool packed = builder.has(fmt::format("{}{}.experts.gate_up_proj", prefix, names.packed_module));
   const std::string module = fmt::format("{}{}.", prefix, packed ? names.packed_module : names.module);
   MoeSpec spec{{.router = router}, {.activation = builder.activation(), .width = width}};
-  spec.router_weight = builder.matrix(module + std::string(names.router), router.experts, hidden,
+  spec.router_weight = builder.matrix(stored_name(builder, module, names.router), router.experts, hidden,
                                       equation(names.experts_key, router.experts));
   if (router.has_select_bias) {
     const std::string name = stored_name(builder, module, names.select_bias);
@@ -204,13 +223,17 @@ RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> 
   RouterSpec router;
   router.experts = builder.count(experts_keys, kMaxExperts);
   router.experts_per_token = builder.count(k_keys, kMaxExperts);
+  check_router(builder, router, layers, *k_keys.begin());
+  return router;
+}
+
+void check_router(PlanBuilder& builder, const RouterSpec& router, size_t layers, std::string_view k_key) {
   if (router.experts_per_token > router.experts)
-    builder.refuse_config(fmt::format("has {} = {}, more than its {} experts", *k_keys.begin(),
-                                      router.experts_per_token, router.experts));
+    builder.refuse_config(
+        fmt::format("has {} = {}, more than its {} experts", k_key, router.experts_per_token, router.experts));
   if (layers * router.experts > static_cast<size_t>(kMaxExpertsInAll))
     builder.refuse_config(fmt::format("has {} layers of {} experts, the limit is {} experts in all", layers,
                                       router.experts, kMaxExpertsInAll));
-  return router;
 }
 
 RouterSpec grouped_sigmoid_router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys,

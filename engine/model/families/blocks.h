@@ -32,18 +32,26 @@ std::vector<std::string> layer_types(PlanBuilder& builder, const ModelPlan& plan
   return types;
 }
 inline constexpr std::string_view kFullAttention = "full_attention", kSlidingAttention = "sliding_attention";
+// Whether a layer's type is `type`; refuses one that is neither `type` nor `other`.
+bool layer_is(PlanBuilder& builder, std::string_view found, std::string_view type, std::string_view other);
+
+void read_token_ids(PlanBuilder& builder, ModelPlan& plan);  // eos_ids and bos_id, below plan.vocab
 
 // An RMS norm of `size` weights, `name` without ".weight".
 NormSpec rms_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps);
+NormSpec layer_norm(PlanBuilder& builder, const std::string& name, int64_t size, float eps, bool bias);
 
-struct RopeDefaults {
+struct AttentionDefaults {
   double theta = 1e4;
   RopeKind kind = RopeKind::kHalf;
   bool partial = false;         // whether the family reads partial_rotary_factor
   double partial_factor = 1.0;  // where the key is absent
+  int head_dim = 0;             // where the key is absent; 0: hidden_size / num_attention_heads
+  const Json* rope = nullptr;   // rope_parameters where absent
+  bool rope_alpha = false;      // see RopeDefaults
 };
-// Heads, scale and rope from the config, no tensors yet; limits plan.context where the rope does.
-AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const RopeDefaults& rope);
+// Heads, scale and rope from the config, no tensors yet; plan.context as the rope says.
+AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const AttentionDefaults& defaults);
 
 struct GqaTensors {
   bool qkv_bias = false;
@@ -65,8 +73,8 @@ struct MoeNames {
   std::string_view module;  // "mlp"
   std::string_view gate, up, down;
   std::string_view experts_key, width_key;  // config keys, for messages
-  std::string_view router = "gate.weight";
-  std::string_view select_bias = {};  // iff the router has one; "a|b": the first that is stored
+  std::string_view router = "gate.weight";  // "a|b": the first that is stored
+  std::string_view select_bias = {};  // iff the router has one; "a|b" too
   bool select_bias_is_row = false;    // stored as [1, experts]
   std::string_view packed_module = "mlp";  // in place of `module` where the experts are packed
 };
@@ -96,6 +104,9 @@ std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::stri
 // Experts and k with their limits; of several spellings the first present counts.
 RouterSpec router(PlanBuilder& builder, std::initializer_list<std::string_view> experts_keys, size_t layers,
                   std::initializer_list<std::string_view> k_keys = {"num_experts_per_tok"});
+
+// Refuses more experts per token than experts and more experts than the limit.
+void check_router(PlanBuilder& builder, const RouterSpec& router, size_t layers, std::string_view k_key);
 
 struct GroupedDefaults {
   bool norm_topk_prob = true;

@@ -26,7 +26,7 @@ ModelPlan plan_hunyuan_v1_moe(PlanBuilder& builder) {
   ModelPlan plan = llama_frame(builder, 1e-5f);
   const float eps = plan.final_norm.eps;
   const bool bias = builder.flag_or("attention_bias", false);
-  AttentionSpec shape = gqa_shape(builder, plan, {.theta = 1e4});
+  AttentionSpec shape = gqa_shape(builder, plan, {.theta = 1e4, .rope_alpha = true});
   shape.qk_norm = QkNorm::kPerHeadPostRope;
 
   const size_t layers = plan.layers.size();

@@ -18,8 +18,8 @@ AttentionSpec read_shape(PlanBuilder& builder, ModelPlan& plan, const RouterSpec
   shape.head_dim = builder.count_or("kv_channels", 128, kMaxHidden);
   shape.heads = shape.kv_heads * router.experts_per_token;
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
-  const Rope rope =
-      builder.take(read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, kDefaultTheta), Rope{});
+  const Rope rope = builder.take(
+      read_rope(builder.config(), RopeKind::kHalf, shape.head_dim, plan.context, {.theta = kDefaultTheta}), Rope{});
   if (!builder.failed() && rope.spec.dims != shape.head_dim)
     builder.refuse_config("rotates a part of a head, which this family does not do");
   shape.rope = rope.spec;
@@ -59,9 +59,8 @@ ModelPlan plan_jetmoe(PlanBuilder& builder) {
   for (size_t n = 0; n < plan.layers.size() && !builder.failed(); ++n) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n), mlp = prefix + "mlp.";
-    layer.sublayers.push_back(
-        {.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, kLayerEps),
-         .op = attention(builder, spec, shape, prefix + "self_attention.", plan.hidden)});
+    layer.sublayers.push_back({.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, kLayerEps),
+                               .op = attention(builder, spec, shape, prefix + "self_attention.", plan.hidden)});
     MoeSpec experts{{.router = spec}, {.activation = activation, .width = width}};
     experts.router_weight = builder.matrix(mlp + "router.layer.weight", spec.experts, plan.hidden, "num_local_experts");
     experts.experts = packed_experts(builder, mlp + "input_linear.weight", mlp + "output_linear.weight", spec.experts,

@@ -41,7 +41,8 @@ LatentShape latent_shape(PlanBuilder& builder, ModelPlan& plan, RopeKind kind, d
   if (builder.config().has("q_lora_rank")) shape.q_rank = builder.count({"q_lora_rank"}, kMaxHidden);
   shape.bias = builder.flag_or("attention_bias", false);
 
-  const Rope rope = builder.take(read_rope(builder.config(), kind, a.rope_dim, plan.context, default_theta), Rope{});
+  const Rope rope =
+      builder.take(read_rope(builder.config(), kind, a.rope_dim, plan.context, {.theta = default_theta}), Rope{});
   if (!builder.failed() && rope.spec.dims != a.rope_dim)
     builder.refuse_config(fmt::format("rotates {} of qk_rope_head_dim = {} dimensions, which this family does not do",
                                       rope.spec.dims, a.rope_dim));
@@ -92,8 +93,9 @@ void deepseek_layers(PlanBuilder& builder, ModelPlan& plan, const LatentShape& s
   const int width = builder.count({"moe_intermediate_size"}, kMaxHidden);
   const int shared = builder.count_or("n_shared_experts", default_shared, kMaxExperts, 0);
   if (int64_t{width} * shared > kMaxHidden)
-    builder.refuse_config(fmt::format("has n_shared_experts = {} of moe_intermediate_size = {}, the limit is a width of {}",
-                                      shared, width, kMaxHidden));
+    builder.refuse_config(
+        fmt::format("has n_shared_experts = {} of moe_intermediate_size = {}, the limit is a width of {}", shared,
+                    width, kMaxHidden));
 
   for (size_t n = 0; n < plan.layers.size() && !builder.failed(); ++n) {
     LayerPlan& layer = plan.layers[n];
