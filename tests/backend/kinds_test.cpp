@@ -70,12 +70,12 @@ Change norm_kind(const std::string& name, NormKind kind, bool bias) {
           }};
 }
 
-Change rope(const std::string& name, RopeKind kind, int dims, float factor) {
+Change rope(const std::string& name, RopeKind kind, float share, float factor) {
   return {name, [=](ModelPlan& plan) {
             for_attention(plan, [&](AttentionSpec& a) {
               a.rope.kind = kind;
-              a.rope.dims = dims;
-              a.rope.inv_freq.resize(size_t(dims) / 2);
+              a.rope.dims = int(float(a.head_dim) * share);
+              a.rope.inv_freq.resize(size_t(a.rope.dims) / 2);
               a.rope.attention_factor = factor;
             });
           }};
@@ -122,9 +122,9 @@ std::vector<Change> changes() {
       norm_kind("layer norm", NormKind::kLayerNorm, false),
       norm_kind("layer norm with bias", NormKind::kLayerNorm, true),
       rope("no rope", RopeKind::kNone, 0, 1),
-      rope("rope interleaved", RopeKind::kInterleaved, 32, 1),
-      rope("rope of the first 16 dimensions", RopeKind::kHalf, 16, 1),
-      rope("rope interleaved, partial, scaled", RopeKind::kInterleaved, 8, 1.3f),
+      rope("rope interleaved", RopeKind::kInterleaved, 1, 1),
+      rope("rope of the first half of a head", RopeKind::kHalf, 0.5f, 1),
+      rope("rope interleaved, partial, scaled", RopeKind::kInterleaved, 0.25f, 1.3f),
       {"window of 5", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.sliding_window = 5; }); }},
       {"window of 1", [](ModelPlan& p) { for_attention(p, [](AttentionSpec& a) { a.sliding_window = 1; }); }},
       {"window in one layer", [](ModelPlan& p) { p.layers[1].get<AttentionSpec>().sliding_window = 3; }},
