@@ -3,16 +3,15 @@
 
 #include <cmath>
 
-#include "engine/model/rope.h"
-
 namespace switchyard::cpu {
 
 // The angle is a float product, as transformers computes it; its cosine is exact to a float.
 void Rotations::prepare(int position, int count, int length) {
   for (size_t i = 0; i < ropes_.size(); ++i) {
     const RopeSpec& rope = ropes_[i];
-    const RopeFrequencies in_force = rope_frequencies(rope, length);
     Angles& angles = angles_[i];
+    RopeFrequencies& in_force = angles.in_force;
+    if (rope.growth != RopeGrowth::kNone || in_force.inv_freq.empty()) in_force = rope_frequencies(rope, length);
     const size_t pairs = size_t(rope.dims) / 2;
     angles.cosines.resize(size_t(count) * pairs);
     angles.sines.resize(size_t(count) * pairs);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/model/plan.h"
+#include "engine/model/rope.h"
 
 namespace switchyard::cpu {
 
@@ -19,6 +20,7 @@ class Rotations {
 
  private:
   struct Angles {
+    RopeFrequencies in_force;           // kept from token to token where the rope does not grow
     std::vector<float> cosines, sines;  // [tokens, dims / 2]
   };
   const std::vector<RopeSpec>& ropes_;
