@@ -27,9 +27,12 @@ struct BackendChoice {
   Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task) const;
 };
 
+// What a user should know of a model that couples the tokens that run together; empty: it does not.
+std::string coupling_note(const ModelPlan& plan);
+
 // Calls `take` with consecutive parts of `tokens` and a buffer [part, vocab] for their logits (at most 64 MiB,
-// at least one token).
-Result<void> in_chunks(std::span<const TokenId> tokens, int vocab,
+// at least one token); with all of them where the model couples the tokens that run together.
+Result<void> in_chunks(std::span<const TokenId> tokens, const ModelPlan& plan,
                        const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take);
 
 }  // namespace switchyard

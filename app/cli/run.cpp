@@ -189,6 +189,8 @@ Document result_json(const Session& session, const SessionSnapshot& snapshot, co
                      double load_seconds) {
   const ModelPlan& plan = session.checkpoint().plan;
   const auto tokenizer = session.tokenizer();
+  std::vector<TokenId> prompt = snapshot.prompt_ids;
+  if (snapshot.encoder_tokens > 0) prompt.resize(snapshot.encoder_tokens);  // without the decoder's start
   return {{"schema", kSchema},
           {"model",
            {{"family", plan.family},
@@ -199,7 +201,7 @@ Document result_json(const Session& session, const SessionSnapshot& snapshot, co
           {"backend", snapshot.backend.name},
           {"backend_detail", snapshot.backend.detail},
           {"sampling", sampling_json(snapshot.sampling)},
-          {"prompt_ids", snapshot.prompt_ids},
+          {"prompt_ids", prompt},
           {"generated_ids", snapshot.generated_ids},
           {"text", tokenizer ? Document(tokenizer->decode(snapshot.generated_ids, true)) : Document()},
           {"finish", finish_name(snapshot.finish)},
@@ -218,20 +220,23 @@ void warn_of_edits_ahead(Output& output, const SessionSnapshot& snapshot) {
                             command.at_token.value_or(0)));
 }
 
-// The logits of every prompt position, under the edits, in a pass of their own.
+// The logits of every prompt position, under the edits, in a pass of their own; of an encoder-decoder those of the
+// decoder's first step.
 Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunOptions& options,
                               const std::vector<EditCommand>& edits, const std::vector<TokenId>& prompt, Task& task) {
-  SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, prompt.size(),
-                                           static_cast<uint64_t>(checkpoint.plan.vocab), cli.output.options.force));
+  const ModelPlan& plan = checkpoint.plan;
+  const std::vector<TokenId> scored = plan.encoder_layers > 0 ? std::vector{plan.decoder_start} : prompt;
+  SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, scored.size(), static_cast<uint64_t>(plan.vocab),
+                                           cli.output.options.force));
   SY_TRY(const auto backend, options.backend.open(checkpoint, task));
-  ForcedPass pass(*backend, checkpoint.plan, recipe_spans(edits, checkpoint.plan), static_cast<int>(prompt.size()));
+  ForcedPass pass(*backend, plan, recipe_spans(edits, plan), static_cast<int>(prompt.size()) + 1);
   pass.begin(0);
-  SY_CHECK(in_chunks(prompt, checkpoint.plan.vocab,
-                     [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
-                       std::vector<RoutingFrame> frames;
-                       SY_CHECK(pass.forward(tokens, logits, CaptureLevel::kOff, frames, &task));
-                       return file.append(logits);
-                     }));
+  std::vector<RoutingFrame> frames;
+  if (plan.encoder_layers > 0) SY_CHECK(pass.encode(prompt, CaptureLevel::kOff, frames, &task));
+  SY_CHECK(in_chunks(scored, plan, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+    SY_CHECK(pass.forward(tokens, logits, CaptureLevel::kOff, frames, &task));
+    return file.append(logits);
+  }));
   return file;
 }
 
@@ -254,7 +259,8 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   SessionOptions session_options;
   session_options.backend = options.backend.name;
   session_options.threads = options.backend.threads;
-  session_options.context = static_cast<int>(prompt.size() + options.max_new_tokens);
+  session_options.context =
+      static_cast<int>(prompt.size() + options.max_new_tokens + (checkpoint.plan.encoder_layers > 0));
   session_options.capture = options.recording.level();
   session_options.sampling = sampling;
   session_options.ignore_eos = options.ignore_eos;
@@ -270,6 +276,7 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const BackendInfo backend = session->snapshot()->backend;
   if (!backend.note.empty()) cli.output.info(backend.note);
+  if (const std::string note = coupling_note(checkpoint.plan); !note.empty()) cli.output.info(note);
   if (!edits.empty()) SY_CHECK(session->send(edits));
 
   std::shared_ptr<TraceRecorder> recorder;
@@ -337,7 +344,8 @@ void add_run(CLI::App& app, Cli& cli) {
   options->recording.add_options(*command);
   command
       ->add_option("--dump-logits", options->dump_logits,
-                   "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]")
+                   "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]; of an encoder-decoder "
+                   "those of the decoder's first step, [1, vocabulary]")
       ->type_name("FILE");
   command->add_flag("--chat", options->chat, "Wrap the prompt, as a user's message, in the model's chat template");
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });

@@ -92,15 +92,14 @@ class Scorer {
     if (base_) base_->begin(sequence);
     if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size())));
     size_t at = 0;
-    return in_chunks(text.ids, plan_.vocab,
-                     [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
-                       SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
-                       SY_CHECK(score(text, at, tokens.size(), logits));
-                       if (recorder_) SY_CHECK(record(sequence));
-                       at += tokens.size();
-                       tokens_done += tokens.size();
-                       return {};
-                     });
+    return in_chunks(text.ids, plan_, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
+      SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
+      SY_CHECK(score(text, at, tokens.size(), logits));
+      if (recorder_) SY_CHECK(record(sequence));
+      at += tokens.size();
+      tokens_done += tokens.size();
+      return {};
+    });
   }
 
   const Scores& scores() const { return scores_; }
@@ -220,7 +219,16 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  if (checkpoint.plan.encoder_layers > 0)
+    return fail(ErrorCode::kUsage, "is an encoder-decoder; score knows one text a sequence and no target for it.",
+                checkpoint.name, "Use run with --dump-logits for the logits of the decoder's first step.");
   SY_TRY(const std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
+  if (const std::string note = coupling_note(checkpoint.plan); !note.empty()) {
+    cli.output.info(note);
+    if (std::any_of(edits.begin(), edits.end(), [](const EditCommand& edit) { return edit.at_token.value_or(0) > 0; }))
+      return fail(ErrorCode::kUsage, "an edit begins within a text, which this model runs in one piece.", "--edits",
+                  "Leave out at_token.");
+  }
   SY_TRY(const std::vector<TextSequence> texts, sequences(options, checkpoint));
   size_t longest = 0, total = 0;
   for (const TextSequence& text : texts) {

@@ -29,6 +29,7 @@ std::string token_sentence(const RoutingFrame& frame, const std::string& piece, 
   std::string text = fmt::format("token {} “{}”, id {}, {}, epoch {}", header.token_index, piece, header.token_id,
                                  header.phase == Phase::kPrefill ? "prompt" : "generated", header.recipe_epoch);
   if (header.capture == CaptureLevel::kOff || moe_layer >= header.moe_layers) return text;
+  if (!frame.passed(moe_layer)) return text + fmt::format("\ndoes not pass layer {}", layer);
   const LayerHeader& row = frame.layer(moe_layer);
   std::string experts;
   for (const ExpertId id : frame.used_ids(moe_layer))

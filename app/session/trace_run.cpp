@@ -91,6 +91,7 @@ void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, con
   std::span<const float> logits;
   if (!block.logits.empty()) logits = {block.logits.data() + i * experts, experts};
   frame.record(row, decision, ids, weights, kinds, logits);
+  if (decision.k_used == 0 && decision.stats.lse == 0) frame.header().flags |= FrameFlags::kPartial;
 }
 
 std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, uint64_t first, uint64_t tokens) {

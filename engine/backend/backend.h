@@ -20,14 +20,15 @@
 namespace switchyard {
 
 // What a model keeps of one sequence: keys and values, and the state of recurrent mixers. Append-only but for
-// truncate(); owned by the engine thread.
+// truncate(); owned by the engine thread. Of an encoder-decoder it counts the encoder's tokens, then the decoder's.
 class KvCache {
  public:
   virtual ~KvCache() = default;
   virtual int length() const = 0;             // tokens held
   virtual int capacity() const = 0;           // tokens it may hold
-  // Forgets tokens from `length` on and returns how many are left: `length`, or, where the plan is recurrent, the
-  // nearest earlier place whose state was kept (0 always is); the caller runs the tokens from there again.
+  // Forgets tokens from `length` on and returns how many are left: `length`, or an earlier place; the caller runs the
+  // tokens from there again. Earlier is, where the plan is recurrent, the nearest whose state was kept (0 always is),
+  // and 0 in the midst of an encoder's tokens.
   virtual int truncate(int length) = 0;
   virtual std::unique_ptr<KvCache> clone() const = 0;
   virtual uint64_t bytes() const = 0;
@@ -37,6 +38,9 @@ enum class LogitRows : uint8_t { kNone, kLast, kAll };
 
 struct ForwardRequest {
   std::span<const TokenId> tokens;   // appended to the cache, in order; ids < vocab
+  // Encoder-decoder only: these are the encoder's tokens, all of them, into an empty cache; no logits. Every later
+  // call is for the decoder, whose positions begin at 0. A frame holds the rows of its own side only.
+  bool encode = false;
   KvCache* cache = nullptr;
   const Recipe* recipe = nullptr;    // never null
   // Tokens the sequence will have once its whole prompt is in: a prompt run in pieces then has the rope of one run

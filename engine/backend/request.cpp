@@ -27,6 +27,18 @@ Result<void> check_tokens(const ModelPlan& plan, const ForwardRequest& request) 
   return {};
 }
 
+Result<void> check_side(const ModelPlan& plan, const ForwardRequest& request) {
+  const int held = request.cache->length();
+  if (!request.encode)
+    return plan.encoder_layers > 0 && held == 0
+               ? fail(ErrorCode::kInternal, "the decoder was called before the encoder.")
+               : Result<void>{};
+  if (plan.encoder_layers == 0) return fail(ErrorCode::kInternal, "the model has no encoder.");
+  if (held > 0) return fail(ErrorCode::kInternal, "the encoder takes its tokens in one piece.");
+  if (request.rows != LogitRows::kNone) return fail(ErrorCode::kInternal, "an encoder gives no logits.");
+  return {};
+}
+
 Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const RoutingFrame& frame) {
   const FrameHeader& header = frame.header();
   if (header.capture == CaptureLevel::kOff) return {};
@@ -48,6 +60,7 @@ Result<void> check_request(const ModelPlan& plan, const ForwardRequest& request)
   if (!request.cache || !request.recipe)
     return fail(ErrorCode::kInternal, "forward() was called without cache or recipe.");
   SY_CHECK(check_tokens(plan, request));
+  SY_CHECK(check_side(plan, request));
   const Recipe& recipe = *request.recipe;
   if (!recipe.layers.empty() && recipe.layers.size() != plan.moe_layers.size()) {
     return fail(ErrorCode::kInternal, "the recipe is for another model.");

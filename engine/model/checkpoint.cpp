@@ -64,6 +64,12 @@ Result<void> read_generation_config(std::string_view text, ModelPlan& plan, Samp
   }
   SY_TRY(const int64_t top_k, view.integer_or("top_k", 0, 0, kMaxVocab));
   sampling.top_k = static_cast<int>(top_k);
+  SY_TRY(const int64_t start, view.integer_or("decoder_start_token_id", plan.decoder_start, 0, plan.vocab - 1));
+  plan.decoder_start = static_cast<TokenId>(start);
+  if (const auto value = view.find("forced_bos_token_id")) {
+    SY_TRY(const int64_t forced, value->as_integer(0, plan.vocab - 1));
+    plan.forced_bos = static_cast<TokenId>(forced);
+  }
   if (const auto eos = view.find("eos_token_id")) {
     const auto as_list = [](int64_t id) { return std::vector<int64_t>{id}; };
     SY_TRY(const auto ids, eos->json().is_array() ? view.integers("eos_token_id", 0, plan.vocab - 1)

@@ -180,7 +180,7 @@ int64_t ModelPlan::parameters() const {
   std::set<std::pair<std::string, int64_t>> shared;  // the few tensors that several layers name
   int64_t total = 0;
   const auto count = [&](const TensorRef& ref) { total += ref.elements(); };
-  each(count, embedding, lm_head_bias);
+  each(count, embedding, decoder_embedding, lm_head_bias);
   if (!tied) each(count, lm_head);
   visit_op(final_norm, count);
   visit_op(encoder_norm, count);

@@ -261,8 +261,10 @@ struct ModelPlan {
   int vocab = 0;
   int context = 0;      // max_position_embeddings
   TensorRef embedding;  // [vocab, hidden]
+  TensorRef decoder_embedding;  // [vocab, hidden]; absent: `embedding` serves the decoder too
   float embedding_scale = 1;
-  // nllb: row p - 1 of position p = [sin, cos] of p * exp(-i ln(1e4) / (hidden / 2 - 1)), p counted from padding + 1.
+  // nllb: added to the embedding: [sin, cos] of p * exp(-i ln(1e4) / (hidden / 2 - 1)), i < hidden / 2, where p is
+  // padding_id + 1 for the first token of a side; a padding token gets zeros and does not count.
   bool sinusoidal_positions = false;
   int padding_id = -1;
   NormSpec final_norm;
@@ -275,6 +277,7 @@ struct ModelPlan {
   int encoder_layers = 0;
   NormSpec encoder_norm;      // the encoder's final norm
   TokenId decoder_start = 0;  // first token of the decoder
+  std::optional<TokenId> forced_bos;  // what the decoder gives first, whatever its logits: nllb's target language
   std::vector<LayerPlan> layers;
   std::vector<RoutingRow> rows;  // every router, see number_rows()
   std::vector<int> moe_layers;   // model layer of each routing row, not falling; rows[i].layer

@@ -83,8 +83,8 @@ Activation PlanBuilder::activation(std::string_view key, const std::string& want
                                       {"relu", Activation::kRelu}}};
   for (const Row& row : kRows)
     if (row.name == wanted) return row.activation;
-  refuse_config(fmt::format("has {} = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", key,
-                            quote(wanted)));
+  refuse_config(
+      fmt::format("has {} = {}, supported are silu, gelu, gelu_new, gelu_pytorch_tanh and relu", key, quote(wanted)));
   return Activation::kSilu;
 }
 

@@ -15,7 +15,7 @@ enum class ApplyTo : uint8_t { kOutput, kInput };
 enum class Capacity : uint8_t {
   kNone,
   kPerSequence,  // switch: capacity_value tokens of a sequence, first come first served
-  kFraction,     // nllb: ceil(capacity_value * tokens); second choices rank behind all first choices
+  kFraction,     // nllb: ceil(capacity_value * tokens), at least capacity_min
   kFactor,       // openmoe: floor(k * capacity_value * tokens / experts), made even, at least capacity_min
 };
 
@@ -36,7 +36,7 @@ struct RouterSpec {
   float jitter = 0;          // epsilon of kSparseMixer
   bool product_key = false;  // doge: logits[i * K + j] = x_i + y_j of the router's 2 K outputs, K = sqrt(experts)
   Capacity capacity = Capacity::kNone;
-  float capacity_value = 0;
+  double capacity_value = 0;  // double: the product with a number of tokens is rounded
   int capacity_min = 0;
   bool batch_prioritised = false;       // nllb: ranks by falling first probability, not by position
   bool renorm_before_capacity = false;  // nllb: weights are renormalised before, not after dropping

@@ -13,7 +13,7 @@
 
 namespace switchyard {
 
-enum class SlotKind : uint8_t { kRouted = 0, kForced = 1, kNull = 2, kDropped = 3 };
+enum class SlotKind : uint8_t { kRouted = 0, kForced = 1, kNull = 2, kDropped = 3 };  // dropped: see capacity.h
 
 // Scalars of one decision. Natural logarithms. Under edits entropy, topk_mass and margin describe the
 // decision as made (edited logits); lse is always of the raw logits, so that exp(logit - lse) is the

@@ -19,13 +19,13 @@ enum class CaptureLevel : uint8_t { kOff = 0, kIds = 1, kWeights = 2, kLogits = 
 struct FrameFlags {
   static constexpr uint8_t kNan = 1;       // NaN logits were replaced in some layer
   static constexpr uint8_t kFallback = 2;  // the native gate stood in for a failing scheme
-  static constexpr uint8_t kPartial = 4;   // not all layers were captured
+  static constexpr uint8_t kPartial = 4;   // the token did not pass all layers: an encoder-decoder's
 };
 
 struct FrameHeader {
   uint64_t token_index = 0;   // in the sequence, from 0, prompt included
   TokenId token_id = 0;
-  uint32_t position = 0;
+  uint32_t position = 0;  // for the model; an encoder-decoder's decoder begins at 0 again
   uint32_t sequence = 0;
   uint32_t recipe_epoch = 0;
   Phase phase = Phase::kPrefill;
@@ -42,7 +42,7 @@ struct FrameHeader {
 
 struct LayerHeader {
   DecisionStats stats;
-  uint16_t k_used = 0;
+  uint16_t k_used = 0;   // 0 with all statistics 0: the token did not pass this row (kPartial)
   uint16_t changed = 0;  // selected experts the native router would not have selected
 };
 
@@ -57,7 +57,12 @@ class RoutingFrame {
   LayerHeader& layer(int moe_layer);
   const LayerHeader& layer(int moe_layer) const;
 
-  // [slots], falling applied weight, then lower id; empty slots last, kNoExpert.
+  // Whether the token was routed in this row; of an encoder-decoder it passes one side only.
+  bool passed(int moe_layer) const { return !(header_.flags & FrameFlags::kPartial) || layer(moe_layer).k_used > 0; }
+
+  // A slot that the expert's capacity dropped keeps its id and counts as used and as chosen; its kind is kDropped, its
+  // applied weight 0, the expert did not run. Where the model renormalises after dropping, the others' weights say so.
+  // [slots], falling applied weight, then lower id; null and dropped slots after those, empty ones last, kNoExpert.
   std::span<const ExpertId> ids(int moe_layer) const;
   std::span<const float> weights(int moe_layer) const;     // capture >= weights, else empty
   std::span<const SlotKind> kinds(int moe_layer) const;

@@ -132,6 +132,19 @@ class Bench {
     return frame;
   }
 
+  // The prompt; of an encoder-decoder the encoder's, then the first token of the decoder.
+  Result<void> prefill(KvCache& cache, std::span<RoutingFrame> frames) {
+    if (plan_.encoder_layers == 0) return forward(cache, prompt_, frames);
+    SY_CHECK(backend_.forward({.tokens = prompt_,
+                               .encode = true,
+                               .cache = &cache,
+                               .recipe = &native_,
+                               .rows = LogitRows::kNone,
+                               .frames = frames,
+                               .task = task_}));
+    return forward(cache, {&plan_.decoder_start, 1}, {});
+  }
+
   Result<void> forward(KvCache& cache, std::span<const TokenId> tokens, std::span<RoutingFrame> frames) {
     return backend_.forward({.tokens = tokens,
                              .cache = &cache,
@@ -143,11 +156,11 @@ class Bench {
   }
 
   Result<void> round(bool counted) {
-    const auto cache = backend_.new_cache(options_.prompt_tokens + options_.new_tokens);
+    const auto cache = backend_.new_cache(options_.prompt_tokens + 1 + options_.new_tokens);
     std::vector<RoutingFrame> frames;
     for (size_t i = 0; i < prompt_.size(); ++i) frames.push_back(new_frame(i, prompt_[i], Phase::kPrefill));
     const auto start = std::chrono::steady_clock::now();
-    SY_CHECK(forward(*cache, prompt_, frames));
+    SY_CHECK(prefill(*cache, frames));
     if (counted) prefill_.push_back(double(prompt_.size()) / seconds_since(start));
     const std::vector<float> after_prompt = logits_;
     for (size_t i = 0; i < settings_.size(); ++i) {

@@ -31,6 +31,7 @@ ForcedPass::ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<Reci
 
 void ForcedPass::begin(uint32_t sequence) {
   cache_->truncate(0);
+  encoder_tokens_ = 0;
   sequence_ = sequence;
 }
 
@@ -48,18 +49,32 @@ RoutingFrame ForcedPass::shaped(const Recipe& recipe, CaptureLevel capture) cons
   return RoutingFrame(static_cast<int>(plan_.moe_layers.size()), plan_.max_experts(), slots, capture);
 }
 
+Result<void> ForcedPass::encode(std::span<const TokenId> tokens, CaptureLevel capture,
+                                std::vector<RoutingFrame>& frames, const Task* task) {
+  SY_CHECK(run(tokens, true, {}, capture, frames, task));
+  encoder_tokens_ = tokens.size();
+  return {};
+}
+
 Result<void> ForcedPass::forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                                  std::vector<RoutingFrame>& frames, const Task* task) {
+  return run(tokens, false, logits, capture, frames, task);
+}
+
+Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::span<float> logits,
+                             CaptureLevel capture, std::vector<RoutingFrame>& frames, const Task* task) {
   frames.clear();
+  const bool one_piece = encode || plan_.couples_tokens();
   const auto vocab = static_cast<size_t>(plan_.vocab);
   for (size_t from = 0; from < tokens.size();) {
     const auto first = static_cast<uint64_t>(cache_->length());
     uint64_t end = 0;
     const RecipeSpan& span = span_at(first, end);
-    const size_t count = std::min<uint64_t>(tokens.size() - from, end - first);
+    const size_t count = one_piece ? tokens.size() : std::min<uint64_t>(tokens.size() - from, end - first);
     if (capture != CaptureLevel::kOff) frames.resize(from + count, shaped(*span.recipe, capture));
     ForwardRequest request;
     request.tokens = tokens.subspan(from, count);
+    request.encode = encode;
     request.cache = cache_.get();
     request.recipe = span.recipe.get();
     request.rows = logits.empty() ? LogitRows::kNone : LogitRows::kAll;
@@ -71,7 +86,7 @@ Result<void> ForcedPass::forward(std::span<const TokenId> tokens, std::span<floa
       FrameHeader& header = request.frames[i].header();
       header.token_index = first + i;
       header.token_id = tokens[from + i];
-      header.position = static_cast<uint32_t>(first + i);
+      header.position = static_cast<uint32_t>(first + i - encoder_tokens_);
       header.sequence = sequence_;
       header.recipe_epoch = span.recipe->epoch;
       header.phase = Phase::kPrefill;

@@ -33,14 +33,20 @@ class ForcedPass {
 
   // Forgets the sequence; `sequence` stamps the frames that follow.
   void begin(uint32_t sequence);
-  // Routes the next tokens of the sequence. logits: [tokens, vocab], or empty for none. frames: filled with
-  // one frame a token, or emptied when capture is off.
+  // Encoder-decoder: routes the encoder's tokens, all at once, at the start of a sequence.
+  Result<void> encode(std::span<const TokenId> tokens, CaptureLevel capture, std::vector<RoutingFrame>& frames,
+                      const Task* task = nullptr);
+  // Routes the next tokens of the sequence, of an encoder-decoder the decoder's; in one pass where the model couples
+  // the tokens that run together, so that only edits that begin before them are in force. logits: [tokens, vocab], or
+  // empty for none. frames: filled with one frame a token, or emptied when capture is off.
   Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
   const std::vector<RecipeSpan>& spans() const { return spans_; }
 
  private:
   const RecipeSpan& span_at(uint64_t token, uint64_t& end) const;
+  Result<void> run(std::span<const TokenId> tokens, bool encode, std::span<float> logits, CaptureLevel capture,
+                   std::vector<RoutingFrame>& frames, const Task* task);
   RoutingFrame shaped(const Recipe& recipe, CaptureLevel capture) const;
 
   Backend& backend_;
@@ -48,6 +54,7 @@ class ForcedPass {
   std::vector<RecipeSpan> spans_;
   std::unique_ptr<KvCache> cache_;
   uint32_t sequence_ = 0;
+  uint64_t encoder_tokens_ = 0;
 };
 
 }  // namespace switchyard

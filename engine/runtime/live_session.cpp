@@ -28,13 +28,15 @@ Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, con
   return std::make_unique<LiveSession>(checkpoint, std::move(backend), std::move(weights), std::move(tokenizer), options, std::move(complaint));
 }
 
-LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend, std::shared_ptr<const WeightStore> weights,
-                         std::shared_ptr<const Tokenizer> tokenizer, const SessionOptions& options, std::optional<Error> complaint)
+LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend,
+                         std::shared_ptr<const WeightStore> weights, std::shared_ptr<const Tokenizer> tokenizer,
+                         const SessionOptions& options, std::optional<Error> complaint)
     : checkpoint_(std::move(checkpoint)),
       backend_(std::move(backend)),
       weights_(std::move(weights)),
       tokenizer_(std::move(tokenizer)),
       options_(options),
+      one_piece_(checkpoint_.plan.couples_tokens()),
       capture_(options.capture),
       sampling_(options.sampling),
       logits_(checkpoint_.plan.vocab),
@@ -117,6 +119,7 @@ void LiveSession::publish(bool at_once) {
   out->sequence = sequence_;
   out->prompt_ids = prompt_;
   out->generated_ids = generated_;
+  out->encoder_tokens = encoder_tokens_;
   out->max_new_tokens = limit_;
   out->prefill_tokens_per_s = meter_.prefill_rate();
   out->decode_tokens_per_s = meter_.decode_rate();

@@ -61,6 +61,7 @@ class LiveSession final : public Session {
   Result<void> check_start(const Start& start) const;
 
   void advance();
+  uint64_t piece_end(uint64_t from) const;
   Result<void> forward(uint64_t from, uint64_t to, bool logits, std::vector<RoutingFrame>& frames);
   std::vector<RoutingFrame> make_frames(size_t count) const;
   void keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, double seconds, TokenId sampled);
@@ -84,6 +85,7 @@ class LiveSession final : public Session {
   const std::shared_ptr<const WeightStore> weights_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const SessionOptions options_;
+  const bool one_piece_;  // the prompt may not be cut
   std::unique_ptr<KvCache> cache_;
 
   RunState state_ = RunState::kIdle;
@@ -92,6 +94,7 @@ class LiveSession final : public Session {
   Sampling sampling_;
   uint32_t sequence_ = 0, next_sequence_ = 0;
   std::vector<TokenId> prompt_, generated_;
+  uint64_t encoder_tokens_ = 0;           // of the prompt
   uint64_t limit_ = 0, last_amount_ = 0;  // tokens to generate: in all, and asked for last
   bool stop_after_prefill_ = false, stop_after_token_ = false;
   std::vector<float> logits_;             // of the newest token routed

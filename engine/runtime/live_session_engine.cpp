@@ -59,10 +59,10 @@ Result<void> LiveSession::check_start(const Start& start) const {
           ErrorCode::kUsage,
           fmt::format("token {} has id {}, the model knows 0 to {}", i, start.prompt[i], checkpoint_.plan.vocab - 1),
           where);
-  if (start.prompt.size() > size_t(cache_->capacity()))
+  const size_t wanted = start.prompt.size() + (checkpoint_.plan.encoder_layers > 0 ? 1 : 0);  // the decoder's start
+  if (wanted > size_t(cache_->capacity()))
     return fail(ErrorCode::kUsage,
-                fmt::format("the prompt has {} tokens, the context holds {}", start.prompt.size(), cache_->capacity()),
-                where);
+                fmt::format("the prompt has {} tokens, the context holds {}", wanted, cache_->capacity()), where);
   if (weights_) SY_CHECK(weights_->check_unchanged());
   return {};
 }
@@ -71,6 +71,10 @@ void LiveSession::handle(Start& start) {
   if (auto fits = check_start(start); !fits) return report(std::move(fits).error());
   handle(Reset{});
   prompt_ = std::move(start.prompt);
+  if (checkpoint_.plan.encoder_layers > 0) {
+    encoder_tokens_ = prompt_.size();
+    prompt_.push_back(checkpoint_.plan.decoder_start);
+  }
   limit_ = last_amount_ = start.max_new_tokens;
   stop_after_prefill_ = start.paused;
   sequence_ = next_sequence_++;
@@ -82,6 +86,7 @@ void LiveSession::handle(Start& start) {
 void LiveSession::handle(const Reset&) {
   cache_->truncate(0);
   prompt_.clear();
+  encoder_tokens_ = 0;
   generated_.clear();
   limit_ = last_amount_ = 0;
   stop_after_prefill_ = stop_after_token_ = false;
@@ -159,16 +164,22 @@ void LiveSession::report(Error error) {
   ++error_serial_;
 }
 
-// One chunk of the prompt, or one token.
+// Where the piece ends that runs from token `from` on in one forward pass.
+uint64_t LiveSession::piece_end(uint64_t from) const {
+  if (from < encoder_tokens_) return encoder_tokens_;
+  if (from >= prompt_.size()) return from + 1;
+  if (one_piece_) return prompt_.size();
+  uint64_t to = std::min<uint64_t>(prompt_.size(), from - from % kPrefillChunk + kPrefillChunk);
+  if (const auto edit = ledger_.next_scheduled(); edit && *edit > from) to = std::min(to, *edit);
+  return to;
+}
+
+// One piece of the prompt, or one token.
 void LiveSession::advance() {
   const uint64_t from = position();
   if (from == known_tokens()) return choose_next();  // the run was prolonged: nothing was chosen from these logits
   const bool decode = from >= prompt_.size();
-  uint64_t to = from + 1;
-  if (!decode) {
-    to = std::min<uint64_t>(prompt_.size(), from - from % kPrefillChunk + kPrefillChunk);
-    if (const auto edit = ledger_.next_scheduled(); edit && *edit > from) to = std::min(to, *edit);
-  }
+  const uint64_t to = piece_end(from);
   if (to > uint64_t(cache_->capacity())) return finish(Finish::kContextFull);
 
   const auto start = Clock::now();
@@ -201,6 +212,7 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::
   std::vector<TokenId> tokens;
   for (uint64_t i = from; i < to; ++i) tokens.push_back(token(i));
   ForwardRequest request{.tokens = tokens,
+                         .encode = from < encoder_tokens_,
                          .cache = cache_.get(),
                          .recipe = ledger_.recipe().get(),
                          .sequence = from < prompt_.size() ? static_cast<int>(prompt_.size()) : 0,
@@ -228,7 +240,8 @@ std::vector<RoutingFrame> LiveSession::make_frames(size_t count) const {
 void LiveSession::choose_next() {
   if (generated_.size() < limit_) {
     // Sequence 0 whatever the sequence: the same prompt and seed give the same text, in any run of any session.
-    const TokenId id = sample(logits_, sampling_, 0, known_tokens());
+    const auto& forced = checkpoint_.plan.forced_bos;
+    const TokenId id = forced && generated_.empty() ? *forced : sample(logits_, sampling_, 0, known_tokens());
     generated_.push_back(id);
     const auto& eos = checkpoint_.plan.eos_ids;
     if (!options_.ignore_eos && std::find(eos.begin(), eos.end(), id) != eos.end()) return finish(Finish::kEos);
@@ -254,7 +267,7 @@ void LiveSession::keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, 
     FrameHeader& header = frames[i].header();
     header.token_index = from + i;
     header.token_id = token(from + i);
-    header.position = static_cast<uint32_t>(from + i);
+    header.position = static_cast<uint32_t>(from + i - (from < encoder_tokens_ ? 0 : encoder_tokens_));
     header.sequence = sequence_;
     header.recipe_epoch = ledger_.recipe()->epoch;
     header.phase = from + i < prompt_.size() ? Phase::kPrefill : Phase::kDecode;

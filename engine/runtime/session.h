@@ -38,7 +38,10 @@ struct SessionOptions {
 };
 
 // Transport commands, taken in order at token boundaries. A running prefill is interruptible.
-// A command that cannot be carried out leaves everything as it is and shows as SessionSnapshot::error.
+// The prompt of an encoder-decoder goes through the encoder; the decoder's start token follows it, and what the decoder
+// generates. Such a prompt, and that of any model whose routing couples the tokens that run together, runs in one
+// piece: an edit for a token within it takes effect behind it. A command that cannot be carried out leaves everything
+// as it is and shows as SessionSnapshot::error.
 struct Start {                    // a new sequence: cache emptied, prefill, then generate
   std::vector<TokenId> prompt;
   uint64_t max_new_tokens = 0;
@@ -88,7 +91,8 @@ struct SessionSnapshot {
   CaptureLevel capture = CaptureLevel::kLogits;
   Sampling sampling;
   uint32_t sequence = 0;
-  std::vector<TokenId> prompt_ids;
+  std::vector<TokenId> prompt_ids;  // encoder-decoder: the encoder's tokens, then the decoder's start
+  uint64_t encoder_tokens = 0;      // the first so many of prompt_ids; 0: the model has no encoder
   std::vector<TokenId> generated_ids;
   uint64_t max_new_tokens = 0;            // generation ends when generated_ids has so many
   double prefill_tokens_per_s = 0;

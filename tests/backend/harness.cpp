@@ -113,6 +113,18 @@ Output Sequence::feed(std::span<const TokenId> tokens) {
   return out;
 }
 
+Output Sequence::encode(std::span<const TokenId> tokens) {
+  Output out{.logits = {}, .frames = blank_frames(plan_, recipe_, tokens.size())};
+  const auto done = backend_.forward({.tokens = tokens,
+                                      .encode = true,
+                                      .cache = cache_.get(),
+                                      .recipe = &recipe_,
+                                      .rows = LogitRows::kNone,
+                                      .frames = out.frames});
+  if (!done) throw std::runtime_error(done.error().message());
+  return out;
+}
+
 std::vector<TokenId> Sequence::greedy(const Output& last, int count, Output* outputs) {
   std::vector<TokenId> ids{most_likely(last_row(last, plan_.vocab))};
   while (int(ids.size()) <= count) {

@@ -44,6 +44,8 @@ class Sequence {
 
   // All tokens in one forward(); throws std::runtime_error with the message of an error.
   Output feed(std::span<const TokenId> tokens);
+  // The encoder's tokens of an encoder-decoder, before anything else; no logits.
+  Output encode(std::span<const TokenId> tokens);
   // Feeds the most likely next token `count` times, starting from `last`, the output before it.
   std::vector<TokenId> greedy(const Output& last, int count, Output* outputs = nullptr);
   KvCache& cache() { return *cache_; }

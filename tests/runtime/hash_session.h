@@ -24,8 +24,9 @@ inline Checkpoint hash_checkpoint() {
 }
 
 struct HashSession {
-  explicit HashSession(SessionOptions options = {.ignore_eos = true})
-      : session(std::make_unique<LiveSession>(checkpoint, std::make_unique<HashBackend>(checkpoint.plan, controls), nullptr, nullptr, options)) {}
+  explicit HashSession(SessionOptions options = {.ignore_eos = true}, Checkpoint model = hash_checkpoint())
+      : checkpoint(std::move(model)),
+        session(std::make_unique<LiveSession>(checkpoint, std::make_unique<HashBackend>(checkpoint.plan, controls), nullptr, nullptr, options)) {}
   Session* operator->() { return session.get(); }
 
   // Frames of the current sequence.
@@ -34,7 +35,7 @@ struct HashSession {
     return log->range(0, log->size());
   }
 
-  const Checkpoint checkpoint = hash_checkpoint();
+  const Checkpoint checkpoint;
   const std::shared_ptr<HashBackendControls> controls = std::make_shared<HashBackendControls>();
   std::unique_ptr<Session> session;
 };

@@ -29,6 +29,8 @@ std::span<const uint64_t> AffinityView::counts(const RunData& data, int row) con
 std::string AffinityView::subtitle(const RunData& data, const Selection& selection, const TimeCursor&) const {
   if (!data.plan || data.plan->moe_layers.size() < 2) return {};
   const int row = from_row(data, selection);
+  if (data.plan->encoder_layers > 0)
+    return fmt::format("{} → {}", data.plan->row_name(row), data.plan->row_name(row + 1));
   return fmt::format("layer {} → {}", model_layer(data, row), model_layer(data, row + 1));
 }
 
@@ -78,8 +80,8 @@ void AffinityView::draw_matrix(const ViewContext& context, int row, const ItemRe
                             const uint64_t count = counts(c.data, row)[at];
                             Item item;
                             item.id = fmt::format("pair {}/{}", i, j);
-                            item.label = fmt::format("layer {} expert {} → layer {} expert {}",
-                                                     model_layer(c.data, row), i, model_layer(c.data, row + 1), j);
+                            item.label = fmt::format("{} expert {} → {} expert {}", c.data.plan->row_name(row), i,
+                                                     c.data.plan->row_name(row + 1), j);
                             item.value = conditional_shown() ? probabilities_[at] : double(count);
                             item.unit = conditional_shown() ? "probability" : "tokens' pairs";
                             item.rect = grid_.cell(i, j);

@@ -19,7 +19,7 @@ ExpertLoad::ExpertLoad() {
 
 std::string ExpertLoad::subtitle(const RunData& data, const Selection& selection, const TimeCursor&) const {
   if (!data.plan || data.plan->moe_layers.empty()) return {};
-  return fmt::format("layer {}", model_layer(data, clamped_row(data, selection)));
+  return data.plan->row_name(clamped_row(data, selection));
 }
 
 float ExpertLoad::draw_statistics(const ViewContext& context, const LoadStats& stats, int experts, float x0, float x1,
@@ -97,7 +97,7 @@ void ExpertLoad::draw_bars(const ViewContext& context, int row, std::span<const 
                             const uint64_t count = load(c.data)->counts(row)[expert];
                             Item item;
                             item.id = fmt::format("expert {}", expert);
-                            item.label = fmt::format("layer {}, expert {}", model_layer(c.data, row), expert);
+                            item.label = fmt::format("{}, expert {}", c.data.plan->row_name(row), expert);
                             item.value = double(count);
                             item.unit = "decisions";
                             item.rect = slot_of(column);

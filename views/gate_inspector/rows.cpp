@@ -100,8 +100,8 @@ void GateInspector::draw_row(const ViewContext& context, int row, const Columns&
 void GateInspector::answer_row(const ViewContext& context, int row, const GateRow& gate, const ItemRect& line) {
   Item item;
   item.id = fmt::format("expert {}", gate.expert);
-  item.label = fmt::format("layer {}, expert {}{}", model_layer(context.data, row), gate.expert,
-                           gate.selected ? ", selected" : "");
+  item.label =
+      fmt::format("{}, expert {}{}", context.data.plan->row_name(row), gate.expert, gate.selected ? ", selected" : "");
   item.value = gate.selected ? gate.weight : 0;
   item.unit = "weight";
   item.rect = line;

@@ -18,6 +18,8 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
   out.k_used = header.k_used;
   out.changed = header.changed;
   out.edited = recipe != nullptr;
+  out.passed = frame->passed(moe_layer);
+  if (!out.passed) return out;
 
   const auto raw = frame->logits(moe_layer);
   if (raw.size() < size_t(spec.experts)) {

@@ -19,6 +19,7 @@ struct GateRow {
 };
 
 struct GateTable {
+  bool passed = true;         // false: the token is of an encoder-decoder's other side; no rows
   bool has_logits = false;    // false: ids (and weights) only, as captured; rows are the selected experts
   bool missing_bias = false;  // the router has a bias that is not at hand: scores are without it
   std::vector<GateRow> rows;  // by expert id

@@ -22,7 +22,7 @@ std::string GateInspector::subtitle(const RunData& data, const Selection& select
   const uint64_t token = data.shown_index(cursor);
   std::string piece = token < data.pieces.size() ? data.pieces[token] : std::string();
   if (const size_t first = piece.find_first_not_of(' '); first != std::string::npos) piece = piece.substr(first);
-  return fmt::format("token {} “{}” · layer {}", token, piece, model_layer(data, clamped_row(data, selection)));
+  return fmt::format("token {} “{}” · {}", token, piece, data.plan->row_name(clamped_row(data, selection)));
 }
 
 void GateInspector::refresh(const ViewContext& context, int row) {
@@ -46,7 +46,9 @@ int GateInspector::edited_expert(const ViewContext& context) const {
 float GateInspector::draw_summary(const ViewContext& context, float x0, float x1, float y) const {
   const Theme& theme = context.theme;
   std::string note = table_.edited ? "outline = native router" : "as the model has it, no edit in this layer";
-  if (!table_.has_logits)
+  if (!table_.passed)
+    note = "this token does not pass this layer: an encoder-decoder routes it on the other side";
+  else if (!table_.has_logits)
     note = "logits are not captured: selection and weights only";
   else if (table_.missing_bias)
     note = "the router's own bias is not at hand: scores are without it";
@@ -92,7 +94,7 @@ void GateInspector::draw_controls(const ViewContext& context, int row, float x0,
   };
 
   const float head =
-      draw_text({x0, y}, Face::kBold, ink(context.theme.text), fmt::format("Edit layer {}", layer)) + em(0.7f);
+      draw_text({x0, y}, Face::kBold, ink(context.theme.text), "Edit " + context.data.plan->row_name(row)) + em(0.7f);
   draw_text({x0 + head, y}, Face::kWords, ink(context.theme.muted),
             fitted(Face::kWords, "applies from the next token", x1 - x0 - head));
   y += em(0.95f);

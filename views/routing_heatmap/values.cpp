@@ -47,6 +47,7 @@ std::vector<double> shown_weights(const RunData& data, const TimeCursor& cursor)
   const RoutingFrame* frame = data.shown(cursor);
   if (!frame || frame->header().capture < CaptureLevel::kWeights) return out;
   for (int row = 0; row < rows; ++row) {
+    if (!frame->passed(row)) continue;
     std::fill_n(out.begin() + ptrdiff_t(row) * width, data.plan->routed(row).router.experts, 0.0);
     const auto ids = frame->used_ids(row);
     const auto weights = frame->weights(row);

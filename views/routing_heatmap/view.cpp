@@ -162,7 +162,7 @@ void RoutingHeatmap::register_items(const ViewContext& context) const {
                             const int expert = order_[col], layer = model_layer(data, row);
                             Item item;
                             item.id = fmt::format("layer {}/expert {}", layer, expert);
-                            item.label = fmt::format("layer {}, expert {}", layer, expert);
+                            item.label = fmt::format("{}, expert {}", data.plan->row_name(row), expert);
                             item.value = values_[size_t(row) * experts_ + expert];
                             item.unit = kUnits[quantity()];
                             item.rect = grid_.cell(row, col);

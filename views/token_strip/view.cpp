@@ -26,7 +26,8 @@ std::string TokenStrip::subtitle(const RunData& data, const Selection&, const Ti
 
 double TokenStrip::value(const RunData& data, uint64_t token, int row) const {
   const RoutingFrame* frame = data.frames[token].get();
-  if (!frame || row >= frame->header().moe_layers) return std::numeric_limits<double>::quiet_NaN();
+  if (!frame || row >= frame->header().moe_layers || !frame->passed(row))
+    return std::numeric_limits<double>::quiet_NaN();
   switch (tint()) {
     case kEntropy:
       return frame->layer(row).stats.entropy;
@@ -188,9 +189,9 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
                             const uint64_t token = first_drawn_ + uint64_t(column);
                             Item item;
                             item.id = fmt::format("token {}/layer {}", token, model_layer(data, row));
-                            item.label = fmt::format("token {} “{}”, layer {}", token,
+                            item.label = fmt::format("token {} “{}”, {}", token,
                                                      token < data.pieces.size() ? data.pieces[token] : std::string(),
-                                                     model_layer(data, row));
+                                                     data.plan->row_name(row));
                             item.value = value(data, token, row);
                             item.unit = kUnits[tint()];
                             const float height = strip.height() / float(rows);

@@ -1,5 +1,6 @@
 // Grouped-query attention (AttentionSpec). Formulas: specs/families.md 1.0 and, option by option, the family
-// that has it: sinks 1.7, L2 norm, chunks and temperature 1.15, norm after rope 1.18, output gate 1.23.
+// that has it: sinks 1.7, position bias and cross-attention 1.12, L2 norm, chunks and temperature 1.15, norm after
+// rope 1.18, output gate 1.23.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
@@ -7,8 +8,11 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/softplus.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -38,6 +42,7 @@ class Attention final : public Op {
         o_bias_(load.vector(spec.o_bias)),
         gate_(load.matrix(spec.gate)),
         sinks_(load.vector(spec.sinks)),
+        position_bias_(load.matrix(spec.position_bias)),
         mask_a_(load.vector(spec.mask_a)),
         mask_dt_(load.matrix(spec.mask_dt)),
         mask_dt_bias_(load.vector(spec.mask_dt_bias)),
@@ -46,28 +51,18 @@ class Attention final : public Op {
 
   at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const override {
     const int64_t tokens = x.size(0), past = step.past;
-    at::Tensor q = split_heads(project(x, q_, q_bias_), spec_.heads, &q_norm_);
-    at::Tensor k = split_heads(project(x, k_, k_bias_), spec_.kv_heads, &k_norm_);
-    const at::Tensor v = split_heads(project(x, v_, v_bias_), spec_.kv_heads, nullptr);
-    if (spec_.rope.kind != RopeKind::kNone) {
-      const Rotation by = rotation(spec_.rope, past, tokens, step.length);
-      q = rotate(spec_.rope, by, q);
-      k = rotate(spec_.rope, by, k);
-    }
-    if (normed_after_rope(spec_.qk_norm)) {
-      q = q_norm_(q);
-      k = k_norm_(k);
-    }
+    at::Tensor q = place(split_heads(project(x, q_, q_bias_), spec_.heads, &q_norm_), q_norm_, step, past);
     if (spec_.temperature_floor > 0) q = q * temperature(past, tokens);
-    reserve(state.keys, spec_.kv_heads, spec_.head_dim, past, past + tokens);
-    reserve(state.values, spec_.kv_heads, spec_.head_dim, past, past + tokens);
-    state.keys.narrow(1, past, tokens).copy_(k);
-    state.values.narrow(1, past, tokens).copy_(v);
+    if (!spec_.cross)
+      remember(x, past, state, step);
+    else if (!state.keys.defined())  // the memory stays as it is
+      remember(step.memory, 0, state, step);
+    const int64_t known = spec_.cross ? step.memory.size(0) : past + tokens;
 
     std::vector<at::Tensor> parts;
     for (int64_t from = 0; from < tokens; from += kQueryChunk) {
       const at::Tensor queries = q.narrow(1, from, std::min(kQueryChunk, tokens - from));
-      parts.push_back(attend(queries, state, past + from, past + tokens));
+      parts.push_back(attend(queries, state, past + from, known));
     }
     at::Tensor mixed = parts.size() == 1 ? parts[0] : at::cat(parts);
     if (gate_.defined()) mixed = mixed * project(x, gate_).sigmoid();
@@ -82,6 +77,25 @@ class Attention final : public Op {
     if (norm && spec_.qk_norm == QkNorm::kPerHead) x = (*norm)(x);
     if (spec_.clip_qkv > 0) x = x.clamp(-spec_.clip_qkv, spec_.clip_qkv);
     return x.transpose(0, 1);
+  }
+
+  // Heads [heads, tokens, head_dim] at positions from `past`, with what tells their place.
+  at::Tensor place(const at::Tensor& x, const Norm& norm, const Step& step, int64_t past) const {
+    const at::Tensor turned =
+        spec_.rope.kind == RopeKind::kNone
+            ? x
+            : rotate(spec_.rope, rotation(spec_.rope, past, x.size(1), step.length), x);
+    return normed_after_rope(spec_.qk_norm) ? norm(turned) : turned;
+  }
+
+  // Keys and values of x [tokens, hidden] behind the `past` that the state holds.
+  void remember(const at::Tensor& x, int64_t past, OpState& state, const Step& step) const {
+    const int64_t tokens = x.size(0);
+    reserve(state.keys, spec_.kv_heads, spec_.head_dim, past, past + tokens);
+    reserve(state.values, spec_.kv_heads, spec_.head_dim, past, past + tokens);
+    state.keys.narrow(1, past, tokens)
+        .copy_(place(split_heads(project(x, k_, k_bias_), spec_.kv_heads, &k_norm_), k_norm_, step, past));
+    state.values.narrow(1, past, tokens).copy_(split_heads(project(x, v_, v_bias_), spec_.kv_heads, nullptr));
   }
 
   // What queries at [past, past + tokens) are multiplied by: [tokens, 1].
@@ -104,6 +118,30 @@ class Attention final : public Op {
     const at::Tensor later = j > i;
     if (spec_.chunk > 0) return later.logical_or(j < i.div(spec_.chunk, "floor") * spec_.chunk);
     return spec_.sliding_window > 0 ? later.logical_or(j <= i - spec_.sliding_window) : later;
+  }
+
+  // Bias of queries [first, last) (rows) on keys [begin, end): [heads, queries, keys]. Buckets: half of them hold one
+  // distance each, the others grow in powers up to position_max_distance; in steps of transformers.
+  at::Tensor position_bias(int64_t first, int64_t last, int64_t begin, int64_t end) const {
+    const auto options = at::TensorOptions().dtype(at::kLong);
+    at::Tensor distance = at::arange(begin, end, options) - at::arange(first, last, options).unsqueeze(1);
+    int64_t buckets = spec_.position_buckets;
+    at::Tensor bucket = at::zeros_like(distance);
+    if (spec_.causal) {
+      distance = (-distance).clamp_min(0);
+    } else {
+      buckets /= 2;
+      bucket = (distance > 0).to(at::kLong) * buckets;
+      distance = distance.abs();
+    }
+    const int64_t exact = buckets / 2;
+    const double range = std::log(double(spec_.position_max_distance) / double(exact));
+    const at::Tensor far =
+        ((distance.clamp_min(1).to(at::kFloat) / double(exact)).log() / range * double(buckets - exact)).to(at::kLong);
+    bucket = bucket + at::where(distance < exact, distance, (far + exact).clamp_max(buckets - 1));
+    return position_bias_.index_select(0, bucket.flatten())
+        .view({last - first, end - begin, spec_.heads})
+        .permute({2, 0, 1});
   }
 
   // Softmax over the last dimension of [kv_heads, group, tokens, keys]; a sink takes its share and gives nothing.
@@ -140,6 +178,8 @@ class Attention final : public Op {
     at::Tensor scores =
         q.reshape({spec_.kv_heads, group * tokens, spec_.head_dim}).bmm(k.transpose(1, 2)) * spec_.scale;
     scores = scores.view({spec_.kv_heads, group, tokens, end - begin});
+    if (position_bias_.defined())
+      scores = scores + position_bias(first, first + tokens, begin, end).reshape(scores.sizes());
     if (spec_.causal && tokens > 1)  // a single query sees all of [begin, end)
       scores = scores.masked_fill(hidden(first, end, begin, end), -std::numeric_limits<float>::infinity());
     if (mask_a_.defined()) scores = keep_strongest(scores, v);
@@ -152,7 +192,8 @@ class Attention final : public Op {
   }
 
   const AttentionSpec spec_;
-  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_, mask_a_, mask_dt_, mask_dt_bias_;
+  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_, position_bias_, mask_a_, mask_dt_,
+      mask_dt_bias_;
   const Norm q_norm_, k_norm_;
 };
 

@@ -94,6 +94,7 @@ class Moe final : public Op {
       if (recipe && !recipe->expert_scale.empty()) y = y * recipe->expert_scale[e];
       out.index_add_(0, rows, y);
     }
+    if (router_.spec().post_scale != 1) out = out * router_.spec().post_scale;
     if (shared_) {
       const at::Tensor y = (*shared_)(x);
       out = out + (shared_gate_.defined() ? y * project(x, shared_gate_).sigmoid() : y);

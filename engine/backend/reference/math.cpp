@@ -12,8 +12,10 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/model/rope.h"
 
@@ -59,6 +61,16 @@ at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x)
   const at::Tensor out_b = b * by.cos + a * by.sin;
   const at::Tensor out = half ? at::cat({out_a, out_b}, -1) : at::stack({out_a, out_b}, -1).flatten(-2);
   return spec.dims == head_dim ? out : at::cat({out, x.narrow(-1, spec.dims, head_dim - spec.dims)}, -1);
+}
+
+at::Tensor sinusoids(const at::Tensor& ids, int64_t past, int padding_id, int64_t hidden) {
+  const int64_t half = hidden / 2;
+  const at::Tensor counts = ids.ne(padding_id).to(at::kLong);
+  const at::Tensor position = (counts.cumsum(0) + past) * counts + padding_id;
+  const at::Tensor steps = at::arange(half, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor angles = at::outer(position.to(at::kFloat), (steps * -(std::log(10000.0) / double(half - 1))).exp());
+  at::Tensor out = at::cat({angles.sin(), angles.cos()}, 1) * counts.unsqueeze(1);
+  return hidden % 2 ? at::cat({out, at::zeros({ids.size(0), 1})}, 1) : out;
 }
 
 void reserve(at::Tensor& cache, int64_t heads, int64_t dim, int64_t past, int64_t needed) {

@@ -27,6 +27,9 @@ Rotation rotation(const RopeSpec& spec, int64_t past, int64_t tokens, int64_t le
 // x: [heads, tokens, head_dim]; the first spec.dims of a head turn, the rest passes through.
 at::Tensor rotate(const RopeSpec& spec, const Rotation& by, const at::Tensor& x);
 
+// Positions of ids [tokens] that follow `past` others, see ModelPlan::sinusoidal_positions: [tokens, hidden].
+at::Tensor sinusoids(const at::Tensor& ids, int64_t past, int padding_id, int64_t hidden);
+
 // Room for `needed` tokens along dimension 1 of a [heads, room, dim] cache; the first `past` are kept.
 void reserve(at::Tensor& cache, int64_t heads, int64_t dim, int64_t past, int64_t needed);
 

@@ -28,7 +28,7 @@ struct Step {
   const Recipe* recipe = nullptr;
   std::span<RoutingFrame> frames;  // empty: no capture
   int row = -1;                    // the sublayer's routing row; -1: none
-  at::Tensor memory;               // encoder's output [tokens, hidden], for cross-attention
+  at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
 };
 
 class Op {

@@ -56,7 +56,7 @@ class ReferenceCache final : public KvCache {
   int capacity() const override { return capacity_; }
 
   int truncate(int length) override {
-    length = std::clamp(length, 0, length_);
+    length = length < encoded() ? 0 : std::clamp(length, 0, length_);
     if (plan_->recurrent() && length < length_) {
       while (!marks_.empty() && marks_.back().length > length) marks_.pop_back();
       length = marks_.empty() ? 0 : marks_.back().length;
@@ -75,12 +75,14 @@ class ReferenceCache final : public KvCache {
       const c10::InferenceMode mode;
       auto copy = std::make_unique<ReferenceCache>(*this);
       const auto cut = [&](at::Tensor& t) {
-        if (t.defined()) t = t.narrow(1, 0, length_).clone(at::MemoryFormat::Contiguous);
+        if (t.defined()) t = t.narrow(1, 0, length_ - encoded()).clone(at::MemoryFormat::Contiguous);
       };
-      for (auto& layer : copy->states_)
-        for (OpState& state : layer) {
-          cut(state.keys);
-          cut(state.values);
+      for (size_t i = 0; i < states_.size(); ++i)
+        for (size_t j = 0; j < states_[i].size(); ++j) {
+          const auto* attention = std::get_if<AttentionSpec>(&plan_->layers[i].sublayers[j].op);
+          if (attention && attention->cross) continue;  // never written again
+          cut(copy->states_[i][j].keys);
+          cut(copy->states_[i][j].values);
         }
       return copy;
     } catch (const std::exception&) {
@@ -91,6 +93,7 @@ class ReferenceCache final : public KvCache {
   uint64_t bytes() const override {
     uint64_t total = 0;
     const auto add = [&](const at::Tensor& tensor) { total += tensor.defined() ? tensor.nbytes() : 0; };
+    add(memory_);
     for (const auto& layer : states_)
       for (const OpState& state : layer)
         for (const at::Tensor* tensor : {&state.keys, &state.values, &state.recurrent, &state.conv}) add(*tensor);
@@ -105,6 +108,18 @@ class ReferenceCache final : public KvCache {
   void advance(int tokens) {
     length_ += tokens;
     if (plan_->recurrent()) mark();
+  }
+
+  // Encoder-decoder: what the encoder made of its tokens, and their number.
+  const at::Tensor& memory() const { return memory_; }
+  int encoded() const { return length_ > 0 && memory_.defined() ? int(memory_.size(0)) : 0; }
+  void remember(const at::Tensor& memory) {
+    memory_ = memory;
+    length_ = int(memory.size(0));
+    forget_states();
+  }
+  void forget_states() {
+    for (auto& layer : states_) std::fill(layer.begin(), layer.end(), OpState{});
   }
 
   // What a failed forward() puts back. Tensors are shared: recurrent state is replaced, never changed in place, and
@@ -140,6 +155,7 @@ class ReferenceCache final : public KvCache {
 
   const ModelPlan* plan_;
   int length_ = 0, capacity_ = 0;
+  at::Tensor memory_;        // of the encoder
   States states_;            // [layer][sublayer]
   std::vector<Mark> marks_;  // rising; only where the plan is recurrent
   int spacing_ = 32;         // tokens between two marks, at least
@@ -151,10 +167,12 @@ class ReferenceBackend final : public Backend {
     set_threads(threads);
     Loader load(weights, task);
     embedding_ = load.matrix(plan.embedding);
+    decoder_embedding_ = plan.decoder_embedding ? load.matrix(plan.decoder_embedding) : embedding_;
     head_ = plan.tied ? embedding_ : load.matrix(plan.lm_head);
     if (plan.normalised_head) head_ = head_ / (head_.square().sum(0, true).sqrt() + 1e-7);
     head_bias_ = load.vector(plan.lm_head_bias);
     final_norm_ = load.norm(plan.final_norm);
+    encoder_norm_ = load.norm(plan.encoder_norm);
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
       if (task) task->report(double(i) / double(plan_.layers.size()), "Copying weights to fp32");
       layers_.emplace_back();
@@ -193,24 +211,41 @@ class ReferenceBackend final : public Backend {
   Result<void> run(const ForwardRequest& request, ReferenceCache& cache) {
     const c10::InferenceMode mode;
     at::set_num_threads(threads_);
-    const auto tokens = int64_t(request.tokens.size());
-    const int64_t past = cache.length();
-    const at::Tensor ids =
-        at::from_blob(const_cast<TokenId*>(request.tokens.data()), {tokens}, at::TensorOptions().dtype(at::kInt));
-    at::Tensor x = embedding_.index_select(0, ids);
-    if (plan_.embedding_scale != 1) x = x * plan_.embedding_scale;
-    for (size_t i = 0; i < layers_.size(); ++i) {
+    const int64_t past = cache.length() - cache.encoded();
+    Step step{.past = past,
+              .length = std::max<int64_t>(past + int64_t(request.tokens.size()), request.sequence),
+              .recipe = request.recipe,
+              .frames = request.frames};
+    if (request.encode)
+      cache.forget_states();
+    else
+      step.memory = cache.memory();
+    at::Tensor x = embed(request.encode ? embedding_ : decoder_embedding_, request.tokens, step.past);
+    const auto encoder = size_t(plan_.encoder_layers);
+    const size_t end = request.encode ? encoder : layers_.size();
+    for (size_t i = request.encode ? 0 : encoder; i < end; ++i) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
-      x = run_layer(i, x, cache,
-                    {.past = past,
-                     .length = std::max<int64_t>(past + tokens, request.sequence),
-                     .recipe = request.recipe,
-                     .frames = request.frames});
+      x = run_layer(i, x, cache, step);
+    }
+    if (encoder > 0)
+      for (RoutingFrame& frame : request.frames) frame.header().flags |= FrameFlags::kPartial;
+    if (request.encode) {
+      cache.remember(encoder_norm_(x));
+      return {};
     }
     write_logits(request, x);
-    cache.advance(int(tokens));
+    cache.advance(int(request.tokens.size()));
     return {};
+  }
+
+  // [tokens, hidden]; past: tokens of the same side before them.
+  at::Tensor embed(const at::Tensor& table, std::span<const TokenId> tokens, int64_t past) const {
+    const at::Tensor ids = at::from_blob(const_cast<TokenId*>(tokens.data()), {int64_t(tokens.size())},
+                                         at::TensorOptions().dtype(at::kInt));
+    at::Tensor x = table.index_select(0, ids);
+    if (plan_.embedding_scale != 1) x = x * plan_.embedding_scale;
+    return plan_.sinusoidal_positions ? x + sinusoids(ids, past, plan_.padding_id, plan_.hidden) : x;
   }
 
   // See Sublayer in plan.h.
@@ -264,8 +299,8 @@ class ReferenceBackend final : public Backend {
   };
 
   const ModelPlan plan_;
-  at::Tensor embedding_, head_, head_bias_;
-  Norm final_norm_;
+  at::Tensor embedding_, decoder_embedding_, head_, head_bias_;
+  Norm final_norm_, encoder_norm_;
   std::vector<std::vector<Loaded>> layers_;  // [layer][sublayer]
   std::atomic<int> threads_{1};
 };

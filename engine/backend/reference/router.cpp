@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 
 #include "engine/backend/reference/math.h"
+#include "engine/routing/capacity.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard::reference {
@@ -22,20 +23,32 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   }
   logits = logits.contiguous();
   const LayerRecipe* recipe = step.recipe->layer(step.row);
-  const int experts = spec_.experts, slots = slots_needed(spec_, recipe);
-  std::vector<ExpertId> ids(slots);
-  std::vector<float> applied(slots), scratch(size_t(experts) * 4);
-  std::vector<SlotKind> kinds(slots);
+  const auto experts = size_t(spec_.experts), slots = size_t(slots_needed(spec_, recipe)), tokens = size_t(x.size(0));
+  const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
+  std::vector<Decision> decisions(tokens);
+  std::vector<ExpertId> ids(tokens * slots);
+  std::vector<float> applied(tokens * slots), scratch(experts * 4);
+  std::vector<SlotKind> kinds(tokens * slots);
+  for (size_t token = 0; token < tokens; ++token) {
+    const DecisionSpans out{std::span(ids).subspan(token * slots, slots),
+                            std::span(applied).subspan(token * slots, slots),
+                            std::span(kinds).subspan(token * slots, slots)};
+    decisions[token] = route(spec_, recipe, raw(token), floats(bias_), floats(select_bias_), scratch, out);
+  }
+  std::vector<uint32_t> room;
+  limit_to_capacity(spec_, recipe, {int(slots), decisions, ids, applied, kinds}, room);
+
   std::vector<Share> shares(experts);
-  for (int64_t row = 0; row < logits.size(0); ++row) {
-    const std::span<const float> raw{logits.const_data_ptr<float>() + row * experts, size_t(experts)};
-    const Decision decision =
-        route(spec_, recipe, raw, floats(bias_), floats(select_bias_), scratch, {ids, applied, kinds});
-    if (!step.frames.empty()) step.frames[row].record(step.row, decision, ids, applied, kinds, raw);
-    for (int slot = 0; slot < decision.k_used; ++slot) {
-      if (kinds[slot] != SlotKind::kRouted && kinds[slot] != SlotKind::kForced) continue;
-      shares[ids[slot]].rows.push_back(row);
-      shares[ids[slot]].weights.push_back(applied[slot]);
+  for (size_t token = 0; token < tokens; ++token) {
+    const size_t first = token * slots;
+    if (!step.frames.empty())
+      step.frames[token].record(step.row, decisions[token], std::span(ids).subspan(first, slots),
+                                std::span(applied).subspan(first, slots), std::span(kinds).subspan(first, slots),
+                                raw(token));
+    for (size_t at = first; at < first + size_t(decisions[token].k_used); ++at) {
+      if (kinds[at] != SlotKind::kRouted && kinds[at] != SlotKind::kForced) continue;
+      shares[ids[at]].rows.push_back(int64_t(token));
+      shares[ids[at]].weights.push_back(applied[at]);
     }
   }
   return shares;

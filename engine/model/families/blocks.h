@@ -21,6 +21,9 @@ struct FrameNames {
 // Embedding, final RMS norm, head or the tied embedding; hidden, vocab, context, ids; `layers` sized.
 ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames& names = {});
 
+// eos_token_id, one or a list, and bos_token_id.
+void read_token_ids(PlanBuilder& builder, ModelPlan& plan);
+
 std::string layer_prefix(size_t layer, std::string_view model = "model.");  // "model.layers.3."
 
 // `layer_types` of the config, or, where absent, fallback(layer); of the layers in `plan`.

@@ -37,11 +37,14 @@ constexpr std::array kFamilies{
     Family{"minimax", plan_minimax},
     Family{"minimax_m2", plan_minimax_m2},
     Family{"mixtral", plan_mixtral},
+    Family{"nllb-moe", plan_nllb_moe},
     Family{"olmoe", plan_olmoe},
+    Family{"openmoe", plan_openmoe, Oracle::kIndependent},
     Family{"phimoe", plan_phimoe},
     Family{"qwen2_moe", plan_qwen2_moe},
     Family{"qwen3_moe", plan_qwen3_moe},
     Family{"qwen3_next", plan_qwen3_next},
+    Family{"switch_transformers", plan_switch_transformers},
 };
 
 Result<void> refuse_quantised(const JsonView& config) {
@@ -66,7 +69,8 @@ std::string supported_families() {
 }
 
 Result<Family> family_of(const JsonView& config) {
-  SY_TRY(const std::string model_type, config.text("model_type"));
+  SY_TRY(std::string model_type, config.text("model_type"));
+  if (model_type == "llama" && is_openmoe(config)) model_type = "openmoe";
   const auto family =
       std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& f) { return f.model_type == model_type; });
   if (family == kFamilies.end())

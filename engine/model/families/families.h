@@ -38,11 +38,17 @@ ModelPlan plan_longcat_flash(PlanBuilder& builder);
 ModelPlan plan_minimax(PlanBuilder& builder);
 ModelPlan plan_minimax_m2(PlanBuilder& builder);
 ModelPlan plan_mixtral(PlanBuilder& builder);
+ModelPlan plan_nllb_moe(PlanBuilder& builder);
 ModelPlan plan_olmoe(PlanBuilder& builder);
+ModelPlan plan_openmoe(PlanBuilder& builder);
 ModelPlan plan_phimoe(PlanBuilder& builder);
 ModelPlan plan_qwen2_moe(PlanBuilder& builder);
 ModelPlan plan_qwen3_moe(PlanBuilder& builder);
 ModelPlan plan_qwen3_next(PlanBuilder& builder);
+ModelPlan plan_switch_transformers(PlanBuilder& builder);
+
+// OpenMoE calls itself llama; its experts tell it.
+bool is_openmoe(const JsonView& config);
 
 // What the numbers of a family are checked against.
 enum class Oracle : uint8_t { kTransformers, kIndependent };
