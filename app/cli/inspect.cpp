@@ -7,6 +7,7 @@
 #include "engine/backend/backend.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/quantised.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace switchyard {
@@ -72,7 +73,7 @@ Document memory_json(const Checkpoint& checkpoint, int context) {
   for (const char* backend : {"cpu", "reference"}) {
     const MemoryEstimate need = estimate_memory(backend, checkpoint.plan, checkpoint, context);
     memory[backend] = {
-        {"weights", need.weights}, {"kv", need.kv}, {"workspace", need.workspace}, {"total", need.total()}};
+        {"weights", need.weights}, {"decoded", need.decoded}, {"kv", need.kv}, {"workspace", need.workspace}, {"total", need.total()}};
   }
   return memory;
 }
@@ -88,16 +89,25 @@ Document tensors_json(const Checkpoint& checkpoint) {
   return tensors;
 }
 
-std::string bytes_text(uint64_t bytes) {
-  if (bytes < 1'000'000) return fmt::format("{:.1f} kB", double(bytes) / 1e3);
-  if (bytes < 1'000'000'000) return fmt::format("{:.1f} MB", double(bytes) / 1e6);
-  return fmt::format("{:.2f} GB", double(bytes) / 1e9);
-}
-
 std::string count_text(int64_t count) {
   if (count < 1'000'000) return fmt::format("{}", count);
   if (count < 1'000'000'000) return fmt::format("{:.1f} M", double(count) / 1e6);
   return fmt::format("{:.2f} B", double(count) / 1e9);
+}
+
+// "6.5 B as GGUF Q4_K, 0.4 B as GGUF Q6_K", the largest share first.
+std::string storage_list(const ModelPlan& plan) {
+  std::string text;
+  for (const StorageShare& share : storage_of(plan))
+    text += fmt::format("{}{} as {}", text.empty() ? "" : ", ", count_text(share.parameters), share.storage);
+  return text;
+}
+
+Document storage_json(const ModelPlan& plan) {
+  Document list = Document::array();
+  for (const StorageShare& share : storage_of(plan))
+    list.push_back({{"storage", share.storage}, {"parameters", share.parameters}});
+  return list;
 }
 
 // "0-7", "1-3, 5": layer numbers as ranges.
@@ -119,11 +129,6 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-std::string memory_text(const MemoryEstimate& need) {
-  return fmt::format("{} (weights {}, keys and values {}, workspace {})", bytes_text(need.total()),
-                     bytes_text(need.weights), bytes_text(need.kv), bytes_text(need.workspace));
-}
-
 std::string router_text(const RouterSpec& router) {
   std::string text = fmt::format("{}, top {} of {}, weights renormalised: {}", name(router.score),
                                  router.experts_per_token, router.experts, name(router.renorm));
@@ -136,7 +141,7 @@ struct Tokens {
   std::string kind, problem;
 };
 Tokens inspect_tokenizer(const Checkpoint& checkpoint) {
-  const auto tokenizer = Tokenizer::load(checkpoint.folder);
+  const auto tokenizer = Tokenizer::load(checkpoint);
   if (tokenizer) return {std::string((*tokenizer)->kind()), ""};
   return {"", tokenizer.error().message()};
 }
@@ -152,7 +157,7 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
   if (!plan.moe_layers.empty()) rows.push_back({"router", router_text(plan.routed(0).router)});
   rows.push_back({"parameters", fmt::format("{}, {} active per token", count_text(plan.parameters()),
                                             count_text(plan.active_parameters()))});
-  rows.push_back({"weights", fmt::format("{} as {}", bytes_text(checkpoint.weight_bytes()), name(plan.dtype))});
+  rows.push_back({"weights", fmt::format("{}: {}", bytes_text(checkpoint.weight_bytes()), storage_list(plan))});
   rows.push_back({"vocabulary", fmt::format("{}", plan.vocab)});
   rows.push_back({"context", fmt::format("{}", plan.context)});
   rows.push_back({"tokenizer", tokens.problem.empty() ? tokens.kind : "none: " + printable(tokens.problem, 400)});
@@ -167,7 +172,7 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
   out.data("\n");
   std::vector<std::vector<std::string>> lines;
   for (const TensorInfo& tensor : checkpoint.tensors)
-    lines.push_back({printable(tensor.name, 1024), std::string(name(tensor.dtype)), shape_text(tensor.shape),
+    lines.push_back({printable(tensor.name, 1024), tensor.layout ? tensor.layout->label : std::string(name(tensor.dtype)), shape_text(tensor.shape),
                      fmt::format("{}", tensor.end - tensor.begin), printable(checkpoint.shards[tensor.shard])});
   out.table(lines);
 }
@@ -195,6 +200,7 @@ Result<int> inspect(Cli& cli, const std::string& model, bool tensors) {
                        {"active_parameters", plan.active_parameters()},
                        {"weight_bytes", checkpoint.weight_bytes()},
                        {"dtype", name(plan.dtype)},
+                       {"storage", storage_json(plan)},
                        {"hidden", plan.hidden},
                        {"vocab", plan.vocab},
                        {"context", plan.context},

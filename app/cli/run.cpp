@@ -69,7 +69,7 @@ Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Checkpo
   if (!options.prompt.given())
     return fail(ErrorCode::kUsage, "no prompt given.", {},
                 "Give --prompt TEXT, --prompt-file FILE (- is stdin) or --token-ids 1,2,3.");
-  const auto tokenizer = Tokenizer::load(checkpoint.folder);
+  const auto tokenizer = Tokenizer::load(checkpoint);
   if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
   std::optional<ChatTemplate> chat;
   if (options.chat) {

@@ -47,7 +47,7 @@ struct Scores {
 };
 
 Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const Checkpoint& checkpoint) {
-  const auto tokenizer = Tokenizer::load(checkpoint.folder);
+  const auto tokenizer = Tokenizer::load(checkpoint);
   if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
   const Tokenizer* encoder = tokenizer ? tokenizer->get() : nullptr;
   std::vector<TextSequence> texts;

@@ -17,7 +17,7 @@ struct TokenizeOptions {
 
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& model) {
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(model));
-  return Tokenizer::load(checkpoint.folder);
+  return Tokenizer::load(checkpoint);
 }
 
 Result<int> tokenize(Cli& cli, const TokenizeOptions& options) {

@@ -41,7 +41,7 @@ void use_model_at_hand(TraceRun& run) {
         checkpoint->plan.max_experts() != run.info.experts)
       continue;
     run.plan = checkpoint->plan;
-    if (const auto tokenizer = Tokenizer::load(checkpoint->folder)) run.tokenizer = *tokenizer;
+    if (const auto tokenizer = Tokenizer::load(*checkpoint)) run.tokenizer = *tokenizer;
     return;
   }
 }

@@ -16,9 +16,6 @@
 namespace switchyard {
 namespace {
 
-constexpr uint64_t kLibTorchBytes = uint64_t(120)
-                                    << 20;  // resident once loaded (measured: 114 MiB over the cpu backend)
-
 constexpr const char* kReferenceFile = "libswitchyard_reference.so";
 
 // LibTorch computes with OpenMP, whose threads spin while they wait: on shared cores that costs up to
@@ -27,37 +24,6 @@ constexpr const char* kReferenceFile = "libswitchyard_reference.so";
 [[gnu::constructor]] void let_openmp_threads_sleep() {
   setenv("OMP_WAIT_POLICY", "passive", 0);
   setenv("GOMP_SPINCOUNT", "0", 0);
-}
-
-// Floats of keys and values that one token leaves in a sublayer.
-uint64_t kv_floats(const SublayerOp& op) {
-  if (const auto* a = std::get_if<AttentionSpec>(&op)) return 2 * uint64_t(a->kv_heads) * uint64_t(a->head_dim);
-  if (const auto* a = std::get_if<LatentAttentionSpec>(&op)) return uint64_t(a->kv_rank) + uint64_t(a->rope_dim);
-  if (const auto* a = std::get_if<MixtureAttentionSpec>(&op)) return kv_floats(a->attention);
-  return 0;
-}
-
-uint64_t kv_bytes(const ModelPlan& plan, int context) {
-  uint64_t floats = 0;
-  for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers) floats += kv_floats(sublayer.op) * uint64_t(context);
-  return floats * sizeof(float);
-}
-
-// Scores of a block of queries, and a few activations of a whole prompt.
-uint64_t workspace_bytes(const ModelPlan& plan, int context) {
-  constexpr uint64_t kQueries = 256, kActivations = 8;
-  uint64_t heads = 0, width = uint64_t(plan.hidden);
-  for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers) {
-      if (const auto* a = std::get_if<AttentionSpec>(&sublayer.op)) {
-        heads = std::max(heads, uint64_t(a->heads));
-        width = std::max(width, uint64_t(a->heads) * uint64_t(a->head_dim));
-      }
-      if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) width = std::max(width, uint64_t(ffn->width));
-    }
-  const uint64_t scores = 2 * heads * kQueries * uint64_t(context);
-  return (scores + kActivations * width * uint64_t(context) + kQueries * uint64_t(plan.vocab)) * sizeof(float);
 }
 
 std::vector<std::filesystem::path> reference_candidates() {
@@ -118,14 +84,6 @@ std::string missing_on_cpu(const ModelPlan& plan) {
   return cpu::missing_kind(plan);
 }
 
-MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint,
-                               int context) {
-  const bool reference = backend == "reference" || (backend == "auto" && !missing_on_cpu(plan).empty());
-  return {.weights = reference ? uint64_t(plan.parameters()) * sizeof(float) : checkpoint.weight_bytes(),
-          .kv = kv_bytes(plan, context),
-          .workspace = workspace_bytes(plan, context) + (reference ? kLibTorchBytes : 0)};
-}
-
 Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan,
                                                         std::shared_ptr<const WeightStore> weights,
                                                         const BackendOptions& options, Task* task) {
@@ -149,6 +107,8 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
                   "the router of " + plan.row_name(row) + " has " + what + ", which this version does not execute.",
                   checkpoint.name);
   const std::string missing = missing_on_cpu(plan);
+  if (name == "auto" || name == "cpu" || name == "reference")
+    SY_CHECK(check_fits(estimate_memory(name, plan, checkpoint, 0), available_memory(), checkpoint.name));
   if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);
   if (name == "cpu" || (name == "auto" && missing.empty())) {
     if (!missing.empty()) {

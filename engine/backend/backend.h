@@ -75,10 +75,20 @@ struct BackendOptions {
 
 // What a plan would take, in bytes; shown before loading.
 struct MemoryEstimate {
-  uint64_t weights = 0, kv = 0, workspace = 0;
+  uint64_t in_file = 0;  // weights used in place: pages of the mapped file
+  uint64_t decoded = 0;  // weights copied at load: converted, quantised or reordered ones
+  uint64_t weights = 0;  // in_file + decoded
+  uint64_t kv = 0, workspace = 0;
   uint64_t total() const { return weights + kv + workspace; }
 };
 MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context);
+
+// "12.00 GB (weights 10.00 GB, of which 1.00 GB decoded, keys and values ...)".
+std::string memory_text(const MemoryEstimate& need);
+// Memory that a process may still take: MemAvailable, or what the control group leaves if that is less.
+uint64_t available_memory();
+// Refuses what needs more than `available` bytes, with the sum term by term. what: the model, for the message.
+Result<void> check_fits(const MemoryEstimate& need, uint64_t available, const std::string& what);
 
 // The first kind of the plan that the cpu backend lacks, in words; empty: it runs the plan.
 std::string missing_on_cpu(const ModelPlan& plan);

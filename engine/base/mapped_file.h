@@ -21,6 +21,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const OpenFile& file() const { return file_; }
 
+  // Gives whole pages inside this range back to the file: they are read again when touched. For what was copied.
+  void release(size_t begin, size_t end) const;
+
   // An error if a page could not be read since map(), or the file changed on disk.
   Result<void> check_unchanged() const;
 

@@ -54,4 +54,10 @@ std::string quote(std::string_view text, size_t max_bytes) {
   return '"' + printable(text, max_bytes) + '"';
 }
 
+std::string bytes_text(uint64_t bytes) {
+  if (bytes < 1'000'000) return fmt::format("{:.1f} kB", double(bytes) / 1e3);
+  if (bytes < 1'000'000'000) return fmt::format("{:.1f} MB", double(bytes) / 1e6);
+  return fmt::format("{:.2f} GB", double(bytes) / 1e9);
+}
+
 }  // namespace switchyard

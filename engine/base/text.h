@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,5 +14,8 @@ std::string printable(std::string_view text, size_t max_bytes = 120);
 
 // The printable form in double quotes.
 std::string quote(std::string_view text, size_t max_bytes = 120);
+
+// "12.3 kB", "4.0 MB", "1.25 GB"; decimal units.
+std::string bytes_text(uint64_t bytes);
 
 }  // namespace switchyard

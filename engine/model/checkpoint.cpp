@@ -7,6 +7,7 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/model/families/families.h"
+#include "engine/model/gguf_files.h"
 #include "engine/model/hf_cache.h"
 #include "engine/model/shards.h"
 
@@ -21,6 +22,7 @@ constexpr JsonLimits kConfigLimits{.bytes = kMaxConfigBytes};
 struct Place {
   fs::path folder;
   std::string name, revision;
+  std::string gguf;  // the file to open; empty: whatever the folder holds
 };
 
 Result<Place> find_model(std::string_view model) {
@@ -37,15 +39,19 @@ Result<Place> find_model(std::string_view model) {
     SY_TRY(const CachedModel cached, open_cache_entry(real, repository));
     return Place{cached.folder, repository, cached.revision};
   }
+  if (is_gguf_name(model) && fs::is_regular_file(path, error)) {
+    const fs::path whole = fs::absolute(path, error);
+    return Place{whole.parent_path(), printable(whole.stem().string()), "", whole.filename().string()};
+  }
   if (fs::exists(path, error))
-    return fail(ErrorCode::kMalformed, "is a file, needed is the folder that holds config.json.",
+    return fail(ErrorCode::kMalformed, "is a file, needed is a .gguf file or the folder that holds config.json.",
                 printable(model, 400));
   if (is_repository_name(model)) {
     SY_TRY(const CachedModel cached, find_in_hf_cache(model));
     return Place{cached.folder, std::string(model), cached.revision};
   }
   return fail(ErrorCode::kNotFound, "is not a folder.", printable(model, 400),
-              "Give a folder with config.json, org/name of a model in the Hugging Face cache, or demo.");
+              "Give a folder with config.json, a .gguf file, org/name of a model in the Hugging Face cache, or demo.");
 }
 
 Result<void> read_generation_config(std::string_view text, ModelPlan& plan, SamplingDefaults& sampling) {
@@ -82,11 +88,25 @@ Result<void> read_generation_config(std::string_view text, ModelPlan& plan, Samp
 Result<Checkpoint> open_place(const Place& place) {
   SY_TRY(const Folder folder, Folder::open(place.folder));
   Checkpoint checkpoint{.folder = folder.path(), .name = place.name, .revision = place.revision};
-  SY_TRY(checkpoint.config_json, folder.read_text("config.json", kMaxConfigBytes));
-  SY_TRY(const Json config, parse_json(checkpoint.config_json, "config.json", kConfigLimits));
-  const JsonView config_view(config, "config.json");
-  SY_CHECK(family_of(config_view));  // before a word about its weights
-  SY_TRY(TensorTable table, read_tensor_table(folder));
+  std::string gguf = place.gguf;
+  if (gguf.empty() && !has_safetensors(folder)) {
+    SY_TRY(gguf, only_gguf(folder));
+  }
+  Json config;
+  TensorTable table;
+  const std::string document = gguf.empty() ? "config.json" : gguf;
+  if (gguf.empty()) {
+    SY_TRY(checkpoint.config_json, folder.read_text("config.json", kMaxConfigBytes));
+    SY_TRY(config, parse_json(checkpoint.config_json, document, kConfigLimits));
+    SY_CHECK(family_of(JsonView(config, document)));  // before a word about its weights
+    SY_TRY(table, read_tensor_table(folder));
+  } else {
+    SY_TRY(GgufModel model, read_gguf_model(folder, gguf));
+    config = std::move(model.config);
+    checkpoint.config_json = config.dump(2);
+    table = std::move(model.table);
+  }
+  const JsonView config_view(config, document);
   checkpoint.shards = std::move(table.shards);
   checkpoint.tensors = std::move(table.tensors);
   SY_TRY(checkpoint.plan, plan_model(config_view, checkpoint.tensors, checkpoint.shards));

@@ -1,5 +1,5 @@
 // Opening a checkpoint: config and tensor headers only, no weights read (a 500 GB model is described
-// in under two seconds). HF folder, HF cache entry ("org/name"), or the word "demo".
+// in under two seconds). HF folder, GGUF file, HF cache entry ("org/name"), or the word "demo".
 // Rules: formats.md sections 2 and 3, families.md section 4. Any thread.
 #pragma once
 
@@ -29,7 +29,7 @@ struct Checkpoint {
   std::filesystem::path folder;
   std::string name;                 // "demo", "org/name" or the folder's name
   std::string revision;             // HF cache entries only
-  std::string config_json;          // the text of config.json
+  std::string config_json;          // the text of config.json; of a GGUF file what it would say
   std::vector<std::string> shards;  // file names in `folder`
   std::vector<TensorInfo> tensors;  // sorted by name
   ModelPlan plan;
@@ -39,7 +39,7 @@ struct Checkpoint {
   uint64_t weight_bytes() const;
 };
 
-// model: a folder, "org/name" of the HF cache, or "demo". Errors name file, tensor, found and needed.
+// model: a folder, a .gguf file (of a split one any part), "org/name" of the HF cache, or "demo". Errors name file, tensor, found and needed.
 Result<Checkpoint> open_checkpoint(std::string_view model);
 
 // The folder that holds assets/ (models/demo, prompts, help, themes): SWITCHYARD_ASSETS, else beside

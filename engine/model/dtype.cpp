@@ -2,6 +2,7 @@
 #include "engine/model/dtype.h"
 
 #include <array>
+#include <cmath>
 
 namespace switchyard {
 namespace {
@@ -40,6 +41,20 @@ float float_of_f16(uint16_t stored) {
   if (magnitude >= 0x7C00u) return std::bit_cast<float>(sign | 0x7F800000u | (magnitude & 0x3FFu) << 13);
   // A half's bits shifted into place are 2^-112 of its value; exact also for subnormals.
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f));
+}
+
+float float_of_e8m0(uint8_t stored) {
+  return stored == 255 ? std::nanf("") : std::ldexp(1.0f, int{stored} - 127);
+}
+
+uint16_t exact_f16(float value) {
+  const auto stored = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>(stored >> 16 & 0x8000u);
+  const uint32_t magnitude = stored & 0x7FFFFFFFu;
+  if (magnitude >= 0x7F800000u) return static_cast<uint16_t>(sign | 0x7C00u | (magnitude >> 13 & 0x3FFu));
+  // The inverse of float_of_f16: exact also for subnormals.
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p-112f;
+  return static_cast<uint16_t>(sign | std::bit_cast<uint32_t>(scaled) >> 13);
 }
 
 }  // namespace switchyard

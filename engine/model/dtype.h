@@ -41,5 +41,12 @@ inline float float_of_bf16(uint16_t stored) {
   return std::bit_cast<float>(uint32_t{stored} << 16);
 }
 float float_of_f16(uint16_t stored);  // IEEE half: subnormals, infinities and NaN included
+float float_of_e8m0(uint8_t stored);  // 2^(stored - 127); 255 is NaN
+
+// Of a value that the type holds exactly.
+inline uint16_t exact_bf16(float value) {
+  return static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+}
+uint16_t exact_f16(float value);
 
 }  // namespace switchyard

@@ -111,6 +111,15 @@ void for_each_tensor(const Sublayer& sublayer, const Visit& visit) {
   each(visit, sublayer.base_weight);
 }
 
+void for_each_weight(const ModelPlan& plan, const Visit& visit) {
+  each(visit, plan.embedding, plan.lm_head_bias);
+  if (!plan.tied) each(visit, plan.lm_head);
+  visit_op(plan.final_norm, visit);
+  visit_op(plan.encoder_norm, visit);
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) for_each_tensor(sublayer, visit);
+}
+
 void number_rows(ModelPlan& plan) {
   for (size_t layer = 0; layer < plan.layers.size(); ++layer)
     for (size_t sublayer = 0; sublayer < plan.layers[layer].sublayers.size(); ++sublayer) {

@@ -304,5 +304,7 @@ void number_rows(ModelPlan& plan);
 
 // Calls visit(const TensorRef&) for every present tensor of the sublayer, once each; experts included.
 void for_each_tensor(const Sublayer& sublayer, const std::function<void(const TensorRef&)>& visit);
+// The same over the whole plan; a tied head once.
+void for_each_weight(const ModelPlan& plan, const std::function<void(const TensorRef&)>& visit);
 
 }  // namespace switchyard

@@ -91,19 +91,27 @@ Activation PlanBuilder::activation(std::string_view key, const std::string& want
 TensorRef PlanBuilder::checked(const std::string& name, const std::vector<int64_t>& shape, std::string_view why) {
   if (failed()) return {};
   const std::string needed = why.empty() ? "the config needs " : fmt::format("the config ({}) needs ", why);
-  const TensorInfo* tensor = find_tensor(tensors_, name);
-  if (!tensor) {
+  const auto stored = find_stored(quantisation_, tensors_, shards_, name, shape);
+  if (!stored) {
+    refuse(stored.error());
+    return {};
+  }
+  if (!*stored) {
     refuse({ErrorCode::kMalformed,
             fmt::format("tensor {} is missing, {}it with shape {}.", quote(name), needed, shape_text(shape)),
             shards_.size() == 1 ? shards_[0] : "the checkpoint", "Is config.json from another model?"});
     return {};
   }
+  const TensorInfo* tensor = find_tensor(tensors_, (*stored)->name);
+  if ((*stored)->quantised && !tensor->layout) return **stored;  // its parts were checked
   const std::string& shard = shards_[tensor->shard];
-  if (tensor->dtype != DType::kF32 && tensor->dtype != DType::kBF16 && tensor->dtype != DType::kF16) {
+  if (!tensor->layout && tensor->dtype != DType::kF32 && tensor->dtype != DType::kBF16 && tensor->dtype != DType::kF16) {
     refuse({ErrorCode::kMalformed,
             fmt::format("tensor {} is stored as {}, supported are F32, BF16 and F16.", quote(name),
                         switchyard::name(tensor->dtype)),
-            shard, "Open a checkpoint that is not quantised."});
+            shard,
+            fmt::format("Quantised weights need a quantization_config in config.json. Supported: {}.",
+                        supported_quantisations())});
     return {};
   }
   if (tensor->shape != shape) {
@@ -113,7 +121,7 @@ TensorRef PlanBuilder::checked(const std::string& name, const std::vector<int64_
             shard, "Is config.json from another revision?"});
     return {};
   }
-  return {.name = name, .dtype = tensor->dtype};
+  return **stored;
 }
 
 TensorRef PlanBuilder::matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why) {

@@ -15,6 +15,7 @@
 #include "engine/base/result.h"
 #include "engine/model/limits.h"
 #include "engine/model/plan.h"
+#include "engine/model/stored_forms.h"
 #include "engine/model/tensor_info.h"
 
 namespace switchyard {
@@ -22,8 +23,9 @@ namespace switchyard {
 class PlanBuilder {
  public:
   // tensors: sorted by name. Both must outlive the builder.
-  PlanBuilder(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards)
-      : config_(config), tensors_(tensors), shards_(shards) {}
+  PlanBuilder(const JsonView& config, std::span<const TensorInfo> tensors, std::span<const std::string> shards,
+              const Quantisation& quantisation = {})
+      : config_(config), tensors_(tensors), shards_(shards), quantisation_(quantisation) {}
 
   const JsonView& config() const { return config_; }
   bool failed() const { return error_.has_value(); }
@@ -53,8 +55,9 @@ class PlanBuilder {
     const TensorInfo* found = find_tensor(tensors_, tensor);
     return found && axis < found->shape.size() ? found->shape[axis] : 0;
   }
-  bool has(std::string_view tensor) const { return find_tensor(tensors_, tensor) != nullptr; }
-  // A stored tensor of exactly this shape; why: the config keys behind it ("num_experts = 60").
+  // Stored plainly or quantised.
+  bool has(std::string_view tensor) const { return is_stored(quantisation_, tensors_, tensor); }
+  // A tensor of exactly this shape, whatever its storage; why: the config keys behind it ("num_experts = 60").
   TensorRef matrix(const std::string& name, int64_t rows, int64_t cols, std::string_view why = {});
   TensorRef vector(const std::string& name, int64_t size, std::string_view why = {});
   TensorRef vector_if(bool wanted, const std::string& name, int64_t size) {
@@ -73,6 +76,7 @@ class PlanBuilder {
   const JsonView& config_;
   std::span<const TensorInfo> tensors_;
   std::span<const std::string> shards_;
+  Quantisation quantisation_;
   std::optional<Error> error_;
 };
 

@@ -27,9 +27,6 @@ tl::unexpected<Error> no_weights(const Folder& folder) {
     if (ends(".bin") || ends(".pt") || ends(".pth") || ends(".ckpt"))
       return fail(ErrorCode::kMalformed, "is a pickle, a program that would have to be run; it is not opened.",
                   printable(name), "Convert the checkpoint to safetensors (transformers: save_pretrained).");
-    if (ends(".gguf"))
-      return fail(ErrorCode::kMalformed, "is a GGUF file, which is not supported.", printable(name),
-                  "Open the safetensors release of the model.");
   }
   return fail(ErrorCode::kNotFound, fmt::format("has neither {} nor {}.", kSingle, kIndex),
               printable(folder.path().string(), 400), "Is the download complete?");
@@ -136,6 +133,10 @@ Result<ShardOf> parse_index(std::string_view text, std::string_view file) {
   }
   if (shard_of.empty()) return map.fail("names no tensor");
   return shard_of;
+}
+
+bool has_safetensors(const Folder& folder) {
+  return folder.has(kSingle) || folder.has(kIndex);
 }
 
 Result<TensorTable> read_tensor_table(const Folder& folder) {

@@ -21,6 +21,9 @@ struct TensorTable {
 // Reads headers only (and both copies of a tensor that stands in two shards, which must be equal).
 Result<TensorTable> read_tensor_table(const Folder& folder);
 
+// True where the folder has a safetensors file or index of the usual name.
+bool has_safetensors(const Folder& folder);
+
 // tensor -> shard, from the text of an index.
 Result<std::map<std::string, std::string>> parse_index(std::string_view json, std::string_view file);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,12 +12,15 @@
 
 namespace switchyard {
 
+struct QuantLayout;  // quantised.h
+
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   uint64_t begin = 0, end = 0;  // bytes from the start of the shard file
   int shard = 0;                // index into Checkpoint::shards
+  std::shared_ptr<const QuantLayout> layout = {};  // GGUF: how elements come from the bytes; null: plain, of `dtype`
 };
 
 // nullptr: absent. sorted: by name.

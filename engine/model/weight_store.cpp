@@ -6,9 +6,13 @@
 
 #include "engine/base/checked.h"
 #include "engine/base/folder.h"
+#include "engine/base/json.h"
 #include "engine/base/mapped_file.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
+#include "engine/model/gguf_files.h"
+#include "engine/model/gguf_model.h"
+#include "engine/model/quantised.h"
 #include "engine/model/safetensors.h"
 
 namespace switchyard {
@@ -40,6 +44,13 @@ class MappedWeights final : public WeightStore {
         .cols = ref.cols};
   }
 
+  Result<void> read(const TensorRef& ref, float* out) const override {
+    auto done = ref.quantised ? read_quantised(ref, out) : WeightStore::read(ref, out);
+    if (done && !ref.in_place()) release(ref);
+    if (!done && done.error().where.empty()) done.error().where = "tensor " + quote(ref.name);
+    return done;
+  }
+
   Result<void> check_unchanged() const override {
     for (const auto& shard : shards_) SY_CHECK(shard->check_unchanged());
     return {};
@@ -52,6 +63,47 @@ class MappedWeights final : public WeightStore {
   }
 
  private:
+  // Bytes of a shard that the plan points to; the header they were checked against is still the file's.
+  Result<std::span<const std::byte>> bytes_of(const StoredBytes& stored) const {
+    const auto shard = static_cast<size_t>(stored.shard);
+    if (shard >= shards_.size() || stored.end < stored.begin || stored.end > shards_[shard]->bytes().size())
+      return fail(ErrorCode::kInternal, fmt::format("bytes {} to {} lie outside the shard.", stored.begin, stored.end));
+    return shards_[shard]->bytes().subspan(stored.begin, stored.end - stored.begin);
+  }
+
+  // What was copied need not stay resident beside the copy.
+  void release(const TensorRef& ref) const {
+    const TensorInfo* tensor = find_tensor(tensors_, ref.name);
+    if (tensor) shards_[tensor->shard]->release(tensor->begin, tensor->end);
+  }
+
+  Result<void> read_quantised(const TensorRef& ref, float* out) const {
+    const TensorInfo* tensor = find_tensor(tensors_, ref.name);
+    if (!tensor) return fail(ErrorCode::kInternal, "is not in the checkpoint.", "tensor " + quote(ref.name));
+    const StoredBytes main{tensor->dtype, tensor->shard, tensor->begin, tensor->end};
+    const ReadBytes bytes = [this](const StoredBytes& stored) { return bytes_of(stored); };
+    const QuantLayout& layout = *ref.quantised;
+    const int64_t stride = ref.row_stride > 0 ? ref.row_stride : ref.cols;
+    if (ref.elements() == 0) return {};
+    if (ref.col_stride == 1 && (stride == ref.cols || ref.rows == 1))
+      return decode_elements(layout, main, bytes, ref.element_offset, ref.elements(), out);
+    if (ref.col_stride == 1) {
+      for (int64_t r = 0; r < ref.rows; ++r)
+        SY_CHECK(decode_elements(layout, main, bytes, ref.element_offset + r * stride, ref.cols, out + r * ref.cols));
+      return {};
+    }
+    // Elements apart from each other: whole rows of the stored tensor, then those that are wanted.
+    const int64_t row = layout.cols > 0 ? layout.cols : 1;
+    const int64_t begin = ref.element_offset / row * row;
+    const int64_t last = ref.element_offset + (ref.rows - 1) * stride + (ref.cols - 1) * ref.col_stride;
+    std::vector<float> all(static_cast<size_t>((last / row + 1) * row - begin));
+    SY_CHECK(decode_elements(layout, main, bytes, begin, static_cast<int64_t>(all.size()), all.data()));
+    for (int64_t r = 0; r < ref.rows; ++r)
+      for (int64_t c = 0; c < ref.cols; ++c)
+        *out++ = all[static_cast<size_t>(ref.element_offset + r * stride + c * ref.col_stride - begin)];
+    return {};
+  }
+
   std::vector<TensorInfo> tensors_;  // sorted by name
   std::vector<std::shared_ptr<const MappedFile>> shards_;
 };
@@ -69,8 +121,16 @@ void convert(const std::byte* data, int64_t rows, int64_t cols, int64_t row_stri
 }
 
 // The shard's header must be the one that the plan was made from: the file may have been replaced since.
-Result<void> check_same_header(const OpenFile& file, int shard, const std::vector<TensorInfo>& planned) {
-  SY_TRY(std::vector<TensorInfo> stored, read_safetensors(file));
+Result<void> check_same_header(const OpenFile& file, int shard, const Checkpoint& checkpoint) {
+  const std::vector<TensorInfo>& planned = checkpoint.tensors;
+  std::vector<TensorInfo> stored;
+  if (is_gguf_name(file.name())) {
+    SY_TRY(const Gguf gguf, read_gguf(file));
+    SY_TRY(const Json config, parse_json(checkpoint.config_json, file.name()));
+    SY_CHECK(add_gguf_tensors(gguf, config, shard, file.name(), stored));
+  } else {
+    SY_TRY(stored, read_safetensors(file));
+  }
   std::sort(stored.begin(), stored.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   for (const TensorInfo& tensor : planned) {
     if (tensor.shard != shard) continue;
@@ -133,7 +193,7 @@ Result<std::shared_ptr<const WeightStore>> WeightStore::open(const Checkpoint& c
       task->report(static_cast<double>(i) / static_cast<double>(checkpoint.shards.size()),
                    "Mapping " + checkpoint.shards[i]);
     SY_TRY(OpenFile file, folder.open_file(checkpoint.shards[i]));
-    SY_CHECK(check_same_header(file, static_cast<int>(i), checkpoint.tensors));
+    SY_CHECK(check_same_header(file, static_cast<int>(i), checkpoint));
     SY_TRY(auto shard, MappedFile::map(std::move(file)));
     shards.push_back(std::move(shard));
   }

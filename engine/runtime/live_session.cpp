@@ -18,7 +18,7 @@ Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, con
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<Error> complaint;
   if (std::error_code error; std::filesystem::exists(checkpoint.folder / "tokenizer.json", error)) {
-    auto loaded = Tokenizer::load(checkpoint.folder);
+    auto loaded = Tokenizer::load(checkpoint);
     if (loaded) tokenizer = std::move(*loaded);
     else complaint = std::move(loaded).error();
   }

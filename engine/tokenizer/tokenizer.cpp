@@ -6,8 +6,11 @@
 #include "engine/base/folder.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
+#include "engine/model/checkpoint.h"
+#include "engine/model/gguf_files.h"
 #include "engine/tokenizer/added_tokens.h"
 #include "engine/tokenizer/decoder.h"
+#include "engine/tokenizer/gguf_tokenizer.h"
 #include "engine/tokenizer/limits.h"
 #include "engine/tokenizer/model.h"
 #include "engine/tokenizer/normalizer.h"
@@ -168,6 +171,17 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::load(const std::filesystem::
   SY_TRY(const auto tokenizer, FileTokenizer::read(file));
   SY_TRY(const TokenizerConfig config, TokenizerConfig::read(*folder));
   tokenizer->apply(config);
+  return tokenizer;
+}
+
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::load(const Checkpoint& checkpoint) {
+  if (checkpoint.shards.empty() || !is_gguf_name(checkpoint.shards.front())) return load(checkpoint.folder);
+  SY_TRY(const Folder folder, Folder::open(checkpoint.folder));
+  if (folder.has("tokenizer.json")) return load(checkpoint.folder);
+  SY_TRY(const OpenFile file, folder.open_file(checkpoint.shards.front()));
+  SY_TRY(const Gguf gguf, read_gguf(file));
+  SY_TRY(const Json json, tokenizer_json_of(gguf, file.name()));
+  SY_TRY(const auto tokenizer, FileTokenizer::read(JsonView(json, file.name() + ": tokenizer")));
   return tokenizer;
 }
 

@@ -15,6 +15,7 @@
 
 namespace switchyard {
 
+struct Checkpoint;    // engine/model/checkpoint.h
 class DecodeStream;  // engine/tokenizer/decoder.h
 
 class Tokenizer {
@@ -23,6 +24,8 @@ class Tokenizer {
   // beside it counts in one case: for a Llama*Fast class whose tokenizer.json has no template, its add_bos_token
   // and add_eos_token say what is put around a text.
   static Result<std::shared_ptr<const Tokenizer>> load(const std::filesystem::path& folder);
+  // Of a model: the tokenizer.json beside it, else, for a GGUF file, the one in its metadata.
+  static Result<std::shared_ptr<const Tokenizer>> load(const Checkpoint& checkpoint);
   virtual ~Tokenizer() = default;
 
   virtual std::string_view kind() const = 0;  // "byte_level_bpe", "sentencepiece_bpe" or "unigram"

@@ -156,5 +156,19 @@ TEST(EstimateMemory, CountsWeightsAndKeysAndValues) {
   EXPECT_EQ(cpu.total(), cpu.weights + cpu.kv + cpu.workspace);
 }
 
+TEST(EstimateMemory, WhatDoesNotFitIsRefusedWithTheSumTermByTerm) {
+  const MemoryEstimate need{.in_file = 9'000'000'000, .decoded = 1'000'000'000, .weights = 10'000'000'000,
+                            .kv = 500'000'000, .workspace = 1'500'000'000};
+  EXPECT_TRUE(check_fits(need, 12'000'000'000, "model"));
+  const auto refused = check_fits(need, 11'999'999'999, "model");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kMemory);
+  EXPECT_EQ(refused.error().message(),
+            "model: needs 12.00 GB (weights 10.00 GB, of which 1.00 GB decoded, keys and values 500.0 MB, workspace 1.50 GB); "
+            "12.00 GB are available. inspect shows the model without loading it; a quantised release or the other "
+            "backend may fit.");
+  EXPECT_GT(available_memory(), 100'000'000u);
+}
+
 }  // namespace
 }  // namespace switchyard::testing

@@ -129,7 +129,7 @@ TEST_P(EveryFamily, RefusesQuantisedTensorsByDtype) {
   tensors[1].dtype = DType::kF8E4M3;
   EXPECT_THAT(
       refusal(fixture_.config(), tensors),
-      HasSubstr("is stored as F8_E4M3, supported are F32, BF16 and F16. Open a checkpoint that is not quantised."));
+      HasSubstr("is stored as F8_E4M3, supported are F32, BF16 and F16. Quantised weights need a quantization_config"));
 }
 
 TEST_P(EveryFamily, RefusesNonsenseInEachNumericKey) {
@@ -307,8 +307,8 @@ TEST(Families, RefusesWhatItDoesNotKnow) {
       refusal(config, fixture.tensors()),
       "config.json: has model_type \"llama\", which is not supported. Supported families: " + supported_families() + ".");
   config = fixture.config();
-  config["quantization_config"] = {{"quant_method", "fp8"}};
-  EXPECT_THAT(refusal(config, fixture.tensors()), HasSubstr("quant_method \"fp8\""));
+  config["quantization_config"] = {{"quant_method", "bitsandbytes"}};
+  EXPECT_THAT(refusal(config, fixture.tensors()), HasSubstr("quant_method \"bitsandbytes\""));
   config = fixture.config();
   config["hidden_act"] = "xielu";
   EXPECT_THAT(refusal(config, fixture.tensors()), HasSubstr("hidden_act = \"xielu\""));

@@ -215,7 +215,9 @@ def config_cases():
     bad("model_type_dense", {"model_type": "llama"}, 'model_type "llama"', "Supported families: ")
     bad("model_type_not_yet", {"model_type": "gpt2"}, 'model_type "gpt2"', "Supported families")
     bad("model_type_with_escape", {"model_type": "\x1b]0;x\x07"}, 'model_type "\\x1b]0;x\\x07"')
-    bad("quantised_fp8", {"quantization_config": {"quant_method": "fp8"}}, 'quant_method "fp8"', "not supported")
+    bad("quantised_eetq", {"quantization_config": {"quant_method": "eetq"}}, 'quant_method "eetq"', "not supported", "Supported: fp8")
+    bad("quantised_gptq_3_bits", {"quantization_config": {"quant_method": "gptq", "bits": 3}}, "bits = 3", "not supported")
+    bad("quantised_fp8_one_block_size", {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128]}}, "needs 2")
     bad("quantised_unnamed", {"quantization_config": {}}, 'quant_method "unnamed"')
     for key, limit in (("hidden_size", 2**20), ("vocab_size", 2**24), ("max_position_embeddings", 2**24), ("num_hidden_layers", 1024),
                        ("num_local_experts", 65535), ("num_attention_heads", 2**20)):

@@ -74,7 +74,7 @@ TEST_F(OpeningTest, GenerationConfigSetsSamplingAndEndTokens) {
 
 TEST_F(OpeningTest, SaysWhatIsNotThere) {
   EXPECT_THAT(refusal("no/such/folder"), AllOf(HasSubstr("is not a folder"), HasSubstr("or demo")));
-  EXPECT_THAT(refusal(model_ / "config.json"), HasSubstr("is a file, needed is the folder that holds config.json"));
+  EXPECT_THAT(refusal(model_ / "config.json"), HasSubstr("is a file, needed is a .gguf file or the folder that holds config.json"));
   fs::remove(model_ / "model.safetensors");
   EXPECT_THAT(refusal(model_),
               HasSubstr("has neither model.safetensors nor model.safetensors.index.json. Is the download complete?"));
@@ -83,7 +83,11 @@ TEST_F(OpeningTest, SaysWhatIsNotThere) {
               AllOf(HasSubstr("pytorch_model.bin: is a pickle"), HasSubstr("Convert the checkpoint to safetensors")));
   fs::remove(model_ / "pytorch_model.bin");
   put_file(model_ / "model-q4.gguf", "GGUF");
-  EXPECT_THAT(refusal(model_), HasSubstr("model-q4.gguf: is a GGUF file"));
+  EXPECT_THAT(refusal(model_), HasSubstr("model-q4.gguf: at byte 4: needs 4 bytes, the file has 0 more. Was it cut?"));
+  fs::copy(model_ / "model-q4.gguf", model_ / "model-q8.gguf");
+  EXPECT_THAT(refusal(model_), HasSubstr("holds 2 GGUF models"));
+  fs::remove(model_ / "model-q4.gguf");
+  fs::remove(model_ / "model-q8.gguf");
   fs::remove(model_ / "config.json");
   EXPECT_THAT(refusal(model_), HasSubstr("config.json: is not in"));
 }

@@ -1,26 +1,12 @@
 // See loader.h.
 #include "engine/backend/cpu/loader.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "engine/backend/cpu/isa.h"
+#include "engine/model/quantised.h"
 
 namespace switchyard::cpu {
-namespace {
-
-uint32_t bits_of(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-// Every value is a bf16: its low half is zero.
-bool exact_in_bf16(const std::vector<float>& values) {
-  return std::all_of(values.begin(), values.end(), [](float x) { return (bits_of(x) & 0xFFFF) == 0; });
-}
-
-}  // namespace
 
 std::optional<Stored> stored(DType dtype) {
   switch (dtype) {
@@ -60,13 +46,15 @@ Result<void> Loader::copy(const TensorRef& ref, Matrix& out) {
   }
   std::vector<float> values(size_t(ref.elements()));
   SY_CHECK(weights_.read(ref, values.data()));
-  out = {nullptr, exact_in_bf16(values) ? Stored::kBF16 : Stored::kF32, ref.rows, ref.cols};
+  // By the kind of storage, not by the values, so that estimate_memory() knows it before loading. int4, FP8 and GGUF
+  // blocks are products of a stored number and a scale, which bf16 would round away from what the file says.
+  out = {nullptr, stored(exact_dtype(ref)).value_or(Stored::kF32), ref.rows, ref.cols};
   unsigned char* data = reserve(values.size() * size_t(stored_bytes(out.type)));
   if (out.type == Stored::kF32) {
     std::memcpy(data, values.data(), values.size() * sizeof(float));
   } else {
     for (size_t i = 0; i < values.size(); ++i) {
-      const auto half = static_cast<uint16_t>(bits_of(values[i]) >> 16);
+      const uint16_t half = out.type == Stored::kBF16 ? exact_bf16(values[i]) : exact_f16(values[i]);
       std::memcpy(data + i * sizeof(half), &half, sizeof(half));
     }
   }

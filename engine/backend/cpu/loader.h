@@ -20,8 +20,8 @@ class Loader {
   Loader(const WeightStore& weights, std::vector<std::unique_ptr<unsigned char[]>>& copies)
       : weights_(weights), copies_(copies) {}
 
-  // In place where the file's order and type allow; else a copy in the narrowest type that holds every value
-  // exactly. An absent tensor is left as it is.
+  // In place where the file's order and type allow; else a copy in the narrowest type that holds every value of
+  // that storage exactly (exact_dtype). An absent tensor is left as it is.
   Result<void> matrix(const TensorRef& ref, Matrix& out);
   Result<void> vector(const TensorRef& ref, std::vector<float>& out);
   // size: of the normed vector, for an absent weight.

@@ -47,15 +47,6 @@ constexpr std::array kFamilies{
     Family{"switch_transformers", plan_switch_transformers},
 };
 
-Result<void> refuse_quantised(const JsonView& config) {
-  const auto quantisation = config.find("quantization_config");
-  if (!quantisation) return {};
-  SY_TRY(const std::string method, quantisation->text_or("quant_method", "unnamed"));
-  return config.fail(
-      fmt::format("says the weights are quantised (quant_method {}), which is not supported.", quote(method)),
-      "Open the bfloat16, float16 or float32 release of the model.");
-}
-
 }  // namespace
 
 std::span<const Family> families() {
@@ -76,7 +67,7 @@ Result<Family> family_of(const JsonView& config) {
   if (family == kFamilies.end())
     return config.fail(fmt::format("has model_type {}, which is not supported.", quote(model_type)),
                        fmt::format("Supported families: {}.", supported_families()));
-  SY_CHECK(refuse_quantised(config));
+  SY_CHECK(read_quantisation(config));
   return *family;
 }
 
@@ -84,7 +75,8 @@ Result<ModelPlan> plan_model(const JsonView& config, std::span<const TensorInfo>
                              std::span<const std::string> shards) {
   SY_TRY(const Family family, family_of(config));
   SY_TRY(const JsonView own, family.nested ? config.at("text_config") : Result<JsonView>(config));
-  PlanBuilder builder(own, tensors, shards);
+  SY_TRY(const Quantisation quantisation, read_quantisation(config));
+  PlanBuilder builder(own, tensors, shards, quantisation);
   ModelPlan plan = family.plan(builder);
   if (!builder.failed() && plan.moe_layers.empty())
     builder.refuse_config("describes a model without a layer of experts.");
