@@ -58,6 +58,7 @@ struct Family {
   ModelPlan (*plan)(PlanBuilder&);
   Oracle oracle = Oracle::kTransformers;
   bool nested = false;  // a multimodal wrapper: the language model's config is in text_config
+  std::string_view note = {};  // what a user should know, for the table of assets/help/families.md
 };
 std::span<const Family> families();  // in the order of their names
 
