@@ -29,7 +29,7 @@ void visit_op(const FfnSpec& ffn, const Visit& visit) {
 }
 
 void visit_op(const AttentionSpec& a, const Visit& visit) {
-  each(visit, a.q, a.k, a.v, a.o, a.q_bias, a.k_bias, a.v_bias, a.o_bias, a.gate, a.sinks, a.position_bias, a.mask_a,
+  each(visit, a.q, a.k, a.v, a.o, a.q_bias, a.k_bias, a.v_bias, a.o_bias, a.gate, a.gate_bias, a.sinks, a.position_bias, a.mask_a,
        a.mask_dt, a.mask_dt_bias);
   visit_op(a.q_norm, visit);
   visit_op(a.k_norm, visit);

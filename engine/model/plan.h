@@ -84,7 +84,7 @@ struct AttentionSpec {
   float scale = 0;       // multiplies q.k
   TensorRef q, k, v, o;  // q [heads*head_dim, hidden], k and v [kv_heads*head_dim, hidden]
   TensorRef q_bias, k_bias, v_bias, o_bias;
-  TensorRef gate;  // [heads*head_dim, hidden]: the mixed heads are multiplied by sigmoid(gate x)
+  TensorRef gate, gate_bias;  // [heads*head_dim, hidden]: the mixed heads are multiplied by sigmoid(gate x + bias)
   QkNorm qk_norm = QkNorm::kNone;
   NormSpec q_norm, k_norm;
   float clip_qkv = 0;  // 0: none; else q, k, v are limited to +-clip_qkv, after qk_norm, before rope

@@ -18,14 +18,15 @@ namespace fs = std::filesystem;
 const fs::path kGoldens = goldens_folder();
 
 struct Limits {
-  double logits = 2e-4;  // relative to max(1, |logit|)
-  double weights = 1e-5;
+  double logits = 2e-4;   // relative to max(1, |logit|)
+  double weights = 1e-5;  // relative to max(1, routed scale)
+  double cut_weights = 2e-5;  // of a prompt in pieces, against the oracle's run in one
 };
 
 // The cpu backend multiplies stored bfloat16 and float16 weights with activations of 16 bits.
 Limits limits(const std::string& golden, const std::string& backend_name) {
   const bool rounded = golden.ends_with("_bf16") || golden.ends_with("_f16");
-  return backend_name == "cpu" && rounded ? Limits{2e-3, 5e-4} : Limits{};
+  return backend_name == "cpu" && rounded ? Limits{2e-3, 5e-4, 5e-4} : Limits{};
 }
 
 std::vector<std::string> cases() {
@@ -61,7 +62,7 @@ double relative(std::span<const float> got, const nlohmann::json& row) {
 
 // Slots in order of falling weight, then lower id; slots whose weights rounding could swap may stand either way.
 void expect_slots(const RoutingFrame& frame, int row, const nlohmann::json& entry, size_t token, double limit,
-                  Measured& measured) {
+                  double scale, Measured& measured) {
   const auto ids = entry.at("experts").at(token).get<std::vector<ExpertId>>();
   const auto weights = entry.at("weights").at(token).get<std::vector<float>>();
   std::vector<ExpertId> got;  // that ran: slots which capacity dropped stand last and are not in the reference
@@ -75,7 +76,7 @@ void expect_slots(const RoutingFrame& frame, int row, const nlohmann::json& entr
     if (got[slot] != ids[slot]) {
       EXPECT_NEAR(want, weights[slot], 2 * limit) << "row " << row << ", token " << token << ", slot " << slot;
     }
-    measured.weights = std::max(measured.weights, double(std::fabs(frame.weights(row)[slot] - want)));
+    measured.weights = std::max(measured.weights, std::fabs(double(frame.weights(row)[slot]) - want) / scale);
   }
 }
 
@@ -97,7 +98,7 @@ void expect_routing(std::span<const RoutingFrame> frames, const nlohmann::json& 
       const auto want = entry.at("logits").at(t);
       measured.router_logits =
           std::max(measured.router_logits, relative(frames[t].logits(row).first(want.size()), want));
-      expect_slots(frames[t], row, entry, t, limit, measured);
+      expect_slots(frames[t], row, entry, t, limit, std::max(1.0f, plan.routed(row).router.scale), measured);
       if (::testing::Test::HasFatalFailure()) return;
     }
   }
@@ -170,13 +171,6 @@ class Families : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Families, GivesTheNumbersOfItsReference) {
   const std::string& name = GetParam();
-  try {
-    checkpoint(name);
-  } catch (const std::runtime_error& error) {
-    const std::string what = error.what();
-    if (what.find("model_type") == std::string::npos && what.find("rope type") == std::string::npos) throw;
-    GTEST_SKIP() << name << ": " << what;
-  }
   const ModelPlan& plan = checkpoint(name).plan;
   const auto want_all = wanted(name);
   const bool cuts = !want_all.contains("prefill");
@@ -196,7 +190,8 @@ TEST_P(Families, GivesTheNumbersOfItsReference) {
     const Limits limit = limits(name, backend_name);
     EXPECT_LE(std::max(measured.logits, cut.logits), limit.logits);
     EXPECT_LE(std::max(measured.router_logits, cut.router_logits), limit.logits);
-    EXPECT_LE(std::max(measured.weights, cut.weights), limit.weights);
+    EXPECT_LE(measured.weights, limit.weights);
+    EXPECT_LE(cut.weights, limit.cut_weights);
     std::cout << "MEASURED " << name << " " << backend_name << " " << plan.family << " "
               << want_all.value("source", "transformers") << " " << measured.logits << " " << measured.router_logits << " "
               << measured.weights << " " << (cuts ? std::to_string(cut.logits) : "whole") << "\n";

@@ -23,6 +23,7 @@ struct MissingOf {
   std::string operator()(const AttentionSpec& a) const {
     if (!a.causal || a.cross || a.position_bias) return "encoder or cross-attention";
     if (a.mask_a) return "a dynamic mask";
+    if (a.gate_bias) return "a bias of the attention's gate";
     return {};
   }
   std::string operator()(const LatentAttentionSpec&) const { return {}; }

@@ -41,6 +41,7 @@ class Attention final : public Op {
         v_bias_(load.vector(spec.v_bias)),
         o_bias_(load.vector(spec.o_bias)),
         gate_(load.matrix(spec.gate)),
+        gate_bias_(load.vector(spec.gate_bias)),
         sinks_(load.vector(spec.sinks)),
         position_bias_(load.matrix(spec.position_bias)),
         mask_a_(load.vector(spec.mask_a)),
@@ -65,7 +66,7 @@ class Attention final : public Op {
       parts.push_back(attend(queries, state, past + from, known));
     }
     at::Tensor mixed = parts.size() == 1 ? parts[0] : at::cat(parts);
-    if (gate_.defined()) mixed = mixed * project(x, gate_).sigmoid();
+    if (gate_.defined()) mixed = mixed * project(x, gate_, gate_bias_).sigmoid();
     return project(mixed, o_, o_bias_);
   }
 
@@ -192,8 +193,8 @@ class Attention final : public Op {
   }
 
   const AttentionSpec spec_;
-  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, sinks_, position_bias_, mask_a_, mask_dt_,
-      mask_dt_bias_;
+  const at::Tensor q_, k_, v_, o_, q_bias_, k_bias_, v_bias_, o_bias_, gate_, gate_bias_, sinks_, position_bias_, mask_a_,
+      mask_dt_, mask_dt_bias_;
   const Norm q_norm_, k_norm_;
 };
 

@@ -149,11 +149,11 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const AttentionDe
 
 namespace {
 
-// Of heads that hold two parts of head_dim rows each, the part that starts at `first_row`.
-TensorRef every_head(const TensorRef& both, int64_t first_row, int heads, int64_t head_dim) {
-  TensorRef ref = PlanBuilder::part(both, first_row * both.cols, heads * head_dim, both.cols);
+// Of heads that hold two parts of head_dim rows each, the part that starts at `first_row`. A vector is one column.
+TensorRef every_head(const TensorRef& both, int64_t cols, int64_t first_row, int heads, int64_t head_dim) {
+  TensorRef ref = PlanBuilder::part(both, first_row * cols, heads * head_dim, cols);
   ref.block_rows = head_dim;
-  ref.block_stride = 2 * head_dim * both.cols;
+  ref.block_stride = 2 * head_dim * cols;
   return ref;
 }
 
@@ -166,15 +166,20 @@ AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& 
   const std::string kv_why = fmt::format("num_key_value_heads = {}, head_dim = {}", shape.kv_heads, shape.head_dim);
   if (tensors.gated) {
     const TensorRef both = builder.matrix(prefix + "q_proj.weight", 2 * q_size, hidden, q_why);
-    shape.q = every_head(both, 0, shape.heads, shape.head_dim);
-    shape.gate = every_head(both, shape.head_dim, shape.heads, shape.head_dim);
+    shape.q = every_head(both, hidden, 0, shape.heads, shape.head_dim);
+    shape.gate = every_head(both, hidden, shape.head_dim, shape.heads, shape.head_dim);
+    if (tensors.qkv_bias) {
+      const TensorRef bias = builder.vector(prefix + "q_proj.bias", 2 * q_size);
+      shape.q_bias = every_head(bias, 1, 0, shape.heads, shape.head_dim);
+      shape.gate_bias = every_head(bias, 1, shape.head_dim, shape.heads, shape.head_dim);
+    }
   } else {
     shape.q = builder.matrix(prefix + "q_proj.weight", q_size, hidden, q_why);
+    shape.q_bias = builder.vector_if(tensors.qkv_bias, prefix + "q_proj.bias", q_size);
   }
   shape.k = builder.matrix(prefix + "k_proj.weight", kv_size, hidden, kv_why);
   shape.v = builder.matrix(prefix + "v_proj.weight", kv_size, hidden, kv_why);
   shape.o = builder.matrix(fmt::format("{}{}.weight", prefix, tensors.o), hidden, q_size, q_why);
-  shape.q_bias = builder.vector_if(tensors.qkv_bias, prefix + "q_proj.bias", q_size);
   shape.k_bias = builder.vector_if(tensors.qkv_bias, prefix + "k_proj.bias", kv_size);
   shape.v_bias = builder.vector_if(tensors.qkv_bias, prefix + "v_proj.bias", kv_size);
   shape.o_bias = builder.vector_if(tensors.o_bias, fmt::format("{}{}.bias", prefix, tensors.o), hidden);

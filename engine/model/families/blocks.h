@@ -61,7 +61,7 @@ struct GqaTensors {
   bool o_bias = false;
   float eps = 1e-6f;  // of q_norm and k_norm
   std::string_view q_norm = "q_norm", k_norm = "k_norm", o = "o_proj";
-  bool gated = false;  // q_proj holds, per head, the query and then the output's gate (no bias)
+  bool gated = false;  // q_proj holds, per head, the query and then the output's gate
 };
 // shape: from gqa_shape, with qk_norm, clip_qkv and sliding_window set. prefix: "model.layers.3.self_attn.".
 AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& prefix, int hidden,

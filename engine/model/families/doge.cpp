@@ -17,7 +17,8 @@ AttentionSpec attention(PlanBuilder& builder, const AttentionSpec& shape, const 
                         float eps, bool bias) {
   AttentionSpec a = gqa(builder, shape, prefix, hidden, {.qkv_bias = bias, .o_bias = bias, .eps = eps});
   a.mask_a = builder.vector(prefix + "A", a.kv_heads, "num_key_value_heads");
-  a.mask_dt = builder.matrix(prefix + "dt_proj.weight", a.kv_heads, int64_t{a.kv_heads} * a.head_dim, "num_key_value_heads");
+  a.mask_dt =
+      builder.matrix(prefix + "dt_proj.weight", a.kv_heads, int64_t{a.kv_heads} * a.head_dim, "num_key_value_heads");
   a.mask_dt_bias = builder.vector_if(bias, prefix + "dt_proj.bias", a.kv_heads);
   return a;
 }
@@ -41,8 +42,9 @@ ModelPlan plan_doge(PlanBuilder& builder) {
   const int stored = spec.experts, keys = static_cast<int>(std::sqrt(static_cast<double>(stored)));
   spec.experts = keys * keys;  // no pair of keys leads to the experts after these
   if (spec.experts_per_token > spec.experts)
-    builder.refuse_config(fmt::format("has num_experts_per_tok = {}, more than the {} experts that two sets of {} keys reach",
-                                      spec.experts_per_token, spec.experts, keys));
+    builder.refuse_config(
+        fmt::format("has num_experts_per_tok = {}, more than the {} experts that two sets of {} keys reach",
+                    spec.experts_per_token, spec.experts, keys));
   spec.score = ScoreFn::kSoftmaxTopK;
   spec.product_key = true;
   spec.renorm = builder.flag_or("norm_topk_prob", false) ? Renorm::kSum : Renorm::kNone;

@@ -29,7 +29,8 @@ MambaSpec mamba(PlanBuilder& builder, MambaSpec m, const std::string& prefix, in
   const TensorRef conv = builder.packed(prefix + "conv1d.weight", inner, 1, m.kernel, "mamba_expand, mamba_d_conv");
   m.conv = PlanBuilder::part(conv, 0, inner, m.kernel);
   m.conv_bias = builder.vector_if(conv_bias, prefix + "conv1d.bias", inner);
-  m.x = builder.matrix(prefix + "x_proj.weight", m.dt_rank + 2 * int64_t{m.state}, inner, "mamba_dt_rank, mamba_d_state");
+  m.x =
+      builder.matrix(prefix + "x_proj.weight", m.dt_rank + 2 * int64_t{m.state}, inner, "mamba_dt_rank, mamba_d_state");
   m.dt = builder.matrix(prefix + "dt_proj.weight", inner, m.dt_rank, "mamba_dt_rank");
   m.dt_bias = builder.vector(prefix + "dt_proj.bias", inner);
   m.a_log = builder.matrix(prefix + "A_log", inner, m.state, "mamba_d_state");
@@ -51,7 +52,8 @@ Every read_every(PlanBuilder& builder, const std::string& what, int period, int 
   const Every every{builder.count_or(what + "_period", period, kMaxLayers),
                     builder.count_or(what + "_offset", offset, kMaxLayers, 0)};
   if (every.offset >= every.period)
-    builder.refuse_config(fmt::format("has {0}_offset = {1}, needs less than {0}_period = {2}", what, every.offset, every.period));
+    builder.refuse_config(
+        fmt::format("has {0}_offset = {1}, needs less than {0}_period = {2}", what, every.offset, every.period));
   return every;
 }
 
@@ -77,12 +79,16 @@ ModelPlan plan_jamba(PlanBuilder& builder) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
     Sublayer mixer{.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps)};
-    if (attention.holds(n)) mixer.op = gqa(builder, shape, prefix + "self_attn.", plan.hidden, {});
-    else mixer.op = mamba(builder, mamba_shape, prefix + "mamba.", plan.hidden, eps);
+    if (attention.holds(n))
+      mixer.op = gqa(builder, shape, prefix + "self_attn.", plan.hidden, {});
+    else
+      mixer.op = mamba(builder, mamba_shape, prefix + "mamba.", plan.hidden, eps);
     layer.sublayers.push_back(std::move(mixer));
     Sublayer ffn{.norm = rms_norm(builder, prefix + "pre_ff_layernorm", plan.hidden, eps)};
-    if (sparse.holds(n) && spec.experts > 1) ffn.op = moe(builder, spec, prefix, names, plan.hidden, width);
-    else ffn.op = glu(builder, prefix + "feed_forward.", plan.hidden, width, "intermediate_size");
+    if (sparse.holds(n) && spec.experts > 1)
+      ffn.op = moe(builder, spec, prefix, names, plan.hidden, width);
+    else
+      ffn.op = glu(builder, prefix + "feed_forward.", plan.hidden, width, "intermediate_size");
     layer.sublayers.push_back(std::move(ffn));
   }
   number_rows(plan);

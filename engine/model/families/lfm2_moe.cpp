@@ -15,7 +15,8 @@ ShortConvSpec short_conv(PlanBuilder& builder, const std::string& prefix, int hi
   ShortConvSpec spec{.kernel = kernel};
   spec.in = builder.matrix(prefix + "in_proj.weight", 3 * int64_t{hidden}, hidden);
   spec.in_bias = builder.vector_if(bias, prefix + "in_proj.bias", 3 * int64_t{hidden});
-  spec.conv = PlanBuilder::part(builder.packed(prefix + "conv.weight", hidden, 1, kernel, "conv_L_cache"), 0, hidden, kernel);
+  spec.conv =
+      PlanBuilder::part(builder.packed(prefix + "conv.weight", hidden, 1, kernel, "conv_L_cache"), 0, hidden, kernel);
   spec.conv_bias = builder.vector_if(bias, prefix + "conv.bias", hidden);
   spec.out = builder.matrix(prefix + "out_proj.weight", hidden, hidden);
   spec.out_bias = builder.vector_if(bias, prefix + "out_proj.bias", hidden);
@@ -70,11 +71,14 @@ ModelPlan plan_lfm2_moe(PlanBuilder& builder) {
     else if (types[n] == kFullAttention)
       mixer.op = gqa(builder, shape, prefix + "self_attn.", plan.hidden, tensors);
     else
-      builder.refuse_config(fmt::format("has layer_types[{}] = {}, supported are conv and full_attention", n, quote(types[n])));
+      builder.refuse_config(
+          fmt::format("has layer_types[{}] = {}, supported are conv and full_attention", n, quote(types[n])));
     layer.sublayers.push_back(std::move(mixer));
     Sublayer ffn{.norm = rms_norm(builder, prefix + "ffn_norm", plan.hidden, eps)};
-    if (n < first_moe) ffn.op = dense(builder, prefix + "feed_forward.", plan.hidden, dense_width);
-    else ffn.op = moe(builder, spec, prefix, names, plan.hidden, width);
+    if (n < first_moe)
+      ffn.op = dense(builder, prefix + "feed_forward.", plan.hidden, dense_width);
+    else
+      ffn.op = moe(builder, spec, prefix, names, plan.hidden, width);
     layer.sublayers.push_back(std::move(ffn));
   }
   number_rows(plan);

@@ -77,11 +77,12 @@ ModelPlan plan_longcat_flash(PlanBuilder& builder) {
       layer.sublayers.push_back(
           {.norm = before,
            .op = latent_attention(builder, shape, fmt::format("{}self_attn.{}.", prefix, half), plan.hidden)});
-      const NormSpec after = rms_norm(builder, fmt::format("{}post_attention_layernorm.{}", prefix, half), plan.hidden, eps);
+      const NormSpec after =
+          rms_norm(builder, fmt::format("{}post_attention_layernorm.{}", prefix, half), plan.hidden, eps);
       if (half == 0) layer.sublayers.push_back({.norm = after, .op = std::move(experts), .deferred = true});
-      layer.sublayers.push_back({.norm = after,
-                                 .op = glu(builder, fmt::format("{}mlps.{}.", prefix, half), plan.hidden, dense_width,
-                                           "ffn_hidden_size")});
+      layer.sublayers.push_back(
+          {.norm = after,
+           .op = glu(builder, fmt::format("{}mlps.{}.", prefix, half), plan.hidden, dense_width, "ffn_hidden_size")});
     }
   }
   number_rows(plan);

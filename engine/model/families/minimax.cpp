@@ -63,7 +63,8 @@ ModelPlan plan_minimax(PlanBuilder& builder) {
   if (builder.config().has("sliding_window")) shape.sliding_window = builder.count({"sliding_window"}, kMaxContext);
   const std::vector<std::string> types =
       layer_types(builder, plan, [](size_t n) { return n % 2 == 0 ? kFullAttention : kLinearAttention; });
-  const Factors full = factors(builder, "full_attn"), linear = factors(builder, "linear_attn"), mlp = factors(builder, "mlp");
+  const Factors full = factors(builder, "full_attn"), linear = factors(builder, "linear_attn"),
+                mlp = factors(builder, "mlp");
 
   RouterSpec spec = router(builder, {"num_local_experts", "num_experts"}, plan.layers.size());
   spec.renorm = Renorm::kSum;
@@ -80,8 +81,8 @@ ModelPlan plan_minimax(PlanBuilder& builder) {
     } else if (types[n] == kFullAttention) {
       layer.sublayers.push_back(sublayer(norm, gqa(builder, shape, prefix + "self_attn.", plan.hidden, {}), full));
     } else {
-      builder.refuse_config(fmt::format("has layer_types[{}] = {}, supported are linear_attention and full_attention", n,
-                                        quote(types[n])));
+      builder.refuse_config(fmt::format("has layer_types[{}] = {}, supported are linear_attention and full_attention",
+                                        n, quote(types[n])));
     }
     layer.sublayers.push_back(sublayer(rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps),
                                        moe(builder, spec, prefix, kNames, plan.hidden, width), mlp));

@@ -24,12 +24,14 @@ void refuse_slim(PlanBuilder& builder) {
                           "Open Phi-3.5-MoE or a model that transformers saved.");
 }
 
-// cos and sin are multiplied by short_mscale or long_mscale, in place of longrope's attention factor.
+// cos and sin are multiplied by short_mscale or long_mscale, in place of longrope's attention factor. The frequencies
+// stay those of short_factor, as in transformers 5 (4 switched them too): see the family's note.
 void magnitudes(PlanBuilder& builder, AttentionSpec& shape) {
   const auto parameters = builder.config().find("rope_parameters");
   const auto scaling = parameters ? parameters : builder.config().find("rope_scaling");
   if (builder.failed() || shape.rope.growth != RopeGrowth::kLongRope) return;
   shape.rope.attention_factor = static_cast<float>(builder.take(scaling->number("short_mscale"), 1.0));
+  shape.rope.long_inv_freq = shape.rope.inv_freq;
   shape.rope.long_attention_factor = static_cast<float>(builder.take(scaling->number("long_mscale"), 1.0));
 }
 

@@ -34,7 +34,8 @@ DeltaNetSpec read_shape(PlanBuilder& builder) {
 
 DeltaNetSpec delta_net(PlanBuilder& builder, DeltaNetSpec d, const std::string& prefix, int hidden, float eps) {
   const int64_t keys = int64_t{d.key_heads} * d.key_dim, values = int64_t{d.value_heads} * d.value_dim;
-  const std::string_view why = "linear_num_key_heads, linear_key_head_dim, linear_num_value_heads, linear_value_head_dim";
+  const std::string_view why =
+      "linear_num_key_heads, linear_key_head_dim, linear_num_value_heads, linear_value_head_dim";
   d.qkvz = builder.matrix(prefix + "in_proj_qkvz.weight", 2 * keys + 2 * values, hidden, why);
   d.ba = builder.matrix(prefix + "in_proj_ba.weight", 2 * int64_t{d.value_heads}, hidden, "linear_num_value_heads");
   const TensorRef conv = builder.packed(prefix + "conv1d.weight", 2 * keys + values, 1, d.kernel, why);
@@ -54,12 +55,12 @@ ModelPlan plan_qwen3_next(PlanBuilder& builder) {
   const float eps = plan.final_norm.eps;
   AttentionSpec shape = gqa_shape(builder, plan, {.theta = 1e4, .partial = true, .partial_factor = 0.25});
   shape.qk_norm = QkNorm::kPerHead;
-  builder.refuse_if("attention_bias");
+  const bool bias = builder.flag_or("attention_bias", false);
   builder.only("hidden_act", "silu");  // it is the convolution's too
   const DeltaNetSpec linear = read_shape(builder);
   const auto interval = static_cast<size_t>(builder.count_or("full_attention_interval", 4, kMaxLayers));
-  const std::vector<std::string> types = layer_types(
-      builder, plan, [&](size_t n) { return (n + 1) % interval == 0 ? kFullAttention : kLinearAttention; });
+  const std::vector<std::string> types =
+      layer_types(builder, plan, [&](size_t n) { return (n + 1) % interval == 0 ? kFullAttention : kLinearAttention; });
 
   RouterSpec spec = router(builder, {"num_experts", "num_local_experts"}, plan.layers.size());
   spec.renorm = builder.flag_or("norm_topk_prob", true) ? Renorm::kSum : Renorm::kNone;
@@ -75,12 +76,13 @@ ModelPlan plan_qwen3_next(PlanBuilder& builder) {
     if (types[n] == kLinearAttention) {
       mixer.op = delta_net(builder, linear, prefix + "linear_attn.", plan.hidden, eps);
     } else if (types[n] == kFullAttention) {
-      AttentionSpec attention = gqa(builder, shape, prefix + "self_attn.", plan.hidden, {.eps = eps, .gated = true});
+      AttentionSpec attention = gqa(builder, shape, prefix + "self_attn.", plan.hidden,
+                                    {.qkv_bias = bias, .o_bias = bias, .eps = eps, .gated = true});
       attention.q_norm.kind = attention.k_norm.kind = NormKind::kRmsOnePlus;
       mixer.op = std::move(attention);
     } else {
-      builder.refuse_config(fmt::format("has layer_types[{}] = {}, supported are linear_attention and full_attention", n,
-                                        quote(types[n])));
+      builder.refuse_config(fmt::format("has layer_types[{}] = {}, supported are linear_attention and full_attention",
+                                        n, quote(types[n])));
     }
     layer.sublayers.push_back(std::move(mixer));
 
@@ -90,7 +92,8 @@ ModelPlan plan_qwen3_next(PlanBuilder& builder) {
       ffn.op = glu(builder, mlp, plan.hidden, builder.count({"intermediate_size"}, kMaxHidden), "intermediate_size");
     } else {
       MoeSpec experts = moe(builder, spec, prefix, kSeparateExperts, plan.hidden, width);
-      add_shared(builder, experts, mlp + "shared_expert.", plan.hidden, shared_width, 1, "shared_expert_intermediate_size");
+      add_shared(builder, experts, mlp + "shared_expert.", plan.hidden, shared_width, 1,
+                 "shared_expert_intermediate_size");
       experts.shared_gate = builder.matrix(mlp + "shared_expert_gate.weight", 1, plan.hidden);
       ffn.op = std::move(experts);
     }
