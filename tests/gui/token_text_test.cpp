@@ -22,6 +22,7 @@ class ByteTokens : public Tokenizer {
   std::string decode(std::span<const TokenId>, bool) const override { return {}; }
   std::string bytes(TokenId id) const override { return tokens_.count(id) ? tokens_.at(id) : std::string(); }
   std::string piece(TokenId id) const override { return bytes(id); }
+  bool knows(TokenId id) const override { return tokens_.count(id) > 0; }
   std::optional<TokenId> find(std::string_view) const override { return std::nullopt; }
   bool is_special(TokenId id) const override { return id == 99; }
   std::unique_ptr<DecodeStream> stream() const override { return nullptr; }
