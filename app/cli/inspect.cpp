@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/forced.h"
 #include "engine/backend/backend.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
@@ -111,7 +112,8 @@ Document storage_json(const ModelPlan& plan) {
 }
 
 // "0-7", "1-3, 5": layer numbers as ranges.
-std::string ranges_text(const std::vector<int>& numbers) {
+std::string ranges_text(std::vector<int> numbers) {
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());  // a layer may hold two routers
   std::string text;
   for (size_t i = 0; i < numbers.size();) {
     size_t end = i;
@@ -154,6 +156,9 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
       {"family", printable(plan.family)},
       {"layers", fmt::format("{}, with experts: {}", plan.layers.size(), ranges_text(plan.moe_layers))},
       {"experts", fmt::format("{} per layer, {} per token", plan.max_experts(), plan.max_experts_per_token())}};
+  if (plan.encoder_layers > 0)
+    rows.push_back({"encoder", fmt::format("the first {} layers; the rest are the decoder", plan.encoder_layers)});
+  if (const std::string note = coupling_note(plan); !note.empty()) rows.push_back({"note", note});
   if (!plan.moe_layers.empty()) rows.push_back({"router", router_text(plan.routed(0).router)});
   rows.push_back({"parameters", fmt::format("{}, {} active per token", count_text(plan.parameters()),
                                             count_text(plan.active_parameters()))});
