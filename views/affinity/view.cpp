@@ -31,7 +31,7 @@ std::string AffinityView::subtitle(const RunData& data, const Selection& selecti
   const int row = from_row(data, selection);
   if (data.plan->encoder_layers > 0)
     return fmt::format("{} → {}", data.plan->row_name(row), data.plan->row_name(row + 1));
-  return fmt::format("layer {} → {}", model_layer(data, row), model_layer(data, row + 1));
+  return fmt::format("layer {} → {}", row_label(data, row), row_label(data, row + 1));
 }
 
 void AffinityView::refresh(const ViewContext& context, int row) {
@@ -93,7 +93,7 @@ void AffinityView::draw_matrix(const ViewContext& context, int row, const ItemRe
 
 void AffinityView::draw_facts(const ViewContext& context, int row, const ItemRect& column) {
   const Theme& theme = context.theme;
-  const int a = model_layer(context.data, row), b = model_layer(context.data, row + 1);
+  const std::string a = row_label(context.data, row), b = row_label(context.data, row + 1);
   float y = column.y0 + em(0.6f);
   const auto fact = [&](const char* id, std::string name, double value, std::string text, std::string detail) {
     if (y + em(1.4f) > column.y1) return;
@@ -190,7 +190,7 @@ void AffinityView::draw(const ViewContext& context) {
   if (slider) {
     const float last = float(context.data.affinity->transitions() - 1);
     const std::string format =
-        fmt::format("{} → {}", model_layer(context.data, row), model_layer(context.data, row + 1));
+        fmt::format("{} → {}", row_label(context.data, row), row_label(context.data, row + 1));
     const SliderSpec spec{"layer", "layer", 0, last, float(row), format.c_str(), true};
     const float legend = facts ? em(9.5f) : 0;
     const ItemRect line{area.x0 + em(0.9f), area.y1 - em(2.0f), std::min(area.x1 - em(0.9f) - legend, area.x0 + em(30)),

@@ -101,7 +101,7 @@ void RoutingHeatmap::draw_axes(const ViewContext& context, const ItemRect& grid)
   const int row = clamped_row(context.data, context.selection);
   row_labels(
       grid,
-      {rows_, [&](int r) { return std::to_string(model_layer(context.data, r)); }, [row](int r) { return r == row; }},
+      {rows_, [&](int r) { return row_label(context.data, r); }, [row](int r) { return r == row; }},
       context.theme);
   const auto expert = selected_expert(context);
   column_labels(grid,
@@ -159,9 +159,9 @@ void RoutingHeatmap::register_items(const ViewContext& context) const {
                                               "relative load after the last edit − before it"};
   context.items.add_grid({rows_, experts_, grid_.rect(), [this, c = context](int row, int col) {
                             const RunData& data = c.data;
-                            const int expert = order_[col], layer = model_layer(data, row);
+                            const int expert = order_[col];
                             Item item;
-                            item.id = fmt::format("layer {}/expert {}", layer, expert);
+                            item.id = fmt::format("layer {}/expert {}", row_label(data, row), expert);
                             item.label = fmt::format("{}, expert {}", data.plan->row_name(row), expert);
                             item.value = values_[size_t(row) * experts_ + expert];
                             item.unit = kUnits[quantity()];
@@ -186,7 +186,7 @@ void RoutingHeatmap::answer_input(const ViewContext& context) {
   if (under && order_[under->second] < experts_of(context.data, under->first)) {
     const int row = under->first, expert = order_[under->second];
     frame(grid_.cell(row, under->second), ink(context.theme.text), 1);
-    context.items.set_hovered(fmt::format("layer {}/expert {}", model_layer(context.data, row), expert));
+    context.items.set_hovered(fmt::format("layer {}/expert {}", row_label(context.data, row), expert));
     if (ImGui::IsItemClicked(ImGuiMouseButton_Left)) select_expert(context, row, expert);
     if (ImGui::IsItemClicked(ImGuiMouseButton_Right)) {
       select_expert(context, row, expert);
@@ -209,7 +209,7 @@ void RoutingHeatmap::answer_input(const ViewContext& context) {
   const int column = expert ? std::clamp(column_of(std::min(*expert, last)) + across, 0, last) : 0;
   const int new_expert = std::min(order_[column], experts_of(context.data, new_row) - 1);
   select_expert(context, new_row, new_expert);
-  context.items.set_hovered(fmt::format("layer {}/expert {}", model_layer(context.data, new_row), new_expert));
+  context.items.set_hovered(fmt::format("layer {}/expert {}", row_label(context.data, new_row), new_expert));
 }
 
 void RoutingHeatmap::draw(const ViewContext& context) {

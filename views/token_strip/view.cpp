@@ -93,7 +93,7 @@ void TokenStrip::draw_cells(const ViewContext& context, const ItemRect& strip) {
   ImGui::PopClipRect();
   const int selected = clamped_row(context.data, context.selection);
   row_labels(strip,
-             {grid_.rows(), [&](int row) { return std::to_string(model_layer(context.data, row)); },
+             {grid_.rows(), [&](int row) { return row_label(context.data, row); },
               [selected](int row) { return row == selected; }},
              context.theme);
 
@@ -188,7 +188,7 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
                             const RunData& data = c.data;
                             const uint64_t token = first_drawn_ + uint64_t(column);
                             Item item;
-                            item.id = fmt::format("token {}/layer {}", token, model_layer(data, row));
+                            item.id = fmt::format("token {}/layer {}", token, row_label(data, row));
                             item.label = fmt::format("token {} “{}”, {}", token,
                                                      token < data.pieces.size() ? data.pieces[token] : std::string(),
                                                      data.plan->row_name(row));
@@ -226,7 +226,7 @@ void TokenStrip::answer_mouse(const ViewContext& context, const ItemRect& strip)
   const int row =
       std::clamp(int((io.MousePos.y - strip.y0) / strip.height() * float(grid_.rows())), 0, grid_.rows() - 1);
   if (ImGui::IsItemHovered()) {
-    context.items.set_hovered(fmt::format("token {}/layer {}", token(), model_layer(context.data, row)));
+    context.items.set_hovered(fmt::format("token {}/layer {}", token(), row_label(context.data, row)));
     if (io.MouseWheel != 0 && !io.KeyShift) window_.zoom(std::pow(0.8, double(io.MouseWheel)), token_at);
     if (io.MouseWheelH != 0 || (io.MouseWheel != 0 && io.KeyShift))
       window_.pan(-double(io.MouseWheelH + (io.KeyShift ? io.MouseWheel : 0)) * window_.span() / 10);
@@ -272,7 +272,7 @@ void TokenStrip::answer_keys(const ViewContext& context) {
   const int row = clamped_row(context.data, context.selection), next = std::clamp(row + down, 0, grid_.rows() - 1);
   if (next != row && context.commands.select) context.commands.select({next, context.selection.expert, std::nullopt});
   if (context.items.hovered().empty() && context.cursor != last_cursor_)
-    context.items.set_hovered(fmt::format("token {}/layer {}", shown, model_layer(context.data, row)));
+    context.items.set_hovered(fmt::format("token {}/layer {}", shown, row_label(context.data, row)));
   last_cursor_ = context.cursor;
 }
 

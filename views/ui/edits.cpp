@@ -103,6 +103,10 @@ std::string edit_lines(const ViewContext& context, int moe_layer, int expert) {
 int experts_of(const RunData& data, int moe_layer) {
   return data.plan->routed(moe_layer).router.experts;
 }
+std::string row_label(const RunData& data, int moe_layer) {
+  const std::string layer = std::to_string(model_layer(data, moe_layer));
+  return data.plan->row_name(moe_layer).ends_with("attention") ? layer + "a" : layer;
+}
 int model_layer(const RunData& data, int moe_layer) {
   return data.plan->moe_layers[size_t(moe_layer)];
 }

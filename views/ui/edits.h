@@ -26,6 +26,8 @@ std::string in_words(const ExpertEdits& edits);  // "muted", "bias +0.50, output
 std::string edit_lines(const ViewContext& context, int moe_layer, int expert);
 
 int experts_of(const RunData& data, int moe_layer);     // E of one row
+// "3"; "3a": the router of layer 3's attention, where a layer has two.
+std::string row_label(const RunData& data, int moe_layer);
 int model_layer(const RunData& data, int moe_layer);    // the model's layer number
 int clamped_row(const RunData& data, const Selection& selection);
 // The selected expert where the selected row has it; a selection may come from another model.
