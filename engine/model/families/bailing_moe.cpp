@@ -34,8 +34,8 @@ AttentionSpec fused_attention(PlanBuilder& builder, AttentionSpec shape, const s
 
 // Ling: softmax, top-k, renormalised iff k > 1 and norm_topk_prob. Ling 2.0: DeepSeek-V3's rule.
 RouterSpec bailing_router(PlanBuilder& builder, size_t layers, bool v2) {
-  const std::string score = builder.take(
-      builder.config().text_or("score_function", v2 ? "sigmoid" : "softmax"), std::string("softmax"));
+  const std::string score =
+      builder.take(builder.config().text_or("score_function", v2 ? "sigmoid" : "softmax"), std::string("softmax"));
   if (score == "sigmoid") {
     RouterSpec spec = grouped_sigmoid_router(builder, {"num_experts"}, layers, {});
     spec.has_select_bias = builder.flag_or("moe_router_enable_expert_bias", true);
@@ -59,25 +59,21 @@ ModelPlan plan_bailing(PlanBuilder& builder, bool v2) {
   const RouterSpec spec = bailing_router(builder, plan.layers.size(), v2);
   MoeNames names = kSeparateExperts;
   names.select_bias = "gate.expert_bias";
-  const int width = builder.count({"moe_intermediate_size"}, kMaxHidden);
-  const int shared = builder.count_or("num_shared_experts", 0, kMaxExperts, 0);
-  const auto dense = static_cast<size_t>(builder.count_or("first_k_dense_replace", 0, kMaxLayers, 0));
+  const DenseThenExperts ffn{
+      .router = spec,
+      .names = names,
+      .width = builder.count({"moe_intermediate_size"}, kMaxHidden),
+      .shared = builder.count_or("num_shared_experts", 0, kMaxExperts, 0),
+      .shared_key = "num_shared_experts",
+      .dense_layers = static_cast<size_t>(builder.count_or("first_k_dense_replace", 0, kMaxLayers, 0))};
   for (size_t n = 0; n < plan.layers.size() && !builder.failed(); ++n) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
     layer.sublayers.push_back(
         {.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps),
          .op = fused_attention(builder, shape, prefix + "attention.", plan.hidden, qkv_bias, o_bias, eps)});
-    const NormSpec ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
-    if (n < dense) {
-      layer.sublayers.push_back({.norm = ffn_norm,
-                                 .op = glu(builder, prefix + "mlp.", plan.hidden,
-                                           builder.count({"intermediate_size"}, kMaxHidden), "intermediate_size")});
-      continue;
-    }
-    MoeSpec experts = moe(builder, spec, prefix, names, plan.hidden, width);
-    add_shared(builder, experts, prefix + "mlp.shared_experts.", plan.hidden, width, shared, "num_shared_experts");
-    layer.sublayers.push_back({.norm = ffn_norm, .op = std::move(experts)});
+    layer.sublayers.push_back({.norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps),
+                               .op = dense_or_experts(builder, ffn, n, prefix, plan.hidden)});
   }
   number_rows(plan);
   return plan;

@@ -65,8 +65,7 @@ std::vector<FfnWeights> packed_experts(PlanBuilder& builder, const std::string& 
 }
 
 std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::string& gate_up, const std::string& down,
-                                           int experts, int hidden, int width, std::string_view why,
-                                           bool interleaved) {
+                                           int experts, int hidden, int width, std::string_view why, bool interleaved) {
   const TensorRef gate_up_all = builder.packed(gate_up, experts, hidden, 2 * int64_t{width}, why);
   const TensorRef down_all = builder.packed(down, experts, width, hidden, why);
   std::vector<FfnWeights> all;
@@ -85,8 +84,7 @@ std::vector<FfnWeights> transposed_experts(PlanBuilder& builder, const std::stri
 
 bool layer_is(PlanBuilder& builder, std::string_view found, std::string_view type, std::string_view other) {
   if (found != type && found != other)
-    builder.refuse_config(
-        fmt::format("has layer_types with {}, this family has {} and {}", quote(found), type, other));
+    builder.refuse_config(fmt::format("has layer_types with {}, this family has {} and {}", quote(found), type, other));
   return found == type;
 }
 
@@ -112,13 +110,13 @@ ModelPlan llama_frame(PlanBuilder& builder, float default_eps, const FrameNames&
   const std::string why = equation("vocab_size", plan.vocab);
   plan.embedding = builder.matrix(names.model + names.embedding + ".weight", plan.vocab, plan.hidden, why);
   plan.dtype = plan.embedding.dtype;
-  plan.final_norm = rms_norm(builder, names.model + names.final_norm, plan.hidden,
-                             builder.number_or("rms_norm_eps", default_eps, 0));
+  plan.final_norm =
+      rms_norm(builder, names.model + names.final_norm, plan.hidden, builder.number_or("rms_norm_eps", default_eps, 0));
   // The key is written unless it equals a default; then the absence of lm_head says it.
   plan.tied = builder.flag_or("tie_word_embeddings", !builder.has(names.head + ".weight"));
-  plan.lm_head = plan.tied
-                     ? plan.embedding
-                     : builder.matrix(names.head + ".weight", plan.vocab, plan.hidden, why + ", tie_word_embeddings = false");
+  plan.lm_head = plan.tied ? plan.embedding
+                           : builder.matrix(names.head + ".weight", plan.vocab, plan.hidden,
+                                            why + ", tie_word_embeddings = false");
   return plan;
 }
 
@@ -127,8 +125,8 @@ AttentionSpec gqa_shape(PlanBuilder& builder, ModelPlan& plan, const AttentionDe
   shape.heads = builder.count({"num_attention_heads"}, kMaxHidden);
   shape.kv_heads = builder.count_or("num_key_value_heads", shape.heads, kMaxHidden);
   const bool silent = defaults.head_dim > 0 && !builder.config().json().contains("head_dim");  // null is not silent
-  shape.head_dim = silent ? defaults.head_dim
-                          : builder.count_or("head_dim", std::max(plan.hidden / shape.heads, 1), kMaxHidden);
+  shape.head_dim =
+      silent ? defaults.head_dim : builder.count_or("head_dim", std::max(plan.hidden / shape.heads, 1), kMaxHidden);
   if (shape.heads % shape.kv_heads != 0)
     builder.refuse_config(fmt::format("has num_attention_heads = {}, not a multiple of num_key_value_heads = {}",
                                       shape.heads, shape.kv_heads));
@@ -185,8 +183,10 @@ AttentionSpec gqa(PlanBuilder& builder, AttentionSpec shape, const std::string& 
   shape.o_bias = builder.vector_if(tensors.o_bias, fmt::format("{}{}.bias", prefix, tensors.o), hidden);
   if (shape.qk_norm == QkNorm::kNone || shape.qk_norm == QkNorm::kL2PostRope) return shape;
   const bool per_head = shape.qk_norm != QkNorm::kFullVector;
-  shape.q_norm = rms_norm(builder, prefix + std::string(tensors.q_norm), per_head ? shape.head_dim : q_size, tensors.eps);
-  shape.k_norm = rms_norm(builder, prefix + std::string(tensors.k_norm), per_head ? shape.head_dim : kv_size, tensors.eps);
+  shape.q_norm =
+      rms_norm(builder, prefix + std::string(tensors.q_norm), per_head ? shape.head_dim : q_size, tensors.eps);
+  shape.k_norm =
+      rms_norm(builder, prefix + std::string(tensors.k_norm), per_head ? shape.head_dim : kv_size, tensors.eps);
   return shape;
 }
 
@@ -215,11 +215,11 @@ MoeSpec moe(PlanBuilder& builder, const RouterSpec& router, const std::string& p
     spec.select_bias = names.select_bias_is_row ? builder.matrix(name, 1, router.experts, why)
                                                 : builder.vector(name, router.experts, why);
   }
-  spec.experts = packed ? packed_experts(builder, module + "experts.gate_up_proj", module + "experts.down_proj",
-                                         router.experts, hidden, width,
-                                         equation(names.experts_key, router.experts) + ", " +
-                                             equation(names.width_key, width))
-                        : separate_experts(builder, module, names, router.experts, hidden, width);
+  spec.experts =
+      packed ? packed_experts(builder, module + "experts.gate_up_proj", module + "experts.down_proj", router.experts,
+                              hidden, width,
+                              equation(names.experts_key, router.experts) + ", " + equation(names.width_key, width))
+             : separate_experts(builder, module, names, router.experts, hidden, width);
   return spec;
 }
 
@@ -258,6 +258,15 @@ RouterSpec grouped_sigmoid_router(PlanBuilder& builder, std::initializer_list<st
 void add_shared(PlanBuilder& builder, MoeSpec& moe, const std::string& prefix, int hidden, int width, int copies,
                 std::string_view width_key, bool bias) {
   if (copies > 0) moe.shared = glu(builder, prefix, hidden, width * copies, width_key, bias);
+}
+
+SublayerOp dense_or_experts(PlanBuilder& builder, const DenseThenExperts& spec, size_t layer, const std::string& prefix,
+                            int hidden) {
+  if (layer < spec.dense_layers)
+    return glu(builder, prefix + "mlp.", hidden, builder.count({"intermediate_size"}, kMaxHidden), "intermediate_size");
+  MoeSpec experts = moe(builder, spec.router, prefix, spec.names, hidden, spec.width);
+  add_shared(builder, experts, prefix + "mlp.shared_experts.", hidden, spec.width, spec.shared, spec.shared_key);
+  return experts;
 }
 
 }  // namespace switchyard

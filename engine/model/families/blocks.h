@@ -77,9 +77,9 @@ struct MoeNames {
   std::string_view gate, up, down;
   std::string_view experts_key, width_key;  // config keys, for messages
   std::string_view router = "gate.weight";  // "a|b": the first that is stored
-  std::string_view select_bias = {};  // iff the router has one; "a|b" too
-  bool select_bias_is_row = false;    // stored as [1, experts]
-  std::string_view packed_module = "mlp";  // in place of `module` where the experts are packed
+  std::string_view select_bias = {};        // iff the router has one; "a|b" too
+  bool select_bias_is_row = false;          // stored as [1, experts]
+  std::string_view packed_module = "mlp";   // in place of `module` where the experts are packed
 };
 inline constexpr MoeNames kSeparateExperts{.module = "mlp",
                                            .gate = "gate_proj",
@@ -123,5 +123,18 @@ RouterSpec grouped_sigmoid_router(PlanBuilder& builder, std::initializer_list<st
 // The shared expert of `copies` widths in one block, where copies > 0; a null or absent key: none.
 void add_shared(PlanBuilder& builder, MoeSpec& moe, const std::string& prefix, int hidden, int width, int copies,
                 std::string_view width_key, bool bias = false);
+
+// DeepSeek's division of the layers (specs/families.md 1.5): a dense block below `dense_layers`, experts and shared
+// experts (mlp.shared_experts) from there on.
+struct DenseThenExperts {
+  RouterSpec router;
+  MoeNames names;
+  int width = 0;   // of one expert
+  int shared = 0;  // widths of the shared block
+  std::string_view shared_key;
+  size_t dense_layers = 0;
+};
+SublayerOp dense_or_experts(PlanBuilder& builder, const DenseThenExperts& spec, size_t layer, const std::string& prefix,
+                            int hidden);
 
 }  // namespace switchyard

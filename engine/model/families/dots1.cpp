@@ -14,18 +14,21 @@ ModelPlan plan_dots1(PlanBuilder& builder) {
   const bool no_window = builder.config().json().contains("sliding_window") && !builder.config().has("sliding_window");
   const int window = no_window ? 0 : builder.count_or("sliding_window", 4096, kMaxContext, 0);
   const auto first_windowed = static_cast<size_t>(builder.count_or("max_window_layers", 62, kMaxLayers, 0));
-  const std::vector<std::string> types = layer_types(builder, plan, [&](size_t n) {
-    return window > 0 && n >= first_windowed ? kSlidingAttention : kFullAttention;
-  });
+  const std::vector<std::string> types = layer_types(
+      builder, plan, [&](size_t n) { return window > 0 && n >= first_windowed ? kSlidingAttention : kFullAttention; });
 
   const RouterSpec spec = grouped_sigmoid_router(builder, {"n_routed_experts", "num_experts", "num_local_experts"},
                                                  plan.layers.size(), {.norm_topk_prob = false});
   MoeNames names = kSeparateExperts;
   names.experts_key = "n_routed_experts";
   names.select_bias = "gate.e_score_correction_bias";
-  const int width = builder.count({"moe_intermediate_size"}, kMaxHidden);
-  const int shared = builder.count_or("n_shared_experts", 0, kMaxExperts, 0);
-  const auto dense = static_cast<size_t>(builder.count_or("first_k_dense_replace", 0, kMaxLayers, 0));
+  const DenseThenExperts ffn{
+      .router = spec,
+      .names = names,
+      .width = builder.count({"moe_intermediate_size"}, kMaxHidden),
+      .shared = builder.count_or("n_shared_experts", 0, kMaxExperts, 0),
+      .shared_key = "n_shared_experts",
+      .dense_layers = static_cast<size_t>(builder.count_or("first_k_dense_replace", 0, kMaxLayers, 0))};
   for (size_t n = 0; n < plan.layers.size() && !builder.failed(); ++n) {
     LayerPlan& layer = plan.layers[n];
     const std::string prefix = layer_prefix(n);
@@ -34,16 +37,8 @@ ModelPlan plan_dots1(PlanBuilder& builder) {
     if (types[n] == kSlidingAttention) attention.sliding_window = window;
     layer.sublayers.push_back(
         {.norm = rms_norm(builder, prefix + "input_layernorm", plan.hidden, eps), .op = std::move(attention)});
-    const NormSpec ffn_norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
-    if (n < dense) {
-      layer.sublayers.push_back({.norm = ffn_norm,
-                                 .op = glu(builder, prefix + "mlp.", plan.hidden,
-                                           builder.count({"intermediate_size"}, kMaxHidden), "intermediate_size")});
-      continue;
-    }
-    MoeSpec experts = moe(builder, spec, prefix, names, plan.hidden, width);
-    add_shared(builder, experts, prefix + "mlp.shared_experts.", plan.hidden, width, shared, "n_shared_experts");
-    layer.sublayers.push_back({.norm = ffn_norm, .op = std::move(experts)});
+    layer.sublayers.push_back({.norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps),
+                               .op = dense_or_experts(builder, ffn, n, prefix, plan.hidden)});
   }
   number_rows(plan);
   return plan;
