@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/executor.h"
 #include "engine/base/text.h"
 #include "engine/model/quantised.h"
 
@@ -33,8 +34,29 @@ uint64_t kv_bytes(const ModelPlan& plan, int context) {
   return floats * sizeof(float);
 }
 
-// Scores of a block of queries, and a few activations of a whole prompt.
-uint64_t workspace_bytes(const ModelPlan& plan, int context) {
+// cpu runs a prompt in pieces of kChunkTokens, whatever the context: a token's activations (of a routed layer, gate and
+// up of each slot), and the logits of its last token.
+uint64_t cpu_workspace_bytes(const ModelPlan& plan, int context) {
+  uint64_t widest = 0;
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) {
+      uint64_t floats = 0;
+      if (const auto* a = std::get_if<AttentionSpec>(&sublayer.op))
+        floats = 2 * (uint64_t(a->heads) + uint64_t(a->kv_heads)) * uint64_t(a->head_dim);
+      if (const auto* a = std::get_if<LatentAttentionSpec>(&sublayer.op))
+        floats = 2 * uint64_t(a->heads) * (uint64_t(a->kv_rank) + uint64_t(a->rope_dim));
+      if (const auto* ffn = std::get_if<FfnSpec>(&sublayer.op)) floats = 2 * uint64_t(ffn->width);
+      if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op))
+        floats = 2 * uint64_t(moe->expert.width) * uint64_t(moe->router.experts_per_token) +
+                 2 * uint64_t(moe->router.experts);
+      widest = std::max(widest, floats);
+    }
+  const auto tokens = uint64_t(std::clamp(context, 0, cpu::kChunkTokens));
+  return (tokens * (widest + 3 * uint64_t(plan.hidden)) + uint64_t(plan.vocab)) * sizeof(float);
+}
+
+// reference: scores of a block of queries, and a few activations of a whole prompt.
+uint64_t reference_workspace_bytes(const ModelPlan& plan, int context) {
   constexpr uint64_t kQueries = 256, kActivations = 8;
   uint64_t heads = 0, width = uint64_t(plan.hidden);
   for (const LayerPlan& layer : plan.layers)
@@ -87,7 +109,8 @@ MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, 
     need = cpu_weights(plan);
   need.weights = need.in_file + need.decoded;
   need.kv = kv_bytes(plan, context);
-  need.workspace = workspace_bytes(plan, context) + kProgramBytes + (reference ? kLibTorchBytes : 0);
+  need.workspace = kProgramBytes + (reference ? reference_workspace_bytes(plan, context) + kLibTorchBytes
+                                              : cpu_workspace_bytes(plan, context));
   return need;
 }
 
@@ -111,9 +134,8 @@ uint64_t available_memory() {
 
 Result<void> check_fits(const MemoryEstimate& need, uint64_t available, const std::string& what) {
   if (need.total() <= available) return {};
-  return fail(ErrorCode::kMemory,
-              fmt::format("needs {}; {} are available.", memory_text(need), bytes_text(available)), what,
-              "inspect shows the model without loading it; a quantised release or the other backend may fit.");
+  return fail(ErrorCode::kMemory, fmt::format("needs {}; {} are available.", memory_text(need), bytes_text(available)),
+              what, "inspect shows the model without loading it; a quantised release or the other backend may fit.");
 }
 
 }  // namespace switchyard

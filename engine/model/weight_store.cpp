@@ -46,7 +46,7 @@ class MappedWeights final : public WeightStore {
 
   Result<void> read(const TensorRef& ref, float* out) const override {
     auto done = ref.quantised ? read_quantised(ref, out) : WeightStore::read(ref, out);
-    if (done && !ref.in_place()) release(ref);
+    if (done) release(ref);
     if (!done && done.error().where.empty()) done.error().where = "tensor " + quote(ref.name);
     return done;
   }
