@@ -45,6 +45,7 @@ struct RouterTensors {
 struct RunData {
   const ModelPlan* plan = nullptr;                     // nullptr: no model open
   std::shared_ptr<const SessionSnapshot> snapshot;     // may be null
+  std::shared_ptr<const Recipe> recipe_ahead;          // with the edits on their way; null: none is, see the last epoch
   std::vector<std::shared_ptr<const RoutingFrame>> frames;  // [tokens routed]; null where let go
   std::vector<std::string> pieces;                     // printable text of each token, one more than frames when one is pending
   std::vector<TokenId> token_ids;

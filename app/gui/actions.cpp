@@ -57,7 +57,8 @@ std::function<void()> edit_selected(MainWindow& w, Make make) {
   return [&w, make] {
     const Selection& at = w.model().selection();
     if (!at.expert || !w.model().snapshot()) return;
-    w.model().edit(make(layer_in_force(*w.model().snapshot(), at.moe_layer), w.model().model_layer(), *at.expert));
+    const Recipe* recipe = w.model().recipe_ahead();
+    w.model().edit(make(recipe ? recipe->layer(at.moe_layer) : nullptr, w.model().model_layer(), *at.expert));
   };
 }
 
@@ -74,13 +75,13 @@ void solo(MainWindow& w) {
 }
 
 void reset_layers(MainWindow& w, bool all) {
-  const SessionSnapshot* s = w.model().snapshot();
-  if (!s) return;
+  const Recipe* recipe = w.model().recipe_ahead();
+  if (!recipe) return;
   std::vector<EditCommand> edits;
   const auto& layers = w.model().data().plan->moe_layers;
   for (size_t row = 0; row < layers.size(); ++row) {
     if (!all && int(row) != w.model().selection().moe_layer) continue;
-    const auto more = reset_layer(layer_in_force(*s, int(row)), layers[row]);
+    const auto more = reset_layer(recipe->layer(int(row)), layers[row]);
     edits.insert(edits.end(), more.begin(), more.end());
   }
   w.model().edit(std::move(edits), "user");
@@ -88,8 +89,7 @@ void reset_layers(MainWindow& w, bool all) {
 
 Why needs_edited_layer(MainWindow& w, bool all) {
   return [&w, all]() -> QString {
-    const SessionSnapshot* s = w.model().snapshot();
-    const Recipe* recipe = s && w.model().has_session() ? recipe_in_force(*s) : nullptr;
+    const Recipe* recipe = w.model().has_session() ? w.model().recipe_ahead() : nullptr;
     const bool native = !recipe || (all ? recipe->is_identity() : !recipe->layer(w.model().selection().moe_layer));
     return native ? (all ? tr("the router is native") : tr("this layer is native")) : QString();
   };
@@ -126,6 +126,19 @@ void go_to_edit(MainWindow& w, int direction) {
     if (!best || (at - *best) * direction < 0) best = at;
   }
   if (best) w.model().set_cursor(uint64_t(*best));
+}
+
+void step_sequence(MainWindow& w, int by) {
+  w.model().open_trace(w.model().opened().model.toStdString(), w.model().trace()->sequence + uint64_t(int64_t(by)));
+}
+
+Why needs_sequence(MainWindow& w, int by) {
+  return [&w, by]() -> QString {
+    const TraceRun* trace = w.model().trace();
+    if (!trace) return tr("open a trace first");
+    const int64_t wanted = int64_t(trace->sequence) + by;
+    return wanted >= 0 && wanted < int64_t(trace->sequences) ? QString() : tr("the trace has no more sequences there");
+  };
 }
 
 void clear_selection(MainWindow& w) {
@@ -346,6 +359,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       {"trace.record", tr("Record to a trace…"), "Trace", "Ctrl+Shift+R",
        tr("Writes every routing decision to a *.moetrace.h5 file; again: closes it."), [&w] { w.toggle_recording(); },
        model, [&m] { return m.recording(); }},
+      {"trace.previous_sequence", tr("Previous sequence"), "Trace", "Ctrl+PgUp",
+       tr("Shows the sequence before in the open trace."), [&w] { step_sequence(w, -1); }, needs_sequence(w, -1)},
+      {"trace.next_sequence", tr("Next sequence"), "Trace", "Ctrl+PgDown",
+       tr("Shows the next sequence of the open trace."), [&w] { step_sequence(w, 1); }, needs_sequence(w, 1)},
       // Help
       {"help.palette", tr("Command palette"), "Help", "Ctrl+Shift+P", tr("Finds any action by a few letters."),
        [&w] { w.show_palette(); }},

@@ -7,6 +7,7 @@
 #include <QApplication>
 #include <QCloseEvent>
 #include <QDateTime>
+#include <QElapsedTimer>
 #include <QFileDialog>
 #include <QFileInfo>
 #include <QLabel>
@@ -227,7 +228,6 @@ void MainWindow::ask_for_trace() {
 }
 
 void MainWindow::start_run() {
-  generation_->note_started();
   model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kRun);
 }
 
@@ -242,7 +242,6 @@ void MainWindow::toggle_run() {
 
 void MainWindow::step_run() {
   if (!generation_->starts_anew() && model_.state() != RunState::kIdle) return model_.step();
-  generation_->note_started();
   model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kStep);
 }
 
@@ -321,6 +320,16 @@ void MainWindow::toggle_dock(const QString& id) {
   if (!dock) return;
   dock->setVisible(!dock->isVisible());
   if (dock->isVisible()) dock->raise();
+}
+
+bool MainWindow::event(QEvent* event) {
+  if (event->type() != QEvent::UpdateRequest || model_.state() != RunState::kGenerating)
+    return QMainWindow::event(event);
+  QElapsedTimer clock;
+  clock.start();
+  const bool done = QMainWindow::event(event);  // paints and composes what is dirty
+  frame_times_.add(double(clock.nsecsElapsed()) / 1e6);
+  return done;
 }
 
 void MainWindow::closeEvent(QCloseEvent* event) {

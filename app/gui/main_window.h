@@ -8,6 +8,7 @@
 #include <QMainWindow>
 #include <QTimer>
 
+#include "app/gui/frame_times.h"
 #include "app/gui/log.h"
 #include "app/gui/options.h"
 #include "app/session/jobs.h"
@@ -47,6 +48,7 @@ class MainWindow : public QMainWindow {
   HelpDialog& help();
   Toasts& toasts() { return *toasts_; }
   const WindowOptions& options() const { return options_; }
+  FrameTimes& frame_times() { return frame_times_; }  // while tokens are generated
   LiveDock* live_dock(const QString& id) const;
   std::vector<LiveDock*> live_docks() const { return live_; }
 
@@ -74,6 +76,7 @@ class MainWindow : public QMainWindow {
 
  protected:
   void closeEvent(QCloseEvent* event) override;
+  bool event(QEvent* event) override;
 
  private:
   void build_docks();
@@ -83,6 +86,7 @@ class MainWindow : public QMainWindow {
   const WindowOptions options_;
   Jobs jobs_;
   Log log_;
+  FrameTimes frame_times_;
   RunModel model_;
   ViewCommands commands_;
   ActionTable* actions_ = nullptr;

@@ -26,7 +26,8 @@ std::optional<WindowOptions> parse_options(const QStringList& arguments, int& ex
       "model", "A checkpoint folder, org/name of the Hugging Face cache, demo, or a *.moetrace.h5 file.",
       "[MODEL|TRACE]");
   const QCommandLineOption help({"h", "help"}, "Shows this text."), version({"v", "version"}, "Shows the version.");
-  const QCommandLineOption screenshot("screenshot", "Generates, saves a picture of the window and exits.", "OUT.png");
+  const QCommandLineOption screenshot(
+      "screenshot", "Generates, saves a picture of the window, tells the times of its frames and exits.", "OUT.png");
   const QCommandLineOption after("after-tokens", "Tokens to generate before the picture (64).", "N");
   const QCommandLineOption trace("trace", "Records every routing decision to this file.", "OUT.moetrace.h5");
   const QCommandLineOption prompt("prompt-file", "The prompt, byte for byte.", "FILE");

@@ -103,6 +103,8 @@ std::vector<StatusRow::Part> StatusRow::left() const {
     const double speed = live ? s->decode_tokens_per_s : s->mean_decode_tokens_per_s;
     if (speed > 0) parts.push_back({{}, c.toString(speed, 'f', speed < 100 ? 1 : 0) + tr(" tok/s")});
   }
+  if (const TraceRun* trace = model_.trace(); trace && trace->sequences > 1)
+    parts.push_back({tr("sequence"), QString("%1 of %2").arg(trace->sequence + 1).arg(trace->sequences)});
   parts.push_back({tr("epoch"), QString::number(s->epochs.empty() ? 0 : s->epochs.back().epoch)});
   const auto& data = model_.data();
   if (data.tokens() > 0)

@@ -26,11 +26,6 @@ const Recipe* recipe_in_force(const SessionSnapshot& snapshot) {
   return snapshot.epochs.empty() ? nullptr : snapshot.epochs.back().recipe.get();
 }
 
-const LayerRecipe* layer_in_force(const SessionSnapshot& snapshot, int moe_layer) {
-  const Recipe* recipe = recipe_in_force(snapshot);
-  return recipe ? recipe->layer(moe_layer) : nullptr;
-}
-
 bool is_muted(const LayerRecipe* layer, int expert) {
   return layer && !layer->muted.empty() && layer->muted[size_t(expert)];
 }

@@ -12,7 +12,6 @@ namespace switchyard {
 
 // The recipe the next token will use, as far as the snapshot knows; nullptr: identity.
 const Recipe* recipe_in_force(const SessionSnapshot& snapshot);
-const LayerRecipe* layer_in_force(const SessionSnapshot& snapshot, int moe_layer);
 
 bool is_muted(const LayerRecipe* layer, int expert);
 bool is_forced(const LayerRecipe* layer, int expert);

@@ -119,7 +119,7 @@ void RunModel::adopt(std::unique_ptr<Session> session, const OpenRequest& reques
   session_ = std::move(session);
   opened_ = request;
   prepare_data(session_->checkpoint().plan, session_->tokenizer());
-  error_serial_ = 0;
+  error_serial_ = edits_sent_ = 0;
   session_->set_listener([wake = wake_] {
     if (wake->pending.exchange(true)) return;
     wake->posted_ns = steady_ns();
@@ -211,8 +211,10 @@ void RunModel::drain() {
   const bool had_cursor = cursor_.has_value();
   if (before && (before->sequence != snapshot->sequence || before->frames != snapshot->frames)) clear_sequence();
   data_.snapshot = snapshot;
+  if (snapshot->edits_taken == edits_sent_) data_.recipe_ahead.reset();
   data_.prompt_tokens = snapshot->prompt_ids.size();
-  if (sequence() != started_from_) starting_ = false;
+  const bool begun = starting_ && sequence() != started_from_;
+  if (begun) starting_ = false;
   take_texts();
   bool more = false;
   if (snapshot->frames) take_frames(*snapshot->frames, more);
@@ -236,6 +238,7 @@ void RunModel::drain() {
     Q_EMIT history_changed();
   }
   if (had_cursor && !cursor_) Q_EMIT cursor_changed();
+  if (begun) Q_EMIT started(starting_prompt_);
   Q_EMIT data_changed();
   if (snapshot->error && snapshot->error_serial > error_serial_) {
     error_serial_ = snapshot->error_serial;
@@ -346,6 +349,7 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
                           "Put the model's tokenizer.json beside config.json."});
   starting_ = true;
   started_from_ = sequence();
+  starting_prompt_ = prompt;
   if (journal_) journal_->prompt_used(prompt.toStdString());
   const Session* const target = session_.get();
   jobs_.start(
@@ -361,8 +365,7 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
                     : ids.error());
           return Q_EMIT data_changed();
         }
-        session_->send(Start{std::move(*ids), max_new_tokens, mode != kRun});
-        if (mode == kStep) session_->send(Step{});
+        session_->send(Start{std::move(*ids), max_new_tokens, mode == kStep});
       });
   Q_EMIT data_changed();
 }
@@ -394,29 +397,50 @@ void RunModel::set_threads(int threads) {
 
 bool RunModel::edit(EditCommand command) {
   if (!session_) return false;
-  const auto sent = session_->send(std::move(command));
-  if (!sent) Q_EMIT failed(sent.error());
-  return sent.has_value();
+  if (const auto sent = session_->send(command); !sent) return Q_EMIT failed(sent.error()), false;
+  look_ahead({std::move(command)});
+  return true;
 }
 
 bool RunModel::edit(std::vector<EditCommand> script, const std::string& author) {
   if (!session_ || script.empty()) return false;
-  const auto sent = session_->send(std::move(script), author);
-  if (!sent) Q_EMIT failed(sent.error());
-  return sent.has_value();
+  if (const auto sent = session_->send(script, author); !sent) return Q_EMIT failed(sent.error()), false;
+  look_ahead(script);
+  return true;
+}
+
+void RunModel::look_ahead(const std::vector<EditCommand>& edits) {
+  ++edits_sent_;
+  Recipe ahead;
+  if (const Recipe* met = recipe_ahead()) ahead = *met;
+  for (const EditCommand& command : edits)
+    if (command.at_token.value_or(0) <= data_.tokens()) apply(command.edit, *data_.plan, ahead);
+  data_.recipe_ahead = std::make_shared<const Recipe>(std::move(ahead));
+  ++data_.serial;
+}
+
+const Recipe* RunModel::recipe_ahead() const {
+  if (data_.recipe_ahead) return data_.recipe_ahead.get();
+  return data_.snapshot ? recipe_in_force(*data_.snapshot) : nullptr;
 }
 
 void RunModel::undo() {
-  if (session_) session_->undo();
+  if (!session_) return;
+  ++edits_sent_;
+  session_->undo();
 }
 void RunModel::redo() {
-  if (session_) session_->redo();
+  if (!session_) return;
+  ++edits_sent_;
+  session_->redo();
 }
 void RunModel::undo_to(size_t cursor) {
-  if (session_) session_->undo_to(cursor);
+  if (!session_) return;
+  ++edits_sent_;
+  session_->undo_to(cursor);
 }
 bool RunModel::can_undo() const {
-  return session_ && data_.snapshot && data_.snapshot->history_cursor > 0;
+  return session_ && data_.snapshot && (data_.snapshot->history_cursor > 0 || data_.recipe_ahead);
 }
 bool RunModel::can_redo() const {
   return session_ && data_.snapshot && data_.snapshot->history_cursor < data_.snapshot->history.size();

@@ -73,7 +73,7 @@ class RunModel : public QObject {
   void set_window(int tokens);
 
   // Transport. Prompts are tokenised by a job.
-  enum StartMode { kRun, kPrefillOnly, kStep };  // kStep: the prompt and one token
+  enum StartMode { kRun, kStep };  // kStep: the prompt and one token, then wait
   void start(const QString& prompt, uint64_t max_new_tokens, StartMode mode = kRun);
   void play(uint64_t max_new_tokens = 0);
   void pause();
@@ -90,6 +90,8 @@ class RunModel : public QObject {
   void undo();
   void redo();
   void undo_to(size_t cursor);
+  // The recipe that the next edit meets, those on their way in it; nullptr: native. Each key press builds on it.
+  const Recipe* recipe_ahead() const;
   bool can_undo() const;
   bool can_redo() const;
   // Files are read and written by jobs; the outcome comes as note() or failed().
@@ -111,6 +113,7 @@ class RunModel : public QObject {
  Q_SIGNALS:
   void model_changed();  // opened, closed, or opening began or ended
   void data_changed();   // new frames or a new snapshot; at most 30 Hz
+  void started(const QString& prompt);  // a sequence began with it; a refused start says failed() instead
   void selection_changed();
   void cursor_changed();
   void history_changed();
@@ -133,6 +136,7 @@ class RunModel : public QObject {
   void take_frames(const FrameLog& log, bool& more);
   void count_frame(uint64_t index);
   void take_texts();
+  void look_ahead(const std::vector<EditCommand>& edits);
   std::optional<uint32_t> sequence() const;  // nullopt: none yet
 
   Jobs& jobs_;
@@ -147,6 +151,7 @@ class RunModel : public QObject {
   qint64 drain_every_ms_ = 33;            // longer where painting keeps the GUI thread busy
   bool starting_ = false;                 // from the command to the first snapshot of its sequence
   std::optional<uint32_t> started_from_;  // the sequence there was before
+  QString starting_prompt_;
 
   RunData data_;
   std::vector<std::string> texts_;
@@ -156,6 +161,7 @@ class RunModel : public QObject {
   uint64_t window_begin_ = 0;  // first token counted in load_window_
   uint64_t kept_from_ = 0;     // frames before it were let go
   uint64_t error_serial_ = 0;
+  uint64_t edits_sent_ = 0;  // to this session, undo and redo too: SessionSnapshot::edits_taken follows
 
   Selection selection_;
   TimeCursor cursor_;

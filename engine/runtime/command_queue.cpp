@@ -26,10 +26,12 @@ void CommandQueue::push(Command command) {
     const EditCommand* edit = live_edit(command);
     const EditCommand* last = commands_.empty() ? nullptr : live_edit(commands_.back());
     if (edit && last && tag(edit->edit) == tag(last->edit) &&
-        std::get<EditRequest>(command).author == std::get<EditRequest>(commands_.back()).author)
+        std::get<EditRequest>(command).author == std::get<EditRequest>(commands_.back()).author) {
+      std::get<EditRequest>(command).calls += std::get<EditRequest>(commands_.back()).calls;
       commands_.back() = std::move(command);
-    else
+    } else {
       commands_.push_back(std::move(command));
+    }
     if (work_ && cuts_short(commands_.back())) work_->cancel();
     settled_ = false;
   }

@@ -21,6 +21,7 @@ struct EditRequest {
   std::vector<EditCommand> edits;
   std::string author;
   bool script = false;
+  uint64_t calls = 1;  // of send(), the replaced ones with it
 };
 struct MoveCursor {
   enum Kind { kUndo, kRedo, kTo } kind = kUndo;

@@ -128,6 +128,7 @@ void LiveSession::publish(bool at_once) {
   out->epochs = ledger_.epochs();
   out->history = ledger_.history();
   out->history_cursor = ledger_.cursor();
+  out->edits_taken = edits_taken_;
   out->scheduled = ledger_.scheduled();
   out->frames = frames_;
   out->dropped_frames = sink_ ? sink_->dropped() : dropped_;

@@ -99,6 +99,7 @@ class LiveSession final : public Session {
   bool stop_after_prefill_ = false, stop_after_token_ = false;
   std::vector<float> logits_;             // of the newest token routed
   EditLedger ledger_;
+  uint64_t edits_taken_ = 0;
   RunMeter meter_;
   std::shared_ptr<FrameLog> frames_;
   double record_seconds_ = 0;             // what the backend spends on one frame, measured now and then

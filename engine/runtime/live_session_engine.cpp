@@ -52,7 +52,7 @@ void LiveSession::handle(Command& command) {
 
 Result<void> LiveSession::check_start(const Start& start) const {
   const std::string where = "prompt";
-  if (start.prompt.empty()) return fail(ErrorCode::kUsage, "the prompt has no tokens", where, "Type at least one.");
+  if (start.prompt.empty()) return fail(ErrorCode::kUsage, "the prompt has no tokens.", where, "Type at least one.");
   for (size_t i = 0; i < start.prompt.size(); ++i)
     if (start.prompt[i] < 0 || start.prompt[i] >= checkpoint_.plan.vocab)
       return fail(
@@ -62,7 +62,8 @@ Result<void> LiveSession::check_start(const Start& start) const {
   const size_t wanted = start.prompt.size() + (checkpoint_.plan.encoder_layers > 0 ? 1 : 0);  // the decoder's start
   if (wanted > size_t(cache_->capacity()))
     return fail(ErrorCode::kUsage,
-                fmt::format("the prompt has {} tokens, the context holds {}", wanted, cache_->capacity()), where);
+                fmt::format("the prompt has {} tokens, the context holds {}.", wanted, cache_->capacity()), where,
+                "Shorten the prompt.");
   if (weights_) SY_CHECK(weights_->check_unchanged());
   return {};
 }
@@ -144,11 +145,13 @@ void LiveSession::handle(const SetSampling& set) {
 }
 
 void LiveSession::handle(EditRequest& request) {
+  edits_taken_ += request.calls;
   if (auto added = ledger_.add(std::move(request.edits), std::move(request.author), Clock::now()); !added)
     report(std::move(added).error());
 }
 
 void LiveSession::handle(const MoveCursor& move) {
+  ++edits_taken_;
   switch (move.kind) {
     case MoveCursor::kUndo:
       return ledger_.undo();

@@ -102,6 +102,7 @@ struct SessionSnapshot {
   SharedList<Epoch> epochs;               // of this sequence, the one in force at its start first; never empty
   SharedList<HistoryEntry> history;
   size_t history_cursor = 0;              // entries [0, cursor) are in force
+  uint64_t edits_taken = 0;               // calls of send(edit), undo, redo and undo_to that all of this reflects
   std::vector<EditCommand> scheduled;     // script entries whose at_token lies ahead
   std::shared_ptr<const FrameLog> frames; // of this sequence
   uint64_t dropped_frames = 0;            // not recorded (free-run mode); always 0 in record mode

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include <QAction>
 #include <QOpenGLWidget>
 #include <QPlainTextEdit>
 #include <QPushButton>
@@ -14,6 +15,7 @@
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/go_to.h"
 #include "app/gui/status_row.h"
+#include "app/gui/toasts.h"
 #include "app/gui/workbench.h"
 #include "app/session/edits_in_force.h"
 #include "tests/gui/support.h"
@@ -161,6 +163,106 @@ TEST_F(Window, RightClickOnACellOffersEditsAndHeatMapMutes) {
   EXPECT_EQ(entry.edits[0].edit, Edit(Mute{LayerSet{{2}}, {ExpertId(expert)}}));
 }
 
+// Keys come faster than pictures are painted: every press counts, and each builds on what the one before made.
+TEST_F(Window, EveryPressOfAKeyIsAStep) {
+  run("2 + 3 = 5\n", 40);
+  model().select({3, 9, std::nullopt});
+  const auto press = [](QWidget* widget, int key, int times, Qt::KeyboardModifiers modifiers = Qt::NoModifier) {
+    widget->setFocus();
+    for (int i = 0; i < times; ++i) QTest::keyClick(widget, Qt::Key(key), modifiers);
+  };
+  const auto bias = [&] {
+    const Recipe* recipe = model().recipe_ahead();
+    return bias_of(recipe ? recipe->layer(3) : nullptr, 9);
+  };
+  const auto settled = [&] { return wait_until([&] { return !model().data().recipe_ahead; }, 5000); };
+  QWidget *heat_map = canvas("routing_heatmap"), *strip = canvas("token_strip");
+
+  // The logit bias: in a picture, held down, and by the window's own shortcut.
+  press(heat_map, Qt::Key_BracketRight, 12);
+  ASSERT_TRUE(wait_until([&] { return std::abs(bias() - 1.2f) < 1e-3f; }, 5000)) << bias();
+  for (int i = 0; i < 5; ++i) {
+    QKeyEvent held(QEvent::KeyPress, Qt::Key_BracketRight, Qt::NoModifier, "]", true);
+    QApplication::sendEvent(heat_map, &held);
+  }
+  ASSERT_TRUE(wait_until([&] { return std::abs(bias() - 1.7f) < 1e-3f; }, 5000)) << bias();
+  press(window_->generation().text(), Qt::Key_BracketLeft, 7);
+  EXPECT_NEAR(bias(), 1.0f, 1e-3f);
+  ASSERT_TRUE(settled());
+  EXPECT_NEAR(bias(), 1.0f, 1e-3f);  // the engine has them all
+  EXPECT_NEAR(model().snapshot()->epochs.back().recipe->layer(3)->logit_bias[9], 1.0f, 1e-3f);
+
+  // A switch pressed twice is where it was, and both presses can be undone.
+  const size_t edits = model().snapshot()->history_cursor;
+  press(heat_map, Qt::Key_M, 2);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == edits + 2; }, 5000)) << newest_message();
+  EXPECT_FALSE(is_muted(model().recipe_ahead()->layer(3), 9));
+  press(heat_map, Qt::Key_Z, 2, Qt::ControlModifier);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == edits; }, 5000));
+
+  // Tokens, from every panel.
+  for (QWidget* widget : {strip, heat_map, static_cast<QWidget*>(window_->generation().text())}) {
+    model().set_cursor(30);
+    press(widget, Qt::Key_Comma, 9);
+    ASSERT_TRUE(wait_until([&] { return model().cursor() == 21u; }, 5000)) << model().cursor().value_or(999);
+    press(widget, Qt::Key_Period, 4);
+    ASSERT_TRUE(wait_until([&] { return model().cursor() == 25u; }, 5000)) << model().cursor().value_or(999);
+  }
+
+  // Layers: the arrows of a picture, and the window's keys.
+  press(heat_map, Qt::Key_Down, 4);
+  ASSERT_TRUE(wait_until([&] { return model().selection().moe_layer == 7; }, 5000)) << model().selection().moe_layer;
+  press(heat_map, Qt::Key_Up, 5, Qt::AltModifier);
+  EXPECT_EQ(model().selection().moe_layer, 2);
+}
+
+TEST_F(Window, ARefusedStartSaysWhyAndLeavesTheRun) {
+  run("2 + 3 = 5\n", 16);
+  const auto sequence = model().snapshot()->sequence;
+  const auto tokens = model().data().token_ids;
+  const auto refused = [&](const QString& prompt, const std::function<void()>& start, const QString& words) {
+    const size_t told = window_->log().entries().size();
+    window_->generation().set_prompt(prompt);
+    start();
+    ASSERT_TRUE(wait_until([&] { return window_->log().entries().size() > told; }, 20'000));
+    EXPECT_FALSE(model().running());
+    EXPECT_EQ(window_->log().entries().size(), told + 1);  // once
+    EXPECT_EQ(window_->log().entries().back().level, LogEntry::kError);
+    EXPECT_TRUE(window_->toasts().newest_text().contains(words)) << window_->toasts().newest_text().toStdString();
+    const auto cards = window_->findChildren<QWidget*>("toast");
+    EXPECT_TRUE(std::any_of(cards.begin(), cards.end(), [](QWidget* card) { return card->isVisible(); }));
+    QTest::qWait(200);  // what would come later must not come either
+    EXPECT_EQ(model().snapshot()->sequence, sequence);
+    EXPECT_EQ(model().state(), RunState::kFinished);
+    EXPECT_EQ(model().data().token_ids, tokens);
+    EXPECT_TRUE(window_->generation().starts_anew());  // Run tries again, it does not prolong the old text
+  };
+  const QString too_long = QString("the people of the land ").repeated(2000);
+  refused(
+      too_long, [&] { window_->start_run(); }, "Shorten the prompt.");
+  refused(
+      too_long, [&] { window_->step_run(); }, "Shorten the prompt.");
+  refused(
+      "", [&] { window_->start_run(); }, "Type some text");
+  refused(
+      too_long, [&] { window_->toggle_run(); }, "the context holds");
+
+  // While tokens are made, they go on.
+  window_->generation().set_prompt("The king said");
+  window_->generation().set_max_new_tokens(1500);
+  window_->start_run();
+  ASSERT_TRUE(wait_until([&] { return model().data().tokens() > 30; }));
+  const auto running = model().snapshot()->sequence;
+  const size_t told = window_->log().entries().size();
+  window_->generation().set_prompt(too_long);
+  window_->start_run();
+  ASSERT_TRUE(wait_until([&] { return window_->log().entries().size() > told; }, 20'000));
+  const uint64_t had = model().data().tokens();
+  ASSERT_TRUE(wait_until([&] { return model().data().tokens() > had + 20 || !model().running(); }));
+  EXPECT_EQ(model().snapshot()->sequence, running);
+  EXPECT_EQ(model().state(), RunState::kGenerating);
+}
+
 TEST_F(Window, SamplingDefaultsAreTheModels) {
   // assets/models/demo/generation_config.json: do_sample, temperature 0.8, top_p 0.95
   const Sampling sampling = window_->generation().sampling();
@@ -216,6 +318,34 @@ TEST_F(Window, RecordingWritesATraceOfTheSameTokens) {
   EXPECT_EQ(model().data().snapshot->dropped_frames, 0u);
 }
 
+TEST_F(Window, EverySequenceOfATraceCanBeShown) {
+  const TemporaryFolder folder;
+  model().record_to(folder / "two.moetrace.h5", false);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+  run("2 + 3 = 5\n", 12);
+  const auto first = model().data().token_ids;
+  run("The king said unto the people", 9);
+  const auto second = model().data().token_ids;
+  model().stop_recording();
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(folder / "two.moetrace.h5"); })) << newest_message();
+  window_->open_path(QString::fromStdString((folder / "two.moetrace.h5").string()));
+  ASSERT_TRUE(wait_until([&] { return model().has_trace(); })) << newest_message();
+
+  const auto shows = [&](const std::vector<TokenId>& ids, const QString& words) {  // the last id was never routed
+    EXPECT_EQ(model().data().token_ids, std::vector<TokenId>(ids.begin(), ids.end() - 1));
+    EXPECT_TRUE(window_->status().text().contains(words)) << window_->status().text().toStdString();
+  };
+  shows(first, "sequence 1 of 2");
+  EXPECT_FALSE(window_->actions().action("trace.previous_sequence")->isEnabled());
+  window_->actions().run("trace.next_sequence");
+  ASSERT_TRUE(wait_until([&] { return model().trace()->sequence == 1; })) << newest_message();
+  shows(second, "sequence 2 of 2");
+  EXPECT_FALSE(window_->actions().action("trace.next_sequence")->isEnabled());
+  window_->actions().run("trace.previous_sequence");
+  ASSERT_TRUE(wait_until([&] { return model().trace()->sequence == 0; }));
+  shows(first, "sequence 1 of 2");
+}
+
 // The GUI thread must answer while the engine works, with either number of threads. The bound is loose because
 // the machine is shared; the numbers are printed.
 TEST_F(Window, NeverStallsWhileGenerating) {
@@ -230,6 +360,7 @@ TEST_F(Window, NeverStallsWhileGenerating) {
   for (const int threads : {std::max(1, cores - 1), cores}) {
     model().set_threads(threads);
     for (LiveDock* dock : window_->live_docks()) dock->live()->reset_stats();
+    window_->frame_times().clear();
     QElapsedTimer clock;
     std::vector<qint64> gaps;
     double busiest_ms = 0, cpu_before = cpu_ms();
@@ -260,6 +391,9 @@ TEST_F(Window, NeverStallsWhileGenerating) {
                   dock->objectName().toStdString().c_str(), static_cast<unsigned long long>(stats.frames),
                   stats.build_p99, stats.paint_p99);
     }
+    std::printf("  composed window  %4zu frames, p50 %.2f ms, p99 %.2f ms\n", window_->frame_times().count(),
+                window_->frame_times().percentile(0.5), window_->frame_times().percentile(0.99));
+    EXPECT_GT(window_->frame_times().count(), 0u);
     EXPECT_LT(gaps.back(), 2000);
   }
 }

@@ -151,8 +151,14 @@ void AffinityView::answer_input(const ViewContext& context, int row) {
     if (ImGui::IsItemClicked()) select_pair(context, row, under->first, under->second);
   }
   if (ImGui::IsAnyItemActive()) return;
-  const int across = int(ImGui::IsKeyPressed(ImGuiKey_RightArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_LeftArrow));
-  const int down = int(ImGui::IsKeyPressed(ImGuiKey_DownArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_UpArrow));
+  for (const KeyPress& press : key_presses()) answer_key(context, press, row);
+}
+
+void AffinityView::answer_key(const ViewContext& context, const KeyPress& press, int row) {
+  const std::optional<int> expert = selected_expert(context);
+  if (expert && edit_key(context, press, clamped_row(context.data, context.selection), *expert)) return;
+  const int across = int(press.key == ImGuiKey_RightArrow) - int(press.key == ImGuiKey_LeftArrow);
+  const int down = int(press.key == ImGuiKey_DownArrow) - int(press.key == ImGuiKey_UpArrow);
   if (across == 0 && down == 0) return;
   const int last = grid_.rows() - 1;
   const bool started = context.selection.moe_layer == row && context.selection.expert && context.selection.expert_to;

@@ -4,6 +4,7 @@
 
 #include "views/plot/heat_grid.h"
 #include "views/ui/controls.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -29,6 +30,7 @@ class AffinityView : public View {
   void draw_matrix(const ViewContext& context, int row, const ItemRect& grid, bool labels);
   void draw_facts(const ViewContext& context, int row, const ItemRect& column);
   void answer_input(const ViewContext& context, int row);
+  void answer_key(const ViewContext& context, const KeyPress& press, int row);
   void select_pair(const ViewContext& context, int row, int from, int to) const;
 
   std::vector<ViewSetting> settings_;

@@ -129,11 +129,15 @@ void ExpertLoad::answer_input(const ViewContext& context, int row, const ItemRec
     if (right) menu_expert_ = expert, ImGui::OpenPopup(kExpertMenu);
   }
   expert_menu(context, row, menu_expert_);
+  for (const KeyPress& press : key_presses()) answer_key(context, press, row);
+}
+
+void ExpertLoad::answer_key(const ViewContext& context, const KeyPress& press, int row) {
   const std::optional<int> selected = selected_expert(context);
-  if (selected && edit_keys(context, row, *selected)) return;
-  if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
-  const int across = int(ImGui::IsKeyPressed(ImGuiKey_RightArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_LeftArrow));
+  if (selected && edit_key(context, press, row, *selected)) return;
+  const int across = int(press.key == ImGuiKey_RightArrow) - int(press.key == ImGuiKey_LeftArrow);
   if (across == 0) return;
+  const int experts = int(order_.size());
   const auto here = selected ? std::find(order_.begin(), order_.end(), *selected) : order_.end();
   const int column = here == order_.end() ? 0 : std::clamp(int(here - order_.begin()) + across, 0, experts - 1);
   select_expert(context, row, order_[size_t(column)]);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "views/ui/edits.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -29,6 +30,7 @@ class ExpertLoad : public View {
   void draw_bar(const ViewContext& context, const RowRecipes& recipes, const ItemRect& slot, float top, int expert,
                 bool chosen) const;
   void answer_input(const ViewContext& context, int row, const ItemRect& plot);
+  void answer_key(const ViewContext& context, const KeyPress& press, int row);
 
   std::vector<ViewSetting> settings_;
   std::vector<int> order_;  // column -> expert

@@ -124,10 +124,9 @@ void GateInspector::draw_controls(const ViewContext& context, int row, float x0,
   draw_buttons(context, row, expert, x0, x1, y + em(0.5f));
 }
 
-void GateInspector::answer_keys(const ViewContext& context, int row) {
-  if (ImGui::GetIO().WantTextInput || order_.empty() || edit_keys(context, row, edited_expert(context))) return;
-  if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
-  const int down = int(ImGui::IsKeyPressed(ImGuiKey_DownArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_UpArrow));
+void GateInspector::answer_key(const ViewContext& context, const KeyPress& press, int row) {
+  if (order_.empty() || edit_key(context, press, row, edited_expert(context))) return;
+  const int down = int(press.key == ImGuiKey_DownArrow) - int(press.key == ImGuiKey_UpArrow);
   if (down == 0) return;
   const auto here = std::find_if(order_.begin(), order_.end(),
                                  [&](int i) { return context.selection.expert == table_.rows[size_t(i)].expert; });
@@ -169,7 +168,7 @@ void GateInspector::draw(const ViewContext& context) {
   draw_controls(context, row, x0, x1, y + em(1.2f));
   ImGui::SetCursorScreenPos({x0, top + header + rows + summary + controls - 1});
   ImGui::Dummy({1, 1});
-  answer_keys(context, row);
+  for (const KeyPress& press : key_presses()) answer_key(context, press, row);
   ImGui::EndChild();
 }
 

@@ -7,6 +7,7 @@
 
 #include "views/gate_inspector/values.h"
 #include "views/ui/controls.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -35,7 +36,7 @@ class GateInspector : public View {
   float draw_summary(const ViewContext& context, float x0, float x1, float y) const;
   void draw_controls(const ViewContext& context, int row, float x0, float x1, float y);
   void draw_buttons(const ViewContext& context, int row, int expert, float x0, float x1, float y);
-  void answer_keys(const ViewContext& context, int row);
+  void answer_key(const ViewContext& context, const KeyPress& press, int row);
   int edited_expert(const ViewContext& context) const;  // the selected one, else the first of the list
 
   std::vector<ViewSetting> settings_;

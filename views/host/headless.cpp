@@ -73,6 +73,8 @@ void HeadlessView::key(int imgui_key, int modifiers) {
   ImGuiIO& io = ImGui::GetIO();
   if (modifiers) io.AddKeyEvent(ImGuiKey(modifiers), true);
   io.AddKeyEvent(ImGuiKey(imgui_key), true);
+  if (!(modifiers & (ImGuiMod_Ctrl | ImGuiMod_Alt)))
+    canvas().presses.push_back({ImGuiKey(imgui_key), (modifiers & ImGuiMod_Shift) != 0, false});
   frames(2);
   io.AddKeyEvent(ImGuiKey(imgui_key), false);
   if (modifiers) io.AddKeyEvent(ImGuiKey(modifiers), false);

@@ -187,19 +187,14 @@ class LiveViewWidget::GlCanvas : public QOpenGLWidget {
   }
 
  private:
-  // Keys the views answer (interface.md section 7); the rest goes on to the window's own handling.
+  // Keys the views answer (interface.md section 7); the rest goes on to the window's actions, which step through the
+  // tokens from every panel.
   static bool view_key(const QKeyEvent& event) {
     switch (event.key()) {
       case Qt::Key_Left:
       case Qt::Key_Right:
       case Qt::Key_Up:
       case Qt::Key_Down:
-      case Qt::Key_Home:
-      case Qt::Key_End:
-      case Qt::Key_PageUp:
-      case Qt::Key_PageDown:
-      case Qt::Key_Comma:
-      case Qt::Key_Period:
       case Qt::Key_M:
       case Qt::Key_G:
       case Qt::Key_BracketLeft:

@@ -14,6 +14,8 @@
 
 #include <imgui.h>
 
+#include "views/ui/canvas.h"
+
 namespace switchyard {
 namespace {
 
@@ -147,6 +149,9 @@ bool QtInput::feed_key(QKeyEvent& event, bool down) {
     // delay is the desktop's.
     if (down && event.isAutoRepeat()) io.AddKeyEvent(key, false);
     io.AddKeyEvent(key, down);
+    const Qt::KeyboardModifiers mods = event.modifiers();
+    if (down && !mods.testFlag(Qt::ControlModifier) && !mods.testFlag(Qt::AltModifier))
+      canvas().presses.push_back({key, mods.testFlag(Qt::ShiftModifier), event.isAutoRepeat()});
   }
   if (down && !event.modifiers().testFlag(Qt::ControlModifier)) feed_text(event.text());
   return true;

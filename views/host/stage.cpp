@@ -70,6 +70,7 @@ void ViewStage::build(const ViewSource& source, float width, float height, float
     draw_view({*source.data, *source.selection, *source.cursor, *source.theme, items_, *source.commands, seconds});
   else
     draw_failure(*source.theme);
+  canvas_.presses.clear();
   ImGui::End();
   ImGui::Render();
 }

@@ -195,14 +195,16 @@ void RoutingHeatmap::answer_input(const ViewContext& context) {
     }
   }
   expert_menu(context, menu_layer_, menu_expert_);
+  for (const KeyPress& press : key_presses()) answer_key(context, press);
+}
 
-  // The cell cursor is the selection; the first arrow starts at the first column.
+// The cell cursor is the selection; the first arrow starts at the first column.
+void RoutingHeatmap::answer_key(const ViewContext& context, const KeyPress& press) {
   const int row = clamped_row(context.data, context.selection);
   const std::optional<int> expert = selected_expert(context);
-  if (expert && edit_keys(context, row, *expert)) return;
-  if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return;
-  const int across = int(ImGui::IsKeyPressed(ImGuiKey_RightArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_LeftArrow));
-  const int down = int(ImGui::IsKeyPressed(ImGuiKey_DownArrow)) - int(ImGui::IsKeyPressed(ImGuiKey_UpArrow));
+  if (expert && edit_key(context, press, row, *expert)) return;
+  const int across = int(press.key == ImGuiKey_RightArrow) - int(press.key == ImGuiKey_LeftArrow);
+  const int down = int(press.key == ImGuiKey_DownArrow) - int(press.key == ImGuiKey_UpArrow);
   if (across == 0 && down == 0) return;
   const int new_row = std::clamp(row + down, 0, rows_ - 1);
   const int last = experts_ - 1;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "views/plot/heat_grid.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -30,6 +31,7 @@ class RoutingHeatmap : public View {
   void draw_marks(const ViewContext& context) const;
   void register_items(const ViewContext& context) const;
   void answer_input(const ViewContext& context);
+  void answer_key(const ViewContext& context, const KeyPress& press);
   int column_of(int expert) const;
 
   std::vector<ViewSetting> settings_;

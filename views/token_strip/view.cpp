@@ -245,32 +245,48 @@ void TokenStrip::answer_mouse(const ViewContext& context, const ItemRect& strip)
   }
 }
 
-void TokenStrip::answer_keys(const ViewContext& context) {
-  const ImGuiIO& io = ImGui::GetIO();
-  if (io.WantTextInput || io.KeyCtrl || io.KeyAlt) return;
-  const auto pressed = [](ImGuiKey key) { return ImGui::IsKeyPressed(key); };
+void TokenStrip::answer_key(const ViewContext& context, const KeyPress& press) {
   const uint64_t shown = context.data.shown_index(context.cursor), newest = context.data.tokens() - 1;
-  if (pressed(ImGuiKey_Comma) || pressed(ImGuiKey_LeftArrow))
-    go_to(context, shown > 0 ? shown - 1 : 0);
-  else if (pressed(ImGuiKey_Period) || pressed(ImGuiKey_RightArrow))
-    go_to(context, std::min(shown + 1, newest));
-  else if (pressed(ImGuiKey_Home))
-    go_to(context, uint64_t(0));
-  else if (pressed(ImGuiKey_End))
-    window_.reveal(newest), go_to(context, std::nullopt);
-  else if (pressed(ImGuiKey_W))
-    window_.zoom(0.7, double(shown));
-  else if (pressed(ImGuiKey_S))
-    window_.zoom(1 / 0.7, double(shown));
-  else if (pressed(ImGuiKey_A))
-    window_.pan(-window_.span() / 8);
-  else if (pressed(ImGuiKey_D))
-    window_.pan(window_.span() / 8);
-  else if (pressed(ImGuiKey_F))
-    window_.reveal(shown);
-  const int down = int(pressed(ImGuiKey_DownArrow)) - int(pressed(ImGuiKey_UpArrow));
-  const int row = clamped_row(context.data, context.selection), next = std::clamp(row + down, 0, grid_.rows() - 1);
-  if (next != row && context.commands.select) context.commands.select({next, context.selection.expert, std::nullopt});
+  const int row = clamped_row(context.data, context.selection);
+  if (const auto expert = selected_expert(context); expert && edit_key(context, press, row, *expert)) return;
+  switch (press.key) {
+    case ImGuiKey_Comma:
+    case ImGuiKey_LeftArrow:
+      return go_to(context, shown > 0 ? shown - 1 : 0);
+    case ImGuiKey_Period:
+    case ImGuiKey_RightArrow:
+      return go_to(context, std::min(shown + 1, newest));
+    case ImGuiKey_Home:
+      return go_to(context, uint64_t(0));
+    case ImGuiKey_End:
+      window_.reveal(newest);
+      return go_to(context, std::nullopt);
+    case ImGuiKey_W:
+      return window_.zoom(0.7, double(shown));
+    case ImGuiKey_S:
+      return window_.zoom(1 / 0.7, double(shown));
+    case ImGuiKey_A:
+      return window_.pan(-window_.span() / 8);
+    case ImGuiKey_D:
+      return window_.pan(window_.span() / 8);
+    case ImGuiKey_F:
+      return window_.reveal(shown);
+    case ImGuiKey_DownArrow:
+    case ImGuiKey_UpArrow: {
+      const int next = std::clamp(row + (press.key == ImGuiKey_DownArrow ? 1 : -1), 0, grid_.rows() - 1);
+      if (next != row && context.commands.select)
+        context.commands.select({next, context.selection.expert, std::nullopt});
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void TokenStrip::answer_keys(const ViewContext& context) {
+  for (const KeyPress& press : key_presses()) answer_key(context, press);
+  const uint64_t shown = context.data.shown_index(context.cursor);
+  const int row = clamped_row(context.data, context.selection);
   if (context.items.hovered().empty() && context.cursor != last_cursor_)
     context.items.set_hovered(fmt::format("token {}/layer {}", shown, row_label(context.data, row)));
   last_cursor_ = context.cursor;

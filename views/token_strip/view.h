@@ -4,6 +4,7 @@
 
 #include "views/plot/heat_grid.h"
 #include "views/token_strip/window.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -34,6 +35,7 @@ class TokenStrip : public View {
   void register_items(const ViewContext& context, const ItemRect& strip) const;
   void answer_mouse(const ViewContext& context, const ItemRect& strip);
   void answer_keys(const ViewContext& context);
+  void answer_key(const ViewContext& context, const KeyPress& press);
   void go_to(const ViewContext& context, const TimeCursor& cursor);
   float x_of(double token, const ItemRect& strip) const;
 

@@ -77,6 +77,11 @@ Canvas& canvas() {
   return *static_cast<Canvas*>(ImGui::GetIO().UserData);
 }
 
+std::span<const KeyPress> key_presses() {
+  if (ImGui::GetIO().WantTextInput || ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup)) return {};
+  return canvas().presses;
+}
+
 void load_fonts(Canvas& canvas) {
   ImFontAtlas& atlas = *ImGui::GetIO().Fonts;
   canvas.words = first_of({"/usr/share/fonts/opentype/inter/Inter-Regular.otf",

@@ -31,14 +31,26 @@ class TextureStore {
   uint64_t uploads_ = 0;
 };
 
+// A key that went down, or repeated while it was held, without Ctrl and Alt.
+struct KeyPress {
+  ImGuiKey key = ImGuiKey_None;
+  bool shift = false;
+  bool repeat = false;
+};
+
 struct Canvas {
   ImFont* words = nullptr;  // Inter
   ImFont* bold = nullptr;   // Inter semi-bold
   ImFont* mono = nullptr;   // JetBrains Mono: tokens and numbers
   TextureStore textures;
+  std::vector<KeyPress> presses;  // since the last repaint, in order
 };
 
 Canvas& canvas();  // of the current ImGui context
+
+// What a view answers in this repaint, one after the other: ImGui tells of a key at most once a repaint, so that
+// fast typing and held keys would lose steps. Empty while a text field or a popup has the keyboard.
+std::span<const KeyPress> key_presses();
 
 // Loads the faces into the current context's atlas: Inter and JetBrains Mono where Debian puts them,
 // else DejaVu, else ImGui's own.

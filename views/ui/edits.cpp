@@ -59,6 +59,7 @@ const LayerRecipe* recipe_shown(const RunData& data, const TimeCursor& cursor, i
 }
 
 const LayerRecipe* recipe_next(const RunData& data, int moe_layer) {
+  if (data.recipe_ahead) return data.recipe_ahead->layer(moe_layer);
   if (!data.snapshot || data.snapshot->epochs.empty() || !data.snapshot->epochs.back().recipe) return nullptr;
   return data.snapshot->epochs.back().recipe->layer(moe_layer);
 }
@@ -181,22 +182,24 @@ void reset_layer(const ViewContext& context, int moe_layer) {
   send_all(context, std::move(edits));
 }
 
-bool edit_keys(const ViewContext& context, int moe_layer, int expert) {
-  const ImGuiIO& io = ImGui::GetIO();
-  if (io.WantTextInput || io.KeyCtrl || io.KeyAlt || io.KeyShift || ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopup))
-    return false;
-  const auto pressed = [](ImGuiKey key, bool repeat) { return ImGui::IsKeyPressed(key, repeat); };
-  if (pressed(ImGuiKey_M, false))
-    toggle_mute(context, moe_layer, expert);
-  else if (pressed(ImGuiKey_G, false))
-    toggle_force(context, moe_layer, expert);
-  else if (pressed(ImGuiKey_LeftBracket, true))
-    nudge_bias(context, moe_layer, expert, -0.1f);
-  else if (pressed(ImGuiKey_RightBracket, true))
-    nudge_bias(context, moe_layer, expert, 0.1f);
-  else
-    return false;
-  return true;
+bool edit_key(const ViewContext& context, const KeyPress& press, int moe_layer, int expert) {
+  if (press.shift) return false;
+  switch (press.key) {
+    case ImGuiKey_M:
+      if (!press.repeat) toggle_mute(context, moe_layer, expert);
+      return true;
+    case ImGuiKey_G:
+      if (!press.repeat) toggle_force(context, moe_layer, expert);
+      return true;
+    case ImGuiKey_LeftBracket:
+      nudge_bias(context, moe_layer, expert, -0.1f);
+      return true;
+    case ImGuiKey_RightBracket:
+      nudge_bias(context, moe_layer, expert, 0.1f);
+      return true;
+    default:
+      return false;
+  }
 }
 
 void expert_menu(const ViewContext& context, int moe_layer, int expert) {

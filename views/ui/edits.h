@@ -5,6 +5,7 @@
 #include <string>
 
 #include "views/host/item_map.h"
+#include "views/ui/canvas.h"
 #include "views/view.h"
 
 namespace switchyard {
@@ -50,8 +51,8 @@ void nudge_bias(const ViewContext& context, int moe_layer, int expert, float by)
 void reset_expert(const ViewContext& context, int moe_layer, int expert);
 void reset_layer(const ViewContext& context, int moe_layer);
 
-// M mutes, G forces, [ and ] move the logit bias by 0.1; true: a key was used.
-bool edit_keys(const ViewContext& context, int moe_layer, int expert);
+// M mutes, G forces, [ and ] move the logit bias by 0.1; true: the key was one of them.
+bool edit_key(const ViewContext& context, const KeyPress& press, int moe_layer, int expert);
 
 // Call once per repaint with the popup's place; opens with ImGui::OpenPopup(kExpertMenu).
 inline constexpr const char* kExpertMenu = "expert menu";

@@ -47,7 +47,10 @@ void ScreenshotRun::look() {
       if (model.recorded_tokens() > 0 || (model.snapshot() && model.snapshot()->recording)) start();
       break;
     case kGenerating:
-      if (model.state() == RunState::kFinished && !model.running()) pin();
+      if (model.state() == RunState::kFinished && !model.running()) {
+        tell_frame_times();
+        pin();
+      }
       break;
     case kPainting:
       if (painting_.elapsed() > kSettleMs) grab();
@@ -70,7 +73,16 @@ void ScreenshotRun::begin() {
 
 void ScreenshotRun::start() {
   stage_ = kGenerating;
+  window_.frame_times().clear();
   window_.start_run();
+}
+
+void ScreenshotRun::tell_frame_times() {
+  const FrameTimes& times = window_.frame_times();
+  std::fprintf(stderr, "frames: p50 %.1f p99 %.1f ms over %zu, whole window %d x %d; %.0f tokens/s, %s\n",
+               times.percentile(0.5), times.percentile(0.99), times.count(), window_.width(), window_.height(),
+               window_.model().snapshot()->mean_decode_tokens_per_s,
+               window_.model().snapshot()->backend.detail.c_str());
 }
 
 void ScreenshotRun::pin() {

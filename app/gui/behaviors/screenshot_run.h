@@ -22,6 +22,7 @@ class ScreenshotRun : public QObject {
   void look();
   void begin();
   void start();
+  void tell_frame_times();
   void pin();
   void grab();
   void stop_with(const Error& error);

@@ -243,6 +243,7 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
 
   connect(text_, &TokenTextView::range_changed, this, &GenerationPanel::update_legend);
   connect(&model_, &RunModel::model_changed, this, &GenerationPanel::take_model_defaults);
+  connect(&model_, &RunModel::started, this, [this](const QString& prompt) { started_prompt_ = prompt; });
   connect(&model_, &RunModel::selection_changed, this, &GenerationPanel::update_legend);
   connect(greedy_, &QCheckBox::toggled, this, &GenerationPanel::sampling_edited);
   for (QDoubleSpinBox* field : {temperature_, top_p_})

@@ -34,7 +34,6 @@ class GenerationPanel : public QWidget {
 
   // Whether Run would begin anew: the prompt differs from the running sequence's, or there is none.
   bool starts_anew() const;
-  void note_started() { started_prompt_ = prompt(); }
 
  private:
   void fill_demo_prompts(QToolButton* button);
