@@ -1,4 +1,4 @@
-// The edit script of a command line: --edits FILE, and --recipe, whose feature comes later. Main thread.
+// The edit script of a command line: --recipe FILE, then --edits FILE. Main thread.
 #pragma once
 
 #include <string>
@@ -12,10 +12,13 @@
 
 namespace switchyard {
 
+// A script file, checked against the model; errors name the file.
+Result<std::vector<EditCommand>> read_script(const std::string& file, const ModelPlan& plan);
+
 class EditsInput {
  public:
   void add_options(CLI::App& app);
-  bool given() const { return !file_.empty(); }
+  bool given() const { return !file_.empty() || !recipe_.empty(); }
   // The whole script, checked against the model; empty when none is given.
   Result<std::vector<EditCommand>> read(const ModelPlan& plan) const;
 

@@ -1,4 +1,4 @@
-// switchyard recipe list, show and check: the edit kinds and what a script of them does to a model.
+// switchyard recipe list, show and check: the gating schemes, the edit kinds, and what a script of them does to a model.
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
@@ -7,6 +7,7 @@
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 #include "engine/routing/edit.h"
+#include "engine/routing/scheme.h"
 
 namespace switchyard {
 namespace {
@@ -61,6 +62,10 @@ const std::vector<Kind>& kinds() {
        "the router's weight row of an expert is multiplied",
        R"({"kind":"router_row","layer":3,"expert":5,"scale":0.5})",
        {kLayer, kExpert, {"scale", "real", "factor; 1 ends it"}}},
+      {"scheme",
+       "routes by a gating scheme in place of the model's own score, selection and weights",
+       R"({"kind":"scheme","layer":"all","name":"top_p","parameters":{"p":0.6}})",
+       {kLayer, {"name", "word", "a scheme of recipe list; native ends it"}, {"parameters", "object", "optional; those that differ from their defaults"}}},
   };
   return list;
 }
@@ -80,14 +85,65 @@ Document kind_json(const Kind& kind) {
           {"example", Document::parse(kind.example)}};
 }
 
+const char* type_name(SchemeParameter::Type type) {
+  switch (type) {
+    case SchemeParameter::Type::kReal: return "real";
+    case SchemeParameter::Type::kInteger: return "integer";
+    case SchemeParameter::Type::kBoolean: return "boolean";
+    case SchemeParameter::Type::kChoice: return "choice";
+    case SchemeParameter::Type::kExperts: return "experts";
+    case SchemeParameter::Type::kFile: return "file";
+  }
+  return "";
+}
+
+Document value_json(const SchemeParameter& parameter) {
+  if (parameter.type == SchemeParameter::Type::kInteger) return int64_t(std::get<double>(parameter.standard));
+  return std::visit([](const auto& value) { return Document(value); }, parameter.standard);
+}
+
+Document scheme_json(const SchemeInfo& scheme) {
+  Document parameters = Document::array();
+  for (const SchemeParameter& parameter : scheme.parameters) {
+    Document one = {{"name", parameter.name}, {"type", type_name(parameter.type)}, {"default", value_json(parameter)}};
+    if (parameter.type == SchemeParameter::Type::kReal || parameter.type == SchemeParameter::Type::kInteger)
+      one["min"] = parameter.min, one["max"] = parameter.max;
+    if (!parameter.choices.empty()) one["choices"] = parameter.choices;
+    one["meaning"] = parameter.meaning;
+    parameters.push_back(std::move(one));
+  }
+  return {{"name", scheme.name},
+          {"title", scheme.title},
+          {"source", scheme.source},
+          {"exact", scheme.exact},
+          {"formula", scheme.formula},
+          {"parameters", std::move(parameters)},
+          {"causal", scheme.causal},
+          {"batch_coupled", scheme.batch_coupled},
+          {"stochastic", scheme.stochastic},
+          {"token_only", scheme.token_only},
+          {"needs", scheme.needs}};
+}
+
 Result<int> list(Cli& cli) {
   if (cli.output.json()) {
-    Document edits = Document::array();
+    Document edits = Document::array(), gates = Document::array();
+    for (const SchemeInfo& scheme : schemes()) gates.push_back(scheme_json(scheme));
     for (const Kind& kind : kinds()) edits.push_back(kind_json(kind));
-    cli.output.json({{"schema", kSchema}, {"schemes", Document::array()}, {"edits", edits}});
+    cli.output.json({{"schema", kSchema}, {"schemes", gates}, {"edits", edits}});
     return 0;
   }
   std::vector<std::vector<std::string>> rows;
+  for (const SchemeInfo& scheme : schemes()) {
+    std::string parameters;
+    for (const SchemeParameter& parameter : scheme.parameters)
+      parameters += fmt::format("{}{}", parameters.empty() ? "" : ", ", parameter.name);
+    rows.push_back({scheme.name, parameters, fmt::format("{} ({}{})", scheme.title, scheme.exact ? "" : "inspired by ", scheme.source)});
+  }
+  cli.output.data("Gating schemes\n");
+  cli.output.table(rows);
+  cli.output.data("\nEdits\n");
+  rows.clear();
   for (const Kind& kind : kinds()) {
     std::string fields;
     for (const Field& field : kind.fields) fields += fmt::format("{}{}", fields.empty() ? "" : ", ", field.name);
@@ -97,14 +153,55 @@ Result<int> list(Cli& cli) {
   return 0;
 }
 
+void show_scheme(Cli& cli, const SchemeInfo& scheme) {
+  if (cli.output.json()) {
+    Document document = {{"schema", kSchema}};
+    document.update(scheme_json(scheme));
+    cli.output.json(document);
+    return;
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {scheme.name, scheme.title}, {"  source", scheme.source}, {"  fidelity", scheme.exact ? "exact" : "inspired by"}, {"  formula", scheme.formula}};
+  std::string traits;
+  const auto add = [&](bool holds, const char* words) {
+    if (holds) traits += fmt::format("{}{}", traits.empty() ? "" : ", ", words);
+  };
+  add(!scheme.causal, "not causal");
+  add(scheme.batch_coupled, "looks at all tokens that run together");
+  add(scheme.stochastic, "random by seed");
+  add(scheme.token_only, "known from the token id alone");
+  for (const char* need : scheme.needs) add(true, need);
+  if (!traits.empty()) rows.push_back({"  traits", traits});
+  for (const SchemeParameter& parameter : scheme.parameters) {
+    std::string range = value_json(parameter).dump();
+    if (!parameter.choices.empty()) {
+      range += ", of";
+      for (const char* one : parameter.choices) range += fmt::format(" {}", one);
+    } else if (std::holds_alternative<double>(parameter.standard)) {
+      range += fmt::format(", {:g} to {:g}", parameter.min, parameter.max);
+    }
+    rows.push_back({std::string("  ") + parameter.name, fmt::format("{} (default {})", parameter.meaning, range)});
+  }
+  cli.output.table(rows);
+  cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{{\"kind\":\"scheme\",\"layer\":\"all\",\"name\":\"{}\"}}]}}\n", scheme.name));
+}
+
 Result<int> show(Cli& cli, const std::string& name) {
   std::vector<std::string> names;
+  const SchemeInfo* scheme = find_scheme(name);  // top_k names an edit too
+  const bool is_edit = std::any_of(kinds().begin(), kinds().end(), [&](const Kind& kind) { return name == kind.name; });
+  if (scheme && !is_edit) {
+    show_scheme(cli, *scheme);
+    return 0;
+  }
+  for (const SchemeInfo& one : schemes()) names.push_back(one.name);
   for (const Kind& kind : kinds()) {
     names.push_back(kind.name);
     if (name != kind.name) continue;
     if (cli.output.json()) {
       Document document = {{"schema", kSchema}};
       document.update(kind_json(kind));
+      if (scheme) document.update(scheme_json(*scheme));
       cli.output.json(document);
       return 0;
     }
@@ -113,11 +210,15 @@ Result<int> show(Cli& cli, const std::string& name) {
     rows.push_back({std::string("  ") + kAtToken.name, kAtToken.meaning});
     cli.output.table(rows);
     cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{}]}}\n", kind.example));
+    if (scheme) {
+      cli.output.data("\nThe gating scheme of that name:\n");
+      show_scheme(cli, *scheme);
+    }
     return 0;
   }
   const std::string meant = did_you_mean(name, names);
   return fail(ErrorCode::kUsage,
-              fmt::format("{} is no edit kind.{}", quote(name), meant.empty() ? "" : " Did you mean " + meant + "?"),
+              fmt::format("{} is no gating scheme and no edit kind.{}", quote(name), meant.empty() ? "" : " Did you mean " + meant + "?"),
               {}, "See switchyard recipe list.");
 }
 
@@ -146,16 +247,16 @@ Result<int> check(Cli& cli, const std::string& file, const std::string& model) {
 }  // namespace
 
 void add_recipe(CLI::App& app, Cli& cli) {
-  auto* noun = add_command(app, "recipe", "Edit kinds, and edit scripts checked against a model.",
+  auto* noun = add_command(app, "recipe", "Gating schemes, edit kinds, and edit scripts checked against a model.",
                            "  switchyard recipe list\n"
-                           "  switchyard recipe show mute\n"
+                           "  switchyard recipe show top_p\n"
                            "  switchyard recipe check edits.json demo");
   noun->require_subcommand(1);
-  auto* listing = add_command(*noun, "list", "Every edit kind with its fields.", "  switchyard recipe list --json");
+  auto* listing = add_command(*noun, "list", "Every gating scheme with its parameters, every edit kind with its fields.", "  switchyard recipe list --json");
   listing->callback([&cli] { cli.action = [&cli] { return list(cli); }; });
 
   auto* showing =
-      add_command(*noun, "show", "One edit kind: meaning, fields, example.", "  switchyard recipe show bias");
+      add_command(*noun, "show", "One gating scheme or edit kind: meaning, formula, parameters, example.", "  switchyard recipe show top_p\n  switchyard recipe show bias");
   const auto name = std::make_shared<std::string>();
   showing->add_option("KIND", *name, "A name of recipe list")->required();
   showing->callback([&cli, name] { cli.action = [&cli, name] { return show(cli, *name); }; });

@@ -46,6 +46,7 @@ struct ForwardRequest {
   // Tokens the sequence will have once its whole prompt is in: a prompt run in pieces then has the rope of one run
   // in one piece, where the rope depends on the length (RopeGrowth). Less than after this call: counts as that.
   int sequence = 0;
+  uint32_t stream = 0;               // the sequence's number; keys the random choices of gating schemes
   LogitRows rows = LogitRows::kLast;
   std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/model/router_spec.h"
-#include "engine/routing/decision.h"
+#include "engine/routing/block.h"
 
 namespace switchyard {
 
@@ -15,14 +15,6 @@ namespace switchyard {
 // is the checkpoint's, whatever a recipe says.
 int64_t capacity_of(const RouterSpec& spec, int64_t tokens);
 
-// What route() decided for tokens that run together, in their order; [tokens, slots] each, in order of selection.
-struct DecisionBlock {
-  int slots = 0;
-  std::span<const Decision> decisions;  // [tokens]: k_used slots of a token are filled
-  std::span<const ExpertId> ids;
-  std::span<float> weights;
-  std::span<SlotKind> kinds;
-};
 
 // Turns the slots for which their expert has no room into SlotKind::kDropped of weight 0. An expert takes first all
 // first choices, then all second ones, and so on; in each round by position or, batch_prioritised, by falling

@@ -25,15 +25,32 @@ struct DecisionStats {
   float lse = 0;        // ln sum exp of the raw logits
 };
 
+// One token at one router. What only schemes read may be left out where none is in force.
+struct RouterInput {
+  std::span<const float> logits;       // [E] raw router output, the router's own bias in it
+  std::span<const float> router_bias;  // [E] or empty: the checkpoint's (row_scale multiplies logit - router_bias)
+  std::span<const float> select_bias;  // [E] or empty: the checkpoint's
+  std::span<const float> hidden;       // [d] what the router read; where reads_input()
+  std::span<const float> row_norms;    // [E] L2 norms of the router's rows; where reads_input()
+  TokenId token = 0;
+  uint64_t index = 0;        // of the token in its sequence
+  uint64_t first_index = 0;  // of the first token that runs with it
+  int together = 1;          // tokens that run together, this one included
+  uint32_t sequence = 0;
+  int row = 0;  // routing row
+};
+
 // Buffers of the caller; each holds at least `slots_needed(spec, recipe)` entries.
 struct DecisionSpans {
-  std::span<ExpertId> ids;      // order of selection (routing rooms); frames re-sort by weight
+  std::span<ExpertId> ids;      // order of selection (routing rooms), null slots last; frames re-sort by weight
   std::span<float> weights;     // as applied, routed scale included, expert_scale excluded
   std::span<SlotKind> kinds;
+  std::span<float> edited = {};  // [2 E] edited logits and native marks for settle_block(); where waits_for_block()
 };
 
 struct Decision {
-  int k_used = 0;        // slots filled
+  int k_used = 0;        // slots of experts
+  int nulls = 0;         // null slots after them; null expert j has id E + j
   bool had_nan = false;  // NaN logits were replaced (gating.md section 0)
   int changed = 0;       // selected experts that the native router would not have selected
   DecisionStats stats;
@@ -46,13 +63,16 @@ std::string unroutable(const RouterSpec& spec);
 // Slots a decision may need under this recipe: min(k in force, E).
 int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe);
 
-// logits: [E], raw router output, the router's own bias in it. router_bias / select_bias: [E] or empty, the
-// checkpoint's own tensors (row_scale multiplies logit - router_bias).
-// recipe: nullptr for native. scratch: at least 4*E floats. Never fails on finite input; NaN is
-// replaced as gating.md section 0 says and flagged.
-Decision route(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> logits,
-               std::span<const float> router_bias, std::span<const float> select_bias,
-               std::span<float> scratch, const DecisionSpans& out);
+// Floats that route() works in.
+size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe);
+
+// Whether the decision of this token waits for settle_block(): a batch-coupled scheme, and tokens that run together.
+bool waits_for_block(const LayerRecipe* recipe, const RouterInput& in);
+
+// recipe: nullptr for native. scratch: scratch_needed(). Never fails on finite input; NaN is replaced as gating.md
+// section 0 says and flagged.
+Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& in, std::span<float> scratch,
+               const DecisionSpans& out);
 
 // Everything the gate inspector draws for one (token, layer), recomputed from raw logits by the same
 // code as route(). All vectors have E entries.
@@ -66,8 +86,10 @@ struct GateExplanation {
   std::vector<float> native_weights;
   std::vector<uint8_t> selected, native_selected;
   Decision decision, native_decision;
+  // What one token's logits cannot tell, for people: the scheme reads the router's input, or all tokens that ran
+  // together. The edited side is then as far as it goes, or that of a token that runs alone. Empty: all is exact.
+  std::string unknown;
 };
-GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> logits,
-                        std::span<const float> router_bias, std::span<const float> select_bias);
+GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& in);
 
 }  // namespace switchyard

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/routing/decision.h"
+
 namespace switchyard {
 namespace {
 
@@ -84,7 +86,8 @@ void set_flag(std::vector<uint8_t>& flags, size_t size, ExpertId expert, bool on
   set_entry<uint8_t>(flags, size, expert, on, 0);
 }
 
-void apply_to_layer(const Edit& edit, int experts, LayerRecipe& layer) {
+// model_layer: the layer that the row belongs to.
+void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe& layer) {
   const size_t size = experts;
   std::visit(Overloaded{
                  [&](const Mute& e) {
@@ -103,6 +106,7 @@ void apply_to_layer(const Edit& edit, int experts, LayerRecipe& layer) {
                  },
                  [&](const TopK& e) { layer.k = e.k; },
                  [&](const Temperature& e) { layer.temperature = e.value; },
+                 [&](const SetScheme& e) { layer.scheme = e.scheme.of_layer(model_layer); },
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
                    for (const ExpertId id : e.experts)
@@ -143,6 +147,7 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
   Gathered<Flag> flags;
   Gathered<float> biases, select_biases, expert_scales, row_scales, temperatures;
   Gathered<int> ks;
+  std::vector<SetScheme> schemes;
   for (const int row : rows) {
     const LayerRecipe& a = from.layers.empty() ? kNative : from.layers[row];
     const LayerRecipe& b = to.layers.empty() ? kNative : to.layers[row];
@@ -150,6 +155,11 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
     const int layer = plan.moe_layers[row];
     if (a.k != b.k) ks.add(b.k, layer);
     if (a.temperature != b.temperature) temperatures.add(b.temperature, layer);
+    if (a.scheme != b.scheme) {
+      const auto same = std::find_if(schemes.begin(), schemes.end(), [&](const SetScheme& e) { return e.scheme == b.scheme; });
+      if (same == schemes.end()) schemes.push_back({{{layer}}, b.scheme});
+      else if (same->layers.layers.back() != layer) same->layers.layers.push_back(layer);
+    }
     const auto compare = [&](std::vector<float> LayerRecipe::*values, float neutral, Gathered<float>& into,
                              ExpertId id) {
       if (const float value = entry(b.*values, id, neutral); value != entry(a.*values, id, neutral))
@@ -170,7 +180,7 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
     }
   }
 
-  std::vector<Edit> edits;
+  std::vector<Edit> edits(schemes.begin(), schemes.end());
   flags.each([&](Flag flag, const LayerSet& layers, const std::vector<ExpertId>& experts) {
     switch (flag) {
       case kUnmute:
@@ -238,7 +248,8 @@ std::string_view kind(const Edit& edit) {
                  [](const Force&) { return "force"; }, [](const Unforce&) { return "unforce"; },
                  [](const Bias&) { return "bias"; }, [](const SelectBias&) { return "select_bias"; },
                  [](const ExpertScale&) { return "expert_scale"; }, [](const TopK&) { return "top_k"; },
-                 [](const Temperature&) { return "temperature"; }, [](const RouterRow&) { return "router_row"; }},
+                 [](const Temperature&) { return "temperature"; }, [](const RouterRow&) { return "router_row"; },
+                 [](const SetScheme&) { return "scheme"; }},
       edit);
 }
 
@@ -270,6 +281,14 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
               return fail(ErrorCode::kMalformed, fmt::format("temperature is {}, needs more than 0", e.value));
             return {};
           },
+          [&](const SetScheme& e) -> Result<void> {
+            for (const int row : rows) {
+              const int layer = plan.moe_layers[row];
+              auto fits = check_scheme(e.scheme.of_layer(layer), plan.routed(row).router, plan.hidden, plan.vocab);
+              if (!fits) return fail(fits.error().code, fits.error().what, fmt::format("layer {}", layer), fits.error().hint);
+            }
+            return {};
+          },
           [&]<NamesExperts E>(const E& e) -> Result<void> {
             if (e.experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
             for (const int row : rows)
@@ -291,13 +310,17 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
   for (const int row : rows_of(layers_of(edit), plan)) {
     const RouterSpec& router = plan.routed(row).router;
     LayerRecipe after = before.layers.empty() ? kNative : before.layers[row];
-    apply_to_layer(edit, router.experts, after);
+    apply_to_layer(edit, plan.moe_layers[row], router.experts, after);
     const auto muted = std::count(after.muted.begin(), after.muted.end(), 1);
     if (muted == router.experts)
       return fail(ErrorCode::kUsage,
                   fmt::format("layer {} would have no expert left: all {} are muted", plan.moe_layers[row], muted));
     const auto forced = std::count(after.forced.begin(), after.forced.end(), 1);
-    const int k = after.k > 0 ? after.k : router.experts_per_token;
+    if (forced > 0 && batch_coupled(after.scheme))
+      return fail(ErrorCode::kUsage,
+                  fmt::format("layer {}: the scheme {} decides for all tokens together and cannot force an expert",
+                              plan.moe_layers[row], after.scheme.choice.name));
+    const int k = slots_needed(router, &after);
     if (forced > k)
       return fail(ErrorCode::kUsage, fmt::format("layer {} would have {} forced experts, a token takes {}",
                                                  plan.moe_layers[row], forced, k));
@@ -308,7 +331,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
   if (recipe.layers.empty()) recipe.layers.resize(plan.moe_layers.size());
   for (const int row : rows_of(layers_of(edit), plan))
-    apply_to_layer(edit, plan.routed(row).router.experts, recipe.layers[row]);
+    apply_to_layer(edit, plan.moe_layers[row], plan.routed(row).router.experts, recipe.layers[row]);
   if (recipe.is_identity()) recipe.layers.clear();
 }
 
@@ -326,7 +349,8 @@ std::string tag(const Edit& edit) {
   const LayerSet& set = layers_of(edit);
   std::string text =
       fmt::format("{}/{}", kind(edit), set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
-  std::visit(Overloaded{[&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
+  std::visit(Overloaded{[&](const SetScheme& e) { text += "/" + e.scheme.choice.name; },
+                        [&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
                         [](const auto&) {}},
              edit);
   return text;
@@ -357,6 +381,10 @@ std::string describe(const Edit& edit) {
                             : fmt::format("Top-k {} {}", e.k, where);
           },
           [&](const Temperature& e) { return fmt::format("Router temperature {:g} {}", e.value, where); },
+          [&](const SetScheme& e) {
+            return e.scheme ? fmt::format("Gate by {} {}", describe(e.scheme.choice), where)
+                            : fmt::format("The model's own router {}", where);
+          },
           [&](const RouterRow& e) {
             return fmt::format("Scale the router row of {} by {:g} {}", the_experts(e.experts), e.scale, where);
           },

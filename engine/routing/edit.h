@@ -34,9 +34,11 @@ struct ExpertScale { LayerSet layers; std::vector<ExpertId> experts; float value
 struct TopK { LayerSet layers; int k = 0; bool operator==(const TopK&) const = default; };  // 0: the model's own
 struct Temperature { LayerSet layers; float value = 1; bool operator==(const Temperature&) const = default; };
 struct RouterRow { LayerSet layers; std::vector<ExpertId> experts; float scale = 1; bool operator==(const RouterRow&) const = default; };
+// An empty scheme: the model's own router.
+struct SetScheme { LayerSet layers; Scheme scheme; bool operator==(const SetScheme&) const = default; };
 
 // Values are set, not accumulated: a later bias of the same expert replaces the earlier one.
-using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow>;
+using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow, SetScheme>;
 
 // One entry of a script or of the undo stack.
 struct EditCommand {

@@ -39,6 +39,11 @@ OrderedJson entry_json(const EditCommand& command) {
         if constexpr (requires { edit.value; }) out["value"] = decimal(edit.value);
         if constexpr (requires { edit.scale; }) out["scale"] = decimal(edit.scale);
         if constexpr (requires { edit.k; }) out["k"] = edit.k;
+        if constexpr (requires { edit.scheme; }) {
+          out["name"] = edit.scheme ? edit.scheme.choice.name : "native";
+          for (const auto& [name, value] : edit.scheme.choice.parameters)
+            out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
+        }
       },
       command.edit);
   if (command.at_token) out["at_token"] = *command.at_token;
@@ -131,7 +136,7 @@ Result<void> check_keys(const Json& entry, std::initializer_list<std::string_vie
 
 // Kinds of specs/cli.md that this version does not execute: sound, but refused by name.
 bool is_later_kind(std::string_view kind) {
-  static const std::set<std::string_view> kLater{"scheme", "swap", "merge", "clone", "neuron_mask", "layer_path"};
+  static const std::set<std::string_view> kLater{"swap", "merge", "clone", "neuron_mask", "layer_path"};
   return kLater.contains(kind);
 }
 
@@ -152,6 +157,36 @@ Result<Edit> value_edit(const Json& entry, const char* key = "value") {
   return E{std::move(layers), std::move(experts), value};
 }
 
+Result<SchemeValue> scheme_value(const std::string& name, const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) return value.get<double>();
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return malformed(fmt::format("parameter \"{}\" is {}", name, value.dump()));
+  std::vector<int> ids;
+  for (const Json& item : value) {
+    SY_TRY(const int64_t id, integer_in(item, name, 0, kNoExpert - 1));
+    ids.push_back(static_cast<int>(id));
+  }
+  return ids;
+}
+
+Result<Edit> scheme_edit(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"name", "parameters"}));
+  SY_TRY(LayerSet layers, layers_in(entry));
+  const auto name = entry.find("name");
+  if (name == entry.end() || !name->is_string()) return malformed("needs \"name\", a gating scheme");
+  SchemeChoice choice{name->get<std::string>(), {}};
+  if (const auto parameters = entry.find("parameters"); parameters != entry.end()) {
+    if (!parameters->is_object()) return malformed("parameters is no object");
+    for (const auto& [key, value] : parameters->items()) {
+      SY_TRY(SchemeValue parsed, scheme_value(key, value));
+      choice.parameters.emplace(key, std::move(parsed));
+    }
+  }
+  SY_TRY(Scheme scheme, make_scheme(choice));
+  return SetScheme{std::move(layers), std::move(scheme)};
+}
+
 Result<Edit> edit_in(const Json& entry) {
   const auto found = entry.find("kind");
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
@@ -168,6 +203,7 @@ Result<Edit> edit_in(const Json& entry) {
   if (kind == "bias") return value_edit<Bias>(entry);
   if (kind == "select_bias") return value_edit<SelectBias>(entry);
   if (kind == "expert_scale") return value_edit<ExpertScale>(entry);
+  if (kind == "scheme") return scheme_edit(entry);
   if (kind == "router_row") {
     for (const char* form : {"values", "copy_from", "rotate_towards"})
       if (entry.contains(form)) return fail(ErrorCode::kUsage, fmt::format("router_row with \"{}\" is not in this version", form), {}, "Use \"scale\".");

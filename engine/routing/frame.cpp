@@ -82,6 +82,7 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
   out.stats = decision.stats;
   out.k_used = static_cast<uint16_t>(decision.k_used);
   out.changed = static_cast<uint16_t>(decision.changed);
+  out.nulls = static_cast<uint16_t>(decision.nulls);
   if (decision.had_nan) header_.flags |= FrameFlags::kNan;
 
   const Layout at = layout_of(header_);
@@ -106,6 +107,7 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
     out_kinds[slot] = kinds[order[slot]];
     if (with_weights) slice<float>(arena_.data(), at.weights, moe_layer, header_.slots)[slot] = weights[order[slot]];
   }
+  for (int slot = decision.k_used; slot < decision.k_used + decision.nulls; ++slot) out_kinds[slot] = SlotKind::kNull;
   if (header_.capture >= CaptureLevel::kLogits && !logits.empty()) {
     auto row = slice<float>(arena_.data(), at.logits, moe_layer, header_.experts);
     std::copy(logits.begin(), logits.end(), row.begin());

@@ -44,6 +44,8 @@ struct LayerHeader {
   DecisionStats stats;
   uint16_t k_used = 0;   // 0 with all statistics 0: the token did not pass this row (kPartial)
   uint16_t changed = 0;  // selected experts the native router would not have selected
+  uint16_t nulls = 0;    // null slots after the used ones: no expert, no weight
+  uint16_t reserved = 0;
 };
 
 class RoutingFrame {

@@ -14,7 +14,7 @@ bool all_equal(const std::vector<T>& values, T neutral) {
 }  // namespace
 
 bool LayerRecipe::is_identity() const {
-  return k == 0 && temperature == 1.0f && all_equal(row_scale, 1.0f) && all_equal(logit_bias, 0.0f) &&
+  return !scheme && k == 0 && temperature == 1.0f && all_equal(row_scale, 1.0f) && all_equal(logit_bias, 0.0f) &&
          all_equal(select_bias, 0.0f) && all_equal(expert_scale, 1.0f) && all_equal(muted, uint8_t(0)) &&
          all_equal(forced, uint8_t(0));
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/base/ids.h"
+#include "engine/routing/scheme.h"
 
 namespace switchyard {
 
@@ -23,6 +24,7 @@ struct LayerRecipe {
   std::vector<float> expert_scale; // multiplies the expert's output, not the recorded weight
   std::vector<uint8_t> muted;
   std::vector<uint8_t> forced;
+  Scheme scheme;  // takes the place of the model's own score, selection and weights; the edits above hold under it
 
   bool is_identity() const;  // exactly native, whatever vectors are allocated
   bool operator==(const LayerRecipe&) const = default;

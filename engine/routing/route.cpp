@@ -6,285 +6,139 @@
 #include <limits>
 #include <utility>
 
-#include "engine/routing/decision.h"
+#include "engine/routing/stages.h"
 
 namespace switchyard {
+using namespace stages;
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-constexpr float kLargest = std::numeric_limits<float>::max();
-constexpr int kMaxGroups = 256;
-
-// The caller's scratch, cut into the arrays of one decision.
-struct Workspace {
-  std::span<float> z;       // logits of this decision, -inf: cannot be selected
-  std::span<float> scores;
-  std::span<float> keys;    // what the selection compares
-  std::span<float> native;  // 1 where the native router selects
-};
-
-Workspace cut(std::span<float> scratch, size_t experts) {
-  return {scratch.subspan(0, experts), scratch.subspan(experts, experts), scratch.subspan(2 * experts, experts),
-          scratch.subspan(3 * experts, experts)};
+int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
+  if (recipe && recipe->scheme && recipe->scheme.stages.k > 0)
+    return std::min(recipe->scheme.stages.k, spec.experts + recipe->scheme.stages.nulls);
+  return std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
 }
 
-// Softmax over all experts, unnormalised: exp(z - max), with the sums that the statistics need.
-struct SoftmaxSums {
-  float max = kNever;
-  double sum = 0;       // of exp(z - max)
-  double weighted = 0;  // of exp(z - max) * (z - max)
-  bool empty() const { return max == kNever; }
-  double lse() const { return double(max) + std::log(sum); }
-  double entropy() const { return std::max(0.0, std::log(sum) - weighted / sum); }
-};
-
-SoftmaxSums softmax_sums(std::span<const float> z, float* exponentials) {
-  SoftmaxSums out;
-  out.max = *std::max_element(z.begin(), z.end());
-  if (out.empty()) return out;
-  for (size_t e = 0; e < z.size(); ++e) {
-    const float shifted = z[e] - out.max;
-    const float exponential = std::exp(shifted);
-    if (exponentials) exponentials[e] = exponential;
-    out.sum += exponential;
-    if (exponential > 0) out.weighted += double(exponential) * shifted;
-  }
-  return out;
-}
-
-float sigmoid(float z) { return 1.0f / (1.0f + std::exp(-z)); }
-
-// Copies the logits; NaN becomes the smallest finite logit of the token (none: 0) and +inf the largest
-// float (gating.md, section 0). True when something was replaced.
-bool copy_clean(std::span<const float> logits, std::span<float> z) {
-  bool clean = true;
-  for (size_t e = 0; e < z.size(); ++e) {
-    z[e] = logits[e];
-    clean &= logits[e] < std::numeric_limits<float>::infinity();  // false for NaN and +inf
-  }
-  if (clean) return false;
-  float smallest = std::numeric_limits<float>::infinity();
-  for (const float logit : logits)
-    if (std::isfinite(logit)) smallest = std::min(smallest, logit);
-  if (!std::isfinite(smallest)) smallest = 0;
-  for (float& logit : z) {
-    if (std::isnan(logit)) logit = smallest;
-    logit = std::min(logit, kLargest);
-  }
-  return true;
-}
-
-// The logit edits, in the order that LayerRecipe documents. A logit that is -inf stays so.
-void edit_logits(const LayerRecipe& recipe, std::span<const float> router_bias, std::span<float> z) {
-  for (size_t e = 0; e < z.size(); ++e) {
-    float logit = z[e];
-    if (logit == kNever) continue;
-    if (!recipe.row_scale.empty() && recipe.row_scale[e] != 1.0f) {
-      const float own = router_bias.empty() ? 0.0f : router_bias[e];
-      logit = (logit - own) * recipe.row_scale[e] + own;
-    }
-    if (!recipe.logit_bias.empty()) logit += recipe.logit_bias[e];
-    if (recipe.temperature != 1.0f) logit /= recipe.temperature;
-    z[e] = std::clamp(logit, -kLargest, kLargest);
-    if (!recipe.muted.empty() && recipe.muted[e]) z[e] = kNever;
-  }
-}
-
-bool any_nonzero(std::span<const float> values) {
-  return std::any_of(values.begin(), values.end(), [](float value) { return value != 0; });
-}
-
-// Scores of all experts, and what the selection compares. Without a selection bias or a group limit
-// every score function rises with the logit, so the logits themselves are compared: exact where scores
-// saturate. Returns the softmax sums of the logits when the scores needed them.
-SoftmaxSums score(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> select_bias,
-                  const Workspace& at) {
-  const size_t experts = at.z.size();
-  const bool softmax = spec.score == ScoreFn::kSoftmaxAll;
-  const SoftmaxSums sums = softmax_sums(at.z, softmax ? at.scores.data() : nullptr);
-  if (sums.empty()) {
-    std::fill(at.scores.begin(), at.scores.end(), 0.0f);
-    std::fill(at.keys.begin(), at.keys.end(), kNever);
-    return sums;
-  }
-  if (softmax) {
-    const float sum = static_cast<float>(sums.sum);
-    for (float& value : at.scores) value /= sum;
-  } else if (spec.score == ScoreFn::kSigmoid) {
-    for (size_t e = 0; e < experts; ++e) at.scores[e] = sigmoid(at.z[e]);
-  } else {  // selection by logit: softmax_topk, sigmoid_topk, sparsemixer, none
-    std::copy(at.z.begin(), at.z.end(), at.scores.begin());
-  }
-
-  const bool own_bias = spec.has_select_bias && !select_bias.empty();
-  const bool edit_bias = recipe && any_nonzero(recipe->select_bias);
-  if (!own_bias && !edit_bias && spec.groups <= 1) {
-    std::copy(at.z.begin(), at.z.end(), at.keys.begin());
-    return sums;
-  }
-  for (size_t e = 0; e < experts; ++e) {
-    float key = at.scores[e];
-    if (own_bias) key += select_bias[e];
-    if (edit_bias) key += recipe->select_bias[e];
-    at.keys[e] = at.z[e] == kNever || std::isnan(key) ? kNever : key;
-  }
-  return sums;
-}
-
-// Keeps the best groups of neighbouring experts. The fill lowers the others: -inf takes them out, zero
-// leaves them selectable with score 0, as DeepSeek-V2 does.
-void limit_groups(const RouterSpec& spec, const Workspace& at) {
-  if (spec.groups <= 1) return;
-  const size_t width = at.keys.size() / spec.groups;
-  std::array<float, kMaxGroups> group_score;
-  for (int g = 0; g < spec.groups; ++g) {
-    float best = kNever, second = kNever;
-    for (const float key : at.keys.subspan(g * width, width)) {
-      if (key > best) second = std::exchange(best, key);
-      else second = std::max(second, key);
-    }
-    const bool pair = spec.group_score == GroupScore::kTop2Sum && second != kNever;
-    group_score[g] = pair ? best + second : best;
-  }
-  std::array<bool, kMaxGroups> kept{};
-  for (int turn = 0; turn < spec.groups_kept; ++turn) {
+// Marks what the native router selects, by the keys of the workspace, and returns the native lse. A slot of the output
+// per native expert is not certain (k may be lowered), so the k-th largest key is found by marking.
+double mark_native(const RouterSpec& spec, std::span<const float> select_bias, const Workspace& at) {
+  const SoftmaxSums native = score(spec, nullptr, select_bias, at);
+  limit_groups(spec, at);
+  std::fill(at.native.begin(), at.native.end(), 0.0f);
+  for (int turn = 0; turn < std::min(spec.experts_per_token, spec.experts); ++turn) {
     int best = -1;
-    for (int g = 0; g < spec.groups; ++g)
-      if (!kept[g] && (best < 0 || group_score[g] > group_score[best])) best = g;
-    if (best >= 0) kept[best] = true;
+    for (int e = 0; e < spec.experts; ++e)
+      if (at.native[e] == 0 && at.keys[e] != kNever && (best < 0 || at.keys[e] > at.keys[best])) best = e;
+    if (best >= 0) at.native[best] = 1;
   }
-  for (int g = 0; g < spec.groups; ++g) {
-    if (kept[g]) continue;
-    for (size_t e = g * width; e < (g + 1) * width; ++e) {
-      if (at.keys[e] == kNever) continue;
-      at.keys[e] = spec.group_fill == GroupFill::kZero ? 0.0f : kNever;
-      if (spec.group_fill == GroupFill::kZero) at.scores[e] = 0.0f;
-    }
-  }
+  return native.empty() ? 0 : native.lse();
 }
 
-// The k largest keys, falling; equal keys: lower id first. Returns how many could be selected.
-int select(std::span<const float> keys, int k, std::span<ExpertId> ids) {
-  int used = 0;
-  for (size_t e = 0; e < keys.size(); ++e) {
-    if (keys[e] == kNever) continue;
-    if (used == k && !(keys[e] > keys[ids[k - 1]])) continue;
-    int slot = used < k ? used++ : k - 1;
-    for (; slot > 0 && keys[e] > keys[ids[slot - 1]]; --slot) ids[slot] = ids[slot - 1];
-    ids[slot] = static_cast<ExpertId>(e);
+// Post-MoE: a guaranteed expert replaces the last slot. ExpertCondenser: the experts of lowest bias are appended.
+int add_by_scheme(const Stages& s, const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
+  const auto selected = [&](int e) { return std::find(out.ids.begin(), out.ids.begin() + used, e) != out.ids.begin() + used; };
+  if (s.guaranteed >= 0 && used > 0 && z[s.guaranteed] != kNever && !selected(s.guaranteed)) {
+    out.ids[used - 1] = static_cast<ExpertId>(s.guaranteed);
+    out.kinds[used - 1] = SlotKind::kForced;
+  }
+  if (s.forced_low == 0 || !any_nonzero(recipe.logit_bias)) return used;
+  // The r lowest biases, one after the other: by (bias, id).
+  const std::vector<float>& bias = recipe.logit_bias;
+  int last = -1;
+  for (int turn = 0; turn < s.forced_low; ++turn) {
+    int next = -1;
+    for (int e = 0; e < int(z.size()); ++e) {
+      const bool after = last < 0 || bias[e] > bias[last] || (bias[e] == bias[last] && e > last);
+      if (after && (next < 0 || bias[e] < bias[next])) next = e;
+    }
+    if (next < 0) break;
+    last = next;
+    if (z[next] == kNever || selected(next)) continue;
+    out.ids[used] = static_cast<ExpertId>(next);
+    out.kinds[used++] = SlotKind::kForced;
   }
   return used;
 }
 
-// Forced experts that were not selected push out the last slots that are not forced, and stand last in
-// falling order of their logits (gating.md 1.3, Post-MoE; more than one forced expert is ours).
-void force_slots(const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
-  if (recipe.forced.empty()) return;
-  const auto forced = [&](size_t e) { return recipe.forced[e] && z[e] != kNever; };
-  const auto selected = [&](size_t e) {
-    return std::find(out.ids.begin(), out.ids.begin() + used, static_cast<ExpertId>(e)) != out.ids.begin() + used;
-  };
-  for (int turn = 0; turn < used; ++turn) {
-    size_t next = z.size();
-    for (size_t e = 0; e < z.size(); ++e)
-      if (forced(e) && (next == z.size() || z[e] > z[next]) && !selected(e)) next = e;
-    if (next == z.size()) return;
-    int loser = used - 1;
-    while (loser >= 0 && forced(out.ids[loser])) --loser;
-    if (loser < 0) return;
-    for (int slot = loser; slot + 1 < used; ++slot) {
-      out.ids[slot] = out.ids[slot + 1];
-      out.kinds[slot] = out.kinds[slot + 1];
-    }
-    out.ids[used - 1] = static_cast<ExpertId>(next);
-    out.kinds[used - 1] = SlotKind::kForced;
-  }
+// Moves the null slots behind the real ones, order kept otherwise; returns how many are real.
+int nulls_last(size_t experts, std::span<ExpertId> ids) {
+  return static_cast<int>(std::stable_partition(ids.begin(), ids.end(), [&](ExpertId id) { return id < experts; }) - ids.begin());
 }
 
-// Softmax over the selected logits.
-void softmax_selected(std::span<const float> z, std::span<const ExpertId> ids, std::span<float> weights) {
-  float max = kNever;
-  for (const ExpertId id : ids) max = std::max(max, z[id]);
-  float sum = 0;
-  for (size_t slot = 0; slot < ids.size(); ++slot) sum += weights[slot] = std::exp(z[ids[slot]] - max);
-  for (float& weight : weights) weight /= sum;
-}
-
-// PhiMoE's sparsemixer (families.md 1.8): each slot's softmax runs over the experts that earlier slots left and that
-// are not more than 2 * jitter, relative to the larger magnitude, below the slot's own expert. Natively that is the
-// best of those left; a forced expert counts those above it too.
-void mix_sparsely(float jitter, std::span<const float> z, std::span<const ExpertId> ids, std::span<float> weights) {
-  for (size_t slot = 0; slot < ids.size(); ++slot) {
-    const auto earlier = ids.first(slot);
-    const float own = z[ids[slot]];
-    float sum = 0;
-    for (size_t e = 0; e < z.size(); ++e) {
-      if (z[e] == kNever || (own - z[e]) / std::max(std::abs(z[e]), own) > 2 * jitter) continue;
-      if (std::find(earlier.begin(), earlier.end(), static_cast<ExpertId>(e)) == earlier.end())
-        sum += std::exp(z[e] - own);
-    }
-    weights[slot] = 1 / sum;
+// Stages 1 to 7 of a scheme for one token. at.z holds the cleaned logits.
+void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const RouterInput& in, const Workspace& at,
+                     const DecisionSpans& out, Decision& decision) {
+  const Stages& s = recipe.scheme.stages;
+  const SchemeData* data = recipe.scheme.data.get();
+  const size_t experts = spec.experts;
+  const std::span<float> real = at.z.first(experts);
+  if (s.source == LogitSource::kCosine) to_cosines(in, data ? std::span<const float>(data->prototypes) : std::span<const float>(), real);
+  edit_logits(recipe, in.router_bias, real);
+  edit_by_scheme(s, data, in, at.z);
+  if (!out.edited.empty()) {
+    std::copy(real.begin(), real.end(), out.edited.begin());
+    std::copy_n(at.native.begin(), experts, out.edited.begin() + experts);
   }
-}
 
-// Routing weights of the final selection: native renormalisation, then the routed scale.
-void weigh(const RouterSpec& spec, const Workspace& at, std::span<const ExpertId> ids, std::span<float> weights) {
-  if (spec.score == ScoreFn::kSoftmaxTopK) {
-    softmax_selected(at.z, ids, weights);
-  } else if (spec.score == ScoreFn::kSparseMixer) {
-    mix_sparsely(spec.jitter, at.z, ids, weights);
-  } else {
-    for (size_t slot = 0; slot < ids.size(); ++slot) {
-      const float value = at.scores[ids[slot]];
-      weights[slot] = spec.score == ScoreFn::kSigmoidTopK ? sigmoid(value) : value;
-    }
-  }
-  float sum = 0;
-  for (const float weight : weights) sum += weight;
-  float divisor = 1;
-  switch (spec.renorm) {
-    case Renorm::kNone: break;
-    case Renorm::kSum: divisor = sum; break;
-    case Renorm::kSumEps20: divisor = sum + 1e-20f; break;
-    case Renorm::kSumEps6: divisor = sum + 1e-6f; break;
-    case Renorm::kMaxSum: divisor = std::max(sum, spec.renorm_floor); break;
-    case Renorm::kPNorm: {
-      float powers = 0;
-      for (const float weight : weights) powers += std::pow(std::abs(weight), spec.renorm_floor);
-      divisor = std::pow(powers, 1.0f / spec.renorm_floor);
+  const SoftmaxSums sums = score_by_scheme(s, at.z, at.scores);
+  const bool biased = any_nonzero(recipe.select_bias);
+  for (size_t e = 0; e < at.z.size(); ++e)
+    at.keys[e] = at.z[e] == kNever || !biased ? at.z[e] : at.scores[e] + (e < experts ? recipe.select_bias[e] : 0.0f);
+
+  int used = 0;
+  const int room = std::min<int>(static_cast<int>(out.ids.size()), static_cast<int>(at.z.size())), k = k_in_force(spec, &recipe);
+  switch (s.selector) {
+    case Selector::kTable: used = select_from_table(data, s, in.token, k, real, out.ids); break;
+    case Selector::kRandom: {
+      const uint64_t at_index = s.granularity == Granularity::kToken  ? in.index
+                                : s.granularity == Granularity::kStep ? in.first_index
+                                                                      : 0;
+      for (size_t e = 0; e < experts; ++e)
+        if (at.z[e] != kNever) at.keys[e] = static_cast<float>(random_at(s.seed, in, at_index, uint32_t(e)));
+      used = select(at.keys.first(experts), k, out.ids);
       break;
     }
+    case Selector::kExpertChoice: {  // a token that runs alone
+      used = select(at.keys.first(experts), room, out.ids);
+      const auto threshold = [&](ExpertId e) { return data && !data->thresholds.empty() ? data->thresholds[e] : s.threshold; };
+      int stay = 0;
+      for (int slot = 0; slot < used; ++slot)
+        if (at.scores[out.ids[slot]] >= threshold(out.ids[slot])) out.ids[stay++] = out.ids[slot];
+      used = stay;
+      break;
+    }
+    case Selector::kBest:
+    case Selector::kSwitch:
+    case Selector::kBalanced: used = select(at.keys.first(experts), 1, out.ids); break;
+    case Selector::kTopK:
+    case Selector::kRatio: used = kept(s, at.scores, out.ids.first(select(at.keys, std::min(k, room), out.ids)), 0); break;
+    default: {
+      const int all = select(at.keys, room, out.ids);
+      const double entropy = s.selector == Selector::kHybrid
+                                 ? normalised_entropy(s.entropy, s.q, s.eps, at.scores.first(experts))
+                                 : 0;
+      used = kept(s, at.scores, out.ids.first(all), entropy);
+    }
   }
-  // Only edits can select experts whose scores all underflow; the ratios are then those of the logits.
-  if (spec.renorm == Renorm::kSum && sum < std::numeric_limits<float>::min()) {
-    softmax_selected(at.z, ids, weights);
-  } else if (spec.renorm != Renorm::kNone) {
-    for (float& weight : weights) weight /= divisor;
+  if (s.sdm_all && !sums.empty()) {
+    const double best = *std::max_element(at.scores.begin(), at.scores.begin() + experts);
+    if (std::floor(std::min<double>(s.sdm_q, std::pow(2.0 + s.sdm_q, best))) == 0)
+      used = select(at.keys.first(experts), room, out.ids);
   }
-  for (float& weight : weights) weight *= spec.scale;
-}
-
-DecisionStats stats_of(const SoftmaxSums& sums, std::span<const float> z, std::span<const ExpertId> ids) {
-  DecisionStats stats;
-  if (sums.empty()) return stats;
-  stats.entropy = static_cast<float>(sums.entropy());
-  double mass = 0;
-  float lowest = kLargest;
-  for (const ExpertId id : ids) {
-    mass += std::exp(z[id] - sums.max);
-    lowest = std::min(lowest, z[id]);
+  const int real_slots = s.nulls > 0 ? nulls_last(experts, out.ids.first(used)) : used;
+  decision.nulls = used - real_slots;
+  std::fill_n(out.kinds.begin(), real_slots, SlotKind::kRouted);
+  force_slots(recipe, real, real_slots, out);
+  decision.k_used = add_by_scheme(s, recipe, real, real_slots, out);
+  const auto ids = out.ids.first(decision.k_used);
+  if (!ids.empty()) {
+    if (s.selector == Selector::kRandom && s.raw_scores) weigh_by_rule(WeightRule::kRaw, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
+    else weigh_by_rule(s.weights, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
   }
-  stats.topk_mass = static_cast<float>(std::min(1.0, mass / sums.sum));
-  float highest = kNever;
-  for (size_t e = 0; e < z.size(); ++e)
-    if (z[e] > highest && std::find(ids.begin(), ids.end(), static_cast<ExpertId>(e)) == ids.end()) highest = z[e];
-  if (highest != kNever && !ids.empty()) stats.margin = std::clamp(lowest - highest, -kLargest, kLargest);
-  stats.lse = static_cast<float>(sums.lse());
-  return stats;
-}
-
-int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
-  return std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
+  for (int slot = decision.k_used; slot < decision.k_used + decision.nulls; ++slot) {
+    out.kinds[slot] = SlotKind::kNull;
+    out.weights[slot] = 0;
+  }
+  decision.stats = stats_of(s.nulls > 0 ? softmax_sums(real, nullptr) : sums, real, ids);
 }
 
 }  // namespace
@@ -301,57 +155,82 @@ std::string unroutable(const RouterSpec& spec) {
   return {};
 }
 
-int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) { return k_in_force(spec, recipe); }
-
-Decision route(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> logits,
-               std::span<const float> router_bias, std::span<const float> select_bias, std::span<float> scratch,
-               const DecisionSpans& out) {
-  const Workspace at = cut(scratch, spec.experts);
-  Decision decision;
-  decision.had_nan = copy_clean(logits.first(spec.experts), at.z);
-
-  double native_lse = 0;
-  if (recipe) {  // what the native router would have selected
-    const SoftmaxSums native = score(spec, nullptr, select_bias, at);
-    if (!native.empty()) native_lse = native.lse();
-    limit_groups(spec, at);
-    // A slot of the output per native expert is not certain (k may be lowered), so the k-th largest key
-    // is found by marking: the selection below writes to the caller's buffers again.
-    std::fill(at.native.begin(), at.native.end(), 0.0f);
-    for (int turn = 0; turn < std::min(spec.experts_per_token, spec.experts); ++turn) {
-      int best = -1;
-      for (int e = 0; e < spec.experts; ++e)
-        if (at.native[e] == 0 && at.keys[e] != kNever && (best < 0 || at.keys[e] > at.keys[best])) best = e;
-      if (best >= 0) at.native[best] = 1;
-    }
-    edit_logits(*recipe, router_bias, at.z);
+int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
+  const int k = k_in_force(spec, recipe);
+  if (!recipe || !recipe->scheme) return k;
+  const Stages& s = recipe->scheme.stages;
+  switch (s.sdm_all ? Selector::kThreshold : s.selector) {
+    case Selector::kTopK:
+    case Selector::kRatio:
+    case Selector::kTable:
+    case Selector::kRandom: return std::min(k + s.forced_low, spec.experts + s.nulls);
+    case Selector::kBest:
+    case Selector::kSwitch:
+    case Selector::kBalanced: return 1;
+    case Selector::kTopP:
+    case Selector::kMinP: return s.k_max > 0 ? std::min(s.k_max, spec.experts) : spec.experts;
+    case Selector::kHybrid:
+    case Selector::kThreshold:
+    case Selector::kExpertChoice: break;
   }
+  return spec.experts;
+}
 
-  const SoftmaxSums sums = score(spec, recipe, select_bias, at);
-  limit_groups(spec, at);
-  const int used = select(at.keys, k_in_force(spec, recipe), out.ids);
-  std::fill_n(out.kinds.begin(), used, SlotKind::kRouted);
-  if (recipe) force_slots(*recipe, at.z, used, out);
+size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
+  return 4 * (size_t(spec.experts) + (recipe ? size_t(recipe->scheme.stages.nulls) : 0));
+}
 
-  const auto ids = out.ids.first(used);
-  if (used > 0) weigh(spec, at, ids, out.weights.first(used));
-  decision.k_used = used;
-  decision.stats = stats_of(sums, at.z, ids);
+bool waits_for_block(const LayerRecipe* recipe, const RouterInput& in) {
+  return recipe && batch_coupled(recipe->scheme) && in.together > 1;
+}
+
+Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& in, std::span<float> scratch,
+               const DecisionSpans& out) {
+  const size_t experts = spec.experts, width = scratch_needed(spec, recipe) / 4;
+  const Workspace all = cut(scratch, width);
+  const Workspace at{all.z.first(experts), all.scores.first(experts), all.keys.first(experts), all.native.first(experts)};
+  Decision decision;
+  decision.had_nan = copy_clean(in.logits.first(experts), at.z);
+  const double native_lse = recipe ? mark_native(spec, in.select_bias, at) : 0;
+  if (recipe && recipe->scheme) {
+    route_by_scheme(spec, *recipe, in, all, out, decision);
+  } else {
+    if (recipe) edit_logits(*recipe, in.router_bias, at.z);
+    const SoftmaxSums sums = score(spec, recipe, in.select_bias, at);
+    limit_groups(spec, at);
+    const int used = select(at.keys, k_in_force(spec, recipe), out.ids);
+    std::fill_n(out.kinds.begin(), used, SlotKind::kRouted);
+    if (recipe) force_slots(*recipe, at.z, used, out);
+    const auto ids = out.ids.first(used);
+    if (used > 0) weigh(spec, at, ids, out.weights.first(used));
+    decision.k_used = used;
+    decision.stats = stats_of(sums, at.z, ids);
+  }
   if (recipe) {
     decision.stats.lse = static_cast<float>(native_lse);
-    for (const ExpertId id : ids) decision.changed += at.native[id] == 0;
+    for (const ExpertId id : out.ids.first(decision.k_used)) decision.changed += at.native[id] == 0;
   }
   return decision;
 }
 
-GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> logits,
-                        std::span<const float> router_bias, std::span<const float> select_bias) {
+GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& given) {
   const size_t experts = spec.experts;
-  std::vector<float> scratch(4 * experts);
-  const Workspace at = cut(scratch, experts);
-  std::vector<ExpertId> ids(experts);
-  std::vector<float> slot_weights(experts);
-  std::vector<SlotKind> kinds(experts);
+  const bool no_input = recipe && reads_input(recipe->scheme) && given.hidden.empty();
+  LayerRecipe without;  // the scheme's edits alone, where its input is not known
+  if (no_input) {
+    without = *recipe;
+    without.scheme = {};
+  }
+  const LayerRecipe* shown = no_input ? &without : recipe;
+  RouterInput in = given;
+  in.together = 1;
+  std::vector<float> scratch(scratch_needed(spec, shown));
+  const size_t width = scratch.size() / 4;
+  const Workspace at = cut(scratch, width), native_at = cut(scratch, experts);
+  const size_t slots_at_most = width;
+  std::vector<ExpertId> ids(slots_at_most);
+  std::vector<float> slot_weights(slots_at_most);
+  std::vector<SlotKind> kinds(slots_at_most);
   const DecisionSpans slots{ids, slot_weights, kinds};
 
   const auto spread = [&](const Decision& decision, std::vector<float>& weights, std::vector<uint8_t>& selected) {
@@ -362,24 +241,28 @@ GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, std::
       selected[ids[slot]] = 1;
     }
   };
-  const auto copy = [](std::span<const float> values) { return std::vector<float>(values.begin(), values.end()); };
+  const auto copy = [&](std::span<const float> values) { return std::vector<float>(values.begin(), values.begin() + experts); };
 
   GateExplanation out;
-  out.logits.assign(logits.begin(), logits.begin() + experts);
-  out.native_decision = route(spec, nullptr, logits, router_bias, select_bias, scratch, slots);
-  out.native_scores = copy(at.scores);
+  out.logits.assign(in.logits.begin(), in.logits.begin() + experts);
+  out.native_decision = route(spec, nullptr, in, scratch, slots);
+  out.native_scores = copy(native_at.scores);
   spread(out.native_decision, out.native_weights, out.native_selected);
 
-  out.decision = route(spec, recipe, logits, router_bias, select_bias, scratch, slots);
+  out.decision = route(spec, shown, in, scratch, slots);
   out.edited_logits = copy(at.z);
   out.scores = copy(at.scores);
   out.select_scores = copy(at.scores);
+  const bool by_scheme = shown && shown->scheme;
   for (size_t e = 0; e < experts; ++e) {
-    if (spec.has_select_bias && !select_bias.empty()) out.select_scores[e] += select_bias[e];
-    if (recipe && !recipe->select_bias.empty()) out.select_scores[e] += recipe->select_bias[e];
-    if (spec.groups > 1) out.select_scores[e] = at.keys[e];
+    if (!by_scheme && spec.has_select_bias && !in.select_bias.empty()) out.select_scores[e] += in.select_bias[e];
+    if (shown && !shown->select_bias.empty()) out.select_scores[e] += shown->select_bias[e];
+    if (!by_scheme && spec.groups > 1) out.select_scores[e] = at.keys[e];
   }
   spread(out.decision, out.weights, out.selected);
+  if (no_input) out.unknown = "The scheme reads the router's input, which no trace holds: shown without the scheme.";
+  else if (recipe && batch_coupled(recipe->scheme) && given.together != 1)
+    out.unknown = "The scheme looks at all tokens that ran together: shown as for a token that runs alone.";
   return out;
 }
 

@@ -35,7 +35,7 @@ uint64_t token_of(const EditCommand& command) { return command.at_token.value_or
 
 // Kinds that a slider sets.
 bool sets_a_number(const Edit& edit) {
-  return std::visit([](const auto& e) { return requires { e.value; } || requires { e.scale; } || requires { e.k; }; }, edit);
+  return std::visit([](const auto& e) { return requires { e.value; } || requires { e.scale; } || requires { e.k; } || requires { e.scheme; }; }, edit);
 }
 
 }  // namespace

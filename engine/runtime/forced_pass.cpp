@@ -77,6 +77,7 @@ Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::
     request.encode = encode;
     request.cache = cache_.get();
     request.recipe = span.recipe.get();
+    request.stream = sequence_;
     request.rows = logits.empty() ? LogitRows::kNone : LogitRows::kAll;
     if (!logits.empty()) request.logits = logits.subspan(from * vocab, count * vocab);
     if (capture != CaptureLevel::kOff) request.frames = std::span(frames).subspan(from, count);

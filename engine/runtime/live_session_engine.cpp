@@ -219,6 +219,7 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::
                          .cache = cache_.get(),
                          .recipe = ledger_.recipe().get(),
                          .sequence = from < prompt_.size() ? static_cast<int>(prompt_.size()) : 0,
+                         .stream = sequence_,
                          .rows = logits ? LogitRows::kLast : LogitRows::kNone,
                          .logits = logits_,
                          .task = task.get()};

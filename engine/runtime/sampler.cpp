@@ -40,20 +40,9 @@ Result<void> validate(const Sampling& sampling) {
   return {};
 }
 
-std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t(0xD2511F53) * counter[0];
-    const uint64_t b = uint64_t(0xCD9E8D57) * counter[2];
-    counter = {uint32_t(b >> 32) ^ counter[1] ^ key[0], uint32_t(b), uint32_t(a >> 32) ^ counter[3] ^ key[1], uint32_t(a)};
-    key[0] += 0x9E3779B9;
-    key[1] += 0xBB67AE85;
-  }
-  return counter;
-}
-
 double uniform(uint64_t seed, uint32_t sequence, uint64_t token_index) {
   const auto words = philox4x32({uint32_t(token_index), uint32_t(token_index >> 32), sequence, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
-  return (words[0] + 0.5) / 4294967296.0;
+  return unit_interval(words[0]);
 }
 
 TokenId sample(std::span<const float> logits, const Sampling& sampling, uint32_t sequence, uint64_t token_index) {

@@ -41,7 +41,7 @@ void put(std::byte*& at, T value) {
 
 int slots_used(const RoutingFrame& frame) {
   int slots = 0;
-  for (int row = 0; row < frame.header().moe_layers; ++row) slots = std::max<int>(slots, frame.layer(row).k_used);
+  for (int row = 0; row < frame.header().moe_layers; ++row) slots = std::max<int>(slots, frame.layer(row).k_used + frame.layer(row).nulls);
   return slots;
 }
 
@@ -71,7 +71,7 @@ void put_layer(const Field& field, const RoutingFrame& frame, int row, const sch
       if (schema::bytes_of(field.stored, shape.experts) == 1) return put_slots<uint8_t>(at, frame.ids(row), used, shape.slots, 0xFF);
       return put_slots<uint16_t>(at, frame.ids(row), used, shape.slots, kNoExpert);
     case Quantity::kWeight: return put_slots<float>(at, frame.weights(row), used, shape.slots, 0);
-    case Quantity::kSlotKind: return put_slots<uint8_t>(at, frame.kinds(row), used, shape.slots, 0);
+    case Quantity::kSlotKind: return put_slots<uint8_t>(at, frame.kinds(row), used + layer.nulls, shape.slots, 0);
     case Quantity::kEntropy: return put(at, layer.stats.entropy);
     case Quantity::kTopkMass: return put(at, layer.stats.topk_mass);
     case Quantity::kMargin: return put(at, layer.stats.margin);

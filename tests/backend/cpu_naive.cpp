@@ -343,8 +343,10 @@ Vec NaiveModel::mixture(const MoeSpec& moe, int row, const Vec& x) {
   std::vector<ExpertId> chosen(experts);
   std::vector<SlotKind> kinds(experts);
   const LayerRecipe* recipe = recipe_.layer(row);
-  const Decision decision = route(moe.router, recipe, logits, floats(moe.router_bias), floats(moe.select_bias), scratch,
-                                  {chosen, weights, kinds});
+  const std::vector<float> router_bias = floats(moe.router_bias), select_bias = floats(moe.select_bias);
+  const Decision decision =
+      route(moe.router, recipe, {.logits = logits, .router_bias = router_bias, .select_bias = select_bias}, scratch,
+            {chosen, weights, kinds});
   Vec out = moe.output_bias ? weights_.values(moe.output_bias) : Vec(x.size(), 0.0);
   for (int slot = 0; slot < decision.k_used; ++slot) {
     const ExpertId id = chosen[size_t(slot)];

@@ -223,7 +223,8 @@ class Naive {
     std::vector<ExpertId> ids(slots);
     std::vector<float> weights(slots), scratch(logits.size() * 4);
     std::vector<SlotKind> kinds(slots);
-    const Decision decision = route(spec.router, nullptr, logits, floats(spec.router_bias), floats(spec.select_bias),
+    const std::vector<float> router_bias = floats(spec.router_bias), select_bias = floats(spec.select_bias);
+    const Decision decision = route(spec.router, nullptr, {.logits = logits, .router_bias = router_bias, .select_bias = select_bias},
                                     scratch, {ids, weights, kinds});
     Vector out(x.size(), 0.0);
     for (int slot = 0; slot < decision.k_used; ++slot) {

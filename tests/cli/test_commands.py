@@ -66,13 +66,23 @@ class Recipe(CliTest):
     def test_every_listed_kind_has_an_example_that_fits_the_demo(self):
         kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
         self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
-                                                      "top_k", "temperature", "router_row"})
+                                                      "top_k", "temperature", "router_row", "scheme"})
         for kind in kinds:
             script = self.edits(kind["example"])
             self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})
             self.assertEqual(self.json_of("recipe_show", "recipe", "show", kind["kind"])["kind"], kind["kind"])
             for field in kind["fields"]:
                 self.assertTrue(field["name"] in kind["example"] or field["name"] == "at_token", field)
+
+    def test_every_listed_scheme_fits_the_demo_with_its_defaults(self):
+        for scheme in self.json_of("recipe_list", "recipe", "list")["schemes"]:
+            with self.subTest(scheme=scheme["name"]):
+                self.assertEqual(self.json_of("recipe_show", "recipe", "show", scheme["name"])["title"], scheme["title"])
+                parameters = {p["name"]: p["default"] for p in scheme["parameters"] if p["type"] != "file"}
+                script = self.edits({"kind": "scheme", "layer": "all", "name": scheme["name"], "parameters": parameters})
+                fits = "file" not in scheme["needs"]
+                document = self.json_of("recipe_check", "recipe", "check", script, "demo", code=0 if fits else 9)
+                self.assertEqual(document["ok"], fits)
 
     def test_check_names_every_problem_by_its_entry(self):
         script = self.edits({"kind": "mute", "layer": 1, "expert": 1}, {"kind": "mute", "layer": 99, "expert": 1},
@@ -134,7 +144,6 @@ class Refusals(CliTest):
                 (("run", "demo", "--prompt", "a", "--max-new-tokens", "2048"), "do not fit into the model's context of 2048"),
                 (("run", "demo", "--token-ids", "4096"), "outside the vocabulary"),
                 (("run", "demo", "--prompt", "a", "--chat"), "the checkpoint has no chat template"),
-                (("run", "demo", "--prompt", "a", "--recipe", "r.json"), "no gating schemes"),
                 (("run", "demo", "--prompt", "a", "--taps", "out_norm", "--trace", self.folder / "t.moetrace.h5"), "no taps"),
                 (("run", "demo", "--prompt", "a", "--backend", "cuda"), "no cuda backend"),
                 (("run", "demo", "--prompt", "a", "--backend", "gpu"), "not in"),
@@ -150,7 +159,7 @@ class Refusals(CliTest):
     def test_sound_edits_that_do_not_fit_the_model(self):
         script = self.edits({"kind": "mute", "layer": 7, "expert": list(range(32))})
         self.assert_refused(2, "edits[0]: ", "run", "demo", "--prompt", "a", "--edits", script)
-        script = self.edits({"kind": "scheme", "layer": 1, "name": "top_p"})
+        script = self.edits({"kind": "scheme", "layer": 1, "name": "stable_moe"})
         self.assert_refused(2, "edits[0]: ", "score", "demo", "--text", "a b", "--edits", script)
 
     def test_input_not_found(self):

@@ -37,6 +37,35 @@ class Run(CliTest):
     def test_reference_gives_the_ids_of_transformers_on_every_prompt(self):
         self.check_ids("reference")
 
+    def test_a_scheme_from_a_token_on_routes_as_its_formula_says(self):
+        """top-p over the recorded raw logits, computed here again; tokens before it are the native run's."""
+        recipe = self.edits({"kind": "scheme", "layer": "all", "name": "top_p", "parameters": {"p": 0.6}, "at_token": 10})
+        native, gated = self.folder / "native.moetrace.h5", self.folder / "gated.moetrace.h5"
+        self.json_of("run", "run", "demo", *PYTHON, "--capture", "logits", "--trace", native)
+        done = self.json_of("run", "run", "demo", *PYTHON, "--capture", "logits", "--recipe", recipe, "--trace", gated)
+        self.assertEqual([e["from_token"] for e in done["epochs"]], [0, 10])
+        before, after = rows(native), rows(gated)
+        self.assertEqual(run("trace", "verify", gated).returncode, 0)
+        slots = before["ids"].shape[2]
+        numpy.testing.assert_array_equal(before["ids"][:, :10], after["ids"][:, :10, :slots])
+        with h5py.File(gated) as file:
+            logits = file["/routing/router_logits"][:].astype(numpy.float64)
+        counts = set()
+        for row in range(logits.shape[0]):
+            for token in range(10, len(after["epoch"])):
+                p = numpy.exp(logits[row, token] - logits[row, token].max())
+                p /= p.sum()
+                order = sorted(range(len(p)), key=lambda e: (-p[e], e))
+                mass = numpy.cumsum(p[order])
+                if numpy.abs(mass - 0.6).min() < 1e-5:
+                    continue
+                n = int((mass <= 0.6).sum()) + 1
+                counts.add(n)
+                self.assertEqual(list(after["ids"][row, token, :n]), order[:n])
+                self.assertTrue((after["ids"][row, token, n:] == 255).all())
+                numpy.testing.assert_allclose(after["weights"][row, token, :n], p[order[:n]], atol=1e-5)
+        self.assertGreater(len(counts), 3)
+
     def test_text_on_stdout_equals_the_document(self):
         document = self.json_of("run", "run", "demo", *PYTHON)
         self.assertEqual(run("run", "demo", *PYTHON).stdout.decode(), document["text"])

@@ -52,7 +52,7 @@ Block routed(const RouterSpec& spec, const Logits& logits, const LayerRecipe* re
   std::vector<float> scratch(4 * spec.experts);
   for (size_t t = 0; t < logits.size(); ++t) {
     const auto part = [&](auto& all) { return std::span(all).subspan(t * block.slots, block.slots); };
-    block.decisions.push_back(route(spec, recipe, logits[t], {}, {}, scratch,
+    block.decisions.push_back(route(spec, recipe, {.logits = logits[t]}, scratch,
                                     {part(block.ids), part(block.weights), part(block.kinds)}));
   }
   return block;

@@ -34,7 +34,7 @@ Edit random_edit(std::mt19937_64& random) {
     if (random() % 3 == 0) experts.push_back(id);
   if (experts.empty()) experts.push_back(ExpertId(random() % 6));
   const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
-  switch (random() % 10) {
+  switch (random() % 11) {
     case 0: return Mute{where, experts};
     case 1: return Unmute{where, experts};
     case 2: return Force{where, experts};
@@ -44,6 +44,14 @@ Edit random_edit(std::mt19937_64& random) {
     case 6: return ExpertScale{where, experts, value};
     case 7: return TopK{where, int(random() % 7)};
     case 8: return Temperature{where, 0.25f + float(random() % 4) / 4};
+    case 9: {
+      const SchemeChoice choices[] = {{"", {}},
+                                      {"top_p", {{"p", 0.25 + double(random() % 3) / 4}, {"renorm", true}}},
+                                      {"adamoe", {{"null_source", std::string("constant")}}},
+                                      {"steer", {{"on", std::vector<int>{int(random() % 6)}}}},
+                                      {"expert_choice", {}}};
+      return SetScheme{where, *make_scheme(choices[random() % 5])};
+    }
     default: return RouterRow{where, experts, value};
   }
 }
@@ -188,7 +196,16 @@ TEST(EditScript, RefusesByPositionAndSaysWhy) {
       {R"({"kind":"temperature","layer":1,"value":0})", ErrorCode::kMalformed, "needs more than 0"},
       {R"({"kind":"top_k","layer":1,"k":9})", ErrorCode::kUsage, "k is 9, layer 1 has 8 experts"},
       {R"({"kind":"top_k","layer":1,"k":-1})", ErrorCode::kMalformed, "out of range"},
-      {R"({"kind":"scheme","layer":1,"name":"top_p"})", ErrorCode::kUsage, "kind \"scheme\" is not in this version"},
+      {R"({"kind":"scheme","layer":1})", ErrorCode::kMalformed, "needs \"name\""},
+      {R"({"kind":"scheme","layer":1,"name":"tpo_p"})", ErrorCode::kMalformed, "no gating scheme \"tpo_p\""},
+      {R"({"kind":"scheme","layer":1,"name":"top_p","parameters":{"q":1}})", ErrorCode::kMalformed, "no parameter \"q\""},
+      {R"({"kind":"scheme","layer":1,"name":"top_p","parameters":{"p":1.5}})", ErrorCode::kMalformed, "p is 1.5, needs 0 to 1"},
+      {R"({"kind":"scheme","layer":1,"name":"top_p","parameters":{"k_min":1.5}})", ErrorCode::kMalformed, "needs an integer"},
+      {R"({"kind":"scheme","layer":1,"name":"top_p","parameters":{"renorm":"yes"}})", ErrorCode::kMalformed, "needs true or false"},
+      {R"({"kind":"scheme","layer":1,"name":"dynmole","parameters":{"entropy":"shannon"}})", ErrorCode::kMalformed, "one of tsallis, renyi"},
+      {R"({"kind":"scheme","layer":1,"name":"stable_moe"})", ErrorCode::kUsage, "needs a file"},
+      {R"({"kind":"scheme","layer":3,"name":"forced_slot","parameters":{"expert":6}})", ErrorCode::kUsage, "there is no expert 6"},
+      {R"({"kind":"scheme","layer":3,"name":"top_k","parameters":{"k":7}})", ErrorCode::kUsage, "the router has 6 experts"},
       {R"({"kind":"layer_path","layers":[0]})", ErrorCode::kUsage, "kind \"layer_path\" is not in this version"},
       {R"({"kind":"router_row","layer":1,"expert":1,"copy_from":2})", ErrorCode::kUsage, "router_row with \"copy_from\""},
       {R"({"kind":"mute","layer":1,"expert":1,"router":"attention"})", ErrorCode::kUsage, "one router"},

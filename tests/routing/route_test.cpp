@@ -45,7 +45,8 @@ Routed run(const RouterSpec& spec, const Floats& logits, const LayerRecipe* reci
   Routed out;
   out.weights.resize(slots);
   out.kinds.resize(slots);
-  out.decision = route(spec, recipe, logits, router_bias, select_bias, scratch, {ids, out.weights, out.kinds});
+  out.decision = route(spec, recipe, {.logits = logits, .router_bias = router_bias, .select_bias = select_bias}, scratch,
+                       {ids, out.weights, out.kinds});
   out.weights.resize(out.decision.k_used);
   out.kinds.resize(out.decision.k_used);
   out.ids.assign(ids.begin(), ids.begin() + out.decision.k_used);
@@ -99,7 +100,7 @@ TEST(GatingChecks, HoldForEveryCaseOfTheNativeSchemes) {
     }
 
     const Routed got = run(spec, logits, &recipe);
-    const GateExplanation gate = explain(spec, &recipe, logits, {}, {});
+    const GateExplanation gate = explain(spec, &recipe, {.logits = logits});
     if (expected.contains("ids")) {
       EXPECT_EQ(got.ids, expected["ids"].get<std::vector<int>>());
       expect_near(got.weights, expected["weights"]);
@@ -140,7 +141,8 @@ TEST(Route, LeavesTheRoutersOwnBiasOutOfTheRowScale) {
   recipe.row_scale = {1, 1, 4, 1};
   // (0.5 - 0.25) * 4 + 0.25 = 1.25 > 1
   EXPECT_THAT(run(spec_of(4, 2), kZ, &recipe, {0, 0, 0.25f, 0}).ids, ElementsAre(0, 2));
-  EXPECT_EQ(explain(spec_of(4, 2), &recipe, kZ, Floats{0, 0, 0.25f, 0}, {}).edited_logits[2], 1.25f);
+  const Floats own{0, 0, 0.25f, 0};
+  EXPECT_EQ(explain(spec_of(4, 2), &recipe, {.logits = kZ, .router_bias = own}).edited_logits[2], 1.25f);
 }
 
 TEST(Route, KeepsTheSelectionBiasOutOfTheWeights) {
@@ -400,7 +402,7 @@ TEST(RouteProperties, TheExplanationAgreesWithTheDecision) {
     LayerRecipe recipe;
     recipe.logit_bias = random_logits(random, 16);
     const Routed got = run(spec, logits, &recipe, bias, bias), native = run(spec, logits, nullptr, bias, bias);
-    const GateExplanation gate = explain(spec, &recipe, logits, bias, bias);
+    const GateExplanation gate = explain(spec, &recipe, {.logits = logits, .router_bias = bias, .select_bias = bias});
     EXPECT_EQ(gate.decision.k_used, got.decision.k_used);
     EXPECT_EQ(gate.decision.changed, got.decision.changed);
     for (size_t i = 0; i < got.ids.size(); ++i) {
@@ -445,7 +447,7 @@ TEST(SparseMixer, WeighsEachSlotAmongTheExpertsCloseToIt) {
   three.k = 3;
   expect_near(run(spec, logits, &three).weights, {0.52497918747894, 1.0, 1.0});
 
-  const GateExplanation gate = explain(spec, nullptr, logits, {}, {});
+  const GateExplanation gate = explain(spec, nullptr, {.logits = logits});
   EXPECT_THAT(gate.selected, ElementsAre(1, 1, 0, 0));
   expect_near(gate.weights, {0.52497918747894, 1.0, 0.0, 0.0});
 }

@@ -94,7 +94,7 @@ class HashBackend final : public Backend {
     std::vector<ExpertId> ids(slots);
     std::vector<float> weights(slots);
     std::vector<SlotKind> kinds(slots);
-    const Decision decision = route(spec, recipe, logits, {}, {}, scratch, {ids, weights, kinds});
+    const Decision decision = route(spec, recipe, {.logits = logits}, scratch, {ids, weights, kinds});
     if (!request.frames.empty()) request.frames[t].record(row, decision, ids, weights, kinds, logits);
     for (int slot = 0; slot < decision.k_used; ++slot) {
       float weight = weights[slot];

@@ -86,7 +86,7 @@ void Fixture::add_token(const std::vector<std::vector<float>>& logits) {
     std::vector<SlotKind> kinds(ids.size());
     const auto& row_logits = logits[size_t(row)];
     const Decision decision =
-        route(plan.routed(row).router, recipe_.layer(row), row_logits, {}, {}, scratch, {ids, weights, kinds});
+        route(plan.routed(row).router, recipe_.layer(row), {.logits = row_logits}, scratch, {ids, weights, kinds});
     frame->record(row, decision, ids, weights, kinds, row_logits);
   }
   data.frames.push_back(std::move(frame));

@@ -6,6 +6,25 @@
 #include <numeric>
 
 namespace switchyard {
+namespace {
+
+// What happened, where the logits of one token cannot tell it.
+void show_as_recorded(const RoutingFrame& frame, int moe_layer, GateTable& out) {
+  const LayerHeader& layer = frame.layer(moe_layer);
+  const auto ids = frame.used_ids(moe_layer);
+  const auto weights = frame.weights(moe_layer);
+  out.stats = layer.stats;
+  out.k_used = layer.k_used;
+  out.changed = layer.changed;
+  for (GateRow& row : out.rows) row.selected = false, row.weight = 0;
+  for (size_t slot = 0; slot < ids.size(); ++slot) {
+    GateRow& row = out.rows[ids[slot]];
+    row.selected = true;
+    row.weight = weights.empty() ? std::numeric_limits<float>::quiet_NaN() : weights[slot];
+  }
+}
+
+}  // namespace
 
 GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer) {
   GateTable out;
@@ -43,7 +62,18 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
     select_bias = data.router_tensors[size_t(moe_layer)].select_bias;
   }
   out.missing_bias = (spec.has_select_bias && select_bias.empty()) || (spec.has_logit_bias && logit_bias.empty());
-  const GateExplanation gate = explain(spec, recipe, raw.first(size_t(spec.experts)), logit_bias, select_bias);
+  const FrameHeader& token = frame->header();
+  const GateExplanation gate = explain(spec, recipe,
+                                       {.logits = raw.first(size_t(spec.experts)),
+                                        .router_bias = logit_bias,
+                                        .select_bias = select_bias,
+                                        .token = token.token_id,
+                                        .index = token.token_index,
+                                        .first_index = token.token_index,
+                                        .together = token.phase == Phase::kPrefill ? 2 : 1,
+                                        .sequence = token.sequence,
+                                        .row = moe_layer});
+  out.note = gate.unknown;
   out.stats = gate.decision.stats;
   out.k_used = gate.decision.k_used;
   out.changed = gate.decision.changed;
@@ -51,6 +81,7 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
     out.rows.push_back({int(e), gate.logits[e], gate.edited_logits[e], gate.scores[e], gate.select_scores[e],
                         gate.native_scores[e], gate.weights[e], gate.native_weights[e], gate.selected[e] != 0,
                         gate.native_selected[e] != 0, edits_of(recipe, int(e))});
+  if (!out.note.empty()) show_as_recorded(*frame, moe_layer, out);
   return out;
 }
 

@@ -26,6 +26,7 @@ struct GateTable {
   DecisionStats stats;
   int k_used = 0, changed = 0;
   bool edited = false;  // some edit was in force in this layer
+  std::string note;     // GateExplanation::unknown; selection and weights are then those of the record
 };
 
 GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer);

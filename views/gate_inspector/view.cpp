@@ -50,6 +50,8 @@ float GateInspector::draw_summary(const ViewContext& context, float x0, float x1
     note = "this token does not pass this layer: an encoder-decoder routes it on the other side";
   else if (!table_.has_logits)
     note = "logits are not captured: selection and weights only";
+  else if (!table_.note.empty())
+    note = table_.note;
   else if (table_.missing_bias)
     note = "the router's own bias is not at hand: scores are without it";
   draw_text({x0, y}, Face::kWords, ink(theme.muted), fitted(Face::kWords, note, x1 - x0));

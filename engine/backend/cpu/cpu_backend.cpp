@@ -66,7 +66,8 @@ class CpuBackend final : public Backend {
                   .cache = &cache,
                   .recipe = request.recipe,
                   .task = request.task,
-                  .length = std::max(request.sequence, length)};
+                  .length = std::max(request.sequence, length),
+                  .stream = request.stream};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {
         chunk.rows = LogitRows::kAll;

@@ -6,11 +6,12 @@
 // prefill and in decode alike, so both give the same bits.
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/step.h"
-#include "engine/routing/decision.h"
+#include "engine/routing/block.h"
 
 namespace switchyard::cpu {
 
@@ -30,7 +31,11 @@ class FeedForwardRun {
 
   // routing.cpp
   void route_tokens(const Step& step, const FeedForward& spec, const float* const* in);
-  void route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token, int worker);
+  void route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in, int token,
+                   int worker);
+  void settle(const Step& step, const FeedForward& spec, const LayerRecipe& recipe);
+  void record(const Step& step, const FeedForward& spec, int token);
+  std::span<const float> row_norms(const Step& step, const FeedForward& spec);
   void gather(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
   void gather_shared(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
   void size_slots(size_t slots);
@@ -53,6 +58,10 @@ class FeedForwardRun {
   std::vector<ExpertId> ids_;
   std::vector<float> weights_;
   std::vector<SlotKind> kinds_;
+  // Only for the schemes that ask for them.
+  std::vector<float> edited_;  // [tokens, 2 E], see DecisionSpans
+  std::map<int, std::vector<float>> row_norms_;  // by routing row, made when first asked for
+  BlockScratch block_;
 
   // What is executed: slots by block.
   std::vector<Group> groups_;

@@ -30,25 +30,78 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
   ids_.resize(slots);
   weights_.resize(slots);
   kinds_.resize(slots);
+  const bool together = recipe && batch_coupled(recipe->scheme);
+  if (together) edited_.resize(size_t(step.count) * 2 * spec.router.experts);
+  if (recipe && reads_input(recipe->scheme)) row_norms(step, spec);
   scratch_.resize(step.pool.threads());
-  for (AlignedFloats& scratch : scratch_) scratch.reserve(size_t(spec.router.experts) * 4);
+  for (AlignedFloats& scratch : scratch_) scratch.reserve(scratch_needed(spec.router, recipe));
   // A decision takes about as long as reading some bytes per expert.
   step.for_tokens(int64_t(spec.router.experts) * 512,
-                  [&](int token, int worker) { route_token(step, spec, recipe, token, worker); });
+                  [&](int token, int worker) { route_token(step, spec, recipe, in[token], token, worker); });
+  if (together) settle(step, spec, *recipe);
 }
 
-void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token,
-                                 int worker) {
+void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in,
+                                 int token, int worker) {
   const size_t experts = spec.router.experts, first = size_t(token) * slots_per_token_;
   const std::span<float> logits(router_logits_[token], experts);
   for (size_t e = 0; e < spec.router_bias.size(); ++e) logits[e] += spec.router_bias[e];
-  const DecisionSpans out{std::span(ids_).subspan(first, slots_per_token_),
-                          std::span(weights_).subspan(first, slots_per_token_),
-                          std::span(kinds_).subspan(first, slots_per_token_)};
-  decisions_[token] = route(spec.router, recipe, logits, spec.router_bias, spec.select_bias,
-                            {scratch_[worker].data(), 4 * experts}, out);
-  if (!step.chunk->frames.empty())
-    step.chunk->frames[token].record(spec.row, decisions_[token], out.ids, out.weights, out.kinds, logits);
+  const int block = token / kBlockTokens * kBlockTokens;
+  RouterInput given{.logits = logits,
+                    .router_bias = spec.router_bias,
+                    .select_bias = spec.select_bias,
+                    .token = step.chunk->tokens[token],
+                    .index = uint64_t(step.position + token),
+                    .first_index = uint64_t(step.position + block),
+                    .together = std::min(kBlockTokens, step.count - block),
+                    .sequence = step.chunk->stream,
+                    .row = spec.row};
+  DecisionSpans out{std::span(ids_).subspan(first, slots_per_token_), std::span(weights_).subspan(first, slots_per_token_),
+                    std::span(kinds_).subspan(first, slots_per_token_)};
+  const bool together = recipe && batch_coupled(recipe->scheme);
+  if (together) out.edited = std::span(edited_).subspan(size_t(token) * 2 * experts, 2 * experts);
+  if (recipe && reads_input(recipe->scheme)) {
+    given.hidden = {in, size_t(spec.router_weight.cols)};
+    given.row_norms = row_norms_.at(spec.row);
+  }
+  decisions_[token] =
+      route(spec.router, recipe, given, {scratch_[worker].data(), scratch_needed(spec.router, recipe)}, out);
+  if (!together) record(step, spec, token);
+}
+
+void FeedForwardRun::settle(const Step& step, const FeedForward& spec, const LayerRecipe& recipe) {
+  const size_t slots = slots_per_token_, width = 2 * size_t(spec.router.experts);
+  for (size_t first = 0; first < size_t(step.count); first += kBlockTokens) {
+    const size_t count = std::min<size_t>(kBlockTokens, step.count - first);
+    settle_block(spec.router, &recipe,
+                 {int(slots), std::span(decisions_).subspan(first, count), std::span(ids_).subspan(first * slots, count * slots),
+                  std::span(weights_).subspan(first * slots, count * slots), std::span(kinds_).subspan(first * slots, count * slots),
+                  std::span<const float>(edited_).subspan(first * width, count * width)},
+                 block_);
+  }
+  for (int token = 0; token < step.count; ++token) record(step, spec, token);
+}
+
+void FeedForwardRun::record(const Step& step, const FeedForward& spec, int token) {
+  if (step.chunk->frames.empty()) return;
+  const size_t first = size_t(token) * slots_per_token_, slots = slots_per_token_;
+  step.chunk->frames[token].record(spec.row, decisions_[token], std::span(ids_).subspan(first, slots),
+                                   std::span(weights_).subspan(first, slots), std::span(kinds_).subspan(first, slots),
+                                   std::span<const float>(router_logits_[token], spec.router.experts));
+}
+
+std::span<const float> FeedForwardRun::row_norms(const Step& step, const FeedForward& spec) {
+  std::vector<float>& norms = row_norms_[spec.row];
+  if (!norms.empty()) return norms;
+  const Matrix& weight = spec.router_weight;
+  std::vector<float> row(weight.cols);
+  for (int64_t e = 0; e < weight.rows; ++e) {
+    step.kernels.load(weight.data + e * weight.cols * stored_bytes(weight.type), weight.type, row.data(), weight.cols);
+    double sum = 0;
+    for (const float value : row) sum += double(value) * value;
+    norms.push_back(static_cast<float>(std::sqrt(sum)));
+  }
+  return norms;
 }
 
 // Counting sort of the executed slots by expert, within one expert by token. Identities (the experts that

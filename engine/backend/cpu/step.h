@@ -25,7 +25,8 @@ struct Chunk {
   LogitRows rows = LogitRows::kNone;  // kLast: of the chunk's last token
   float* logits = nullptr;            // [1 or tokens, vocab]
   const Task* task = nullptr;
-  int length = 0;  // of the sequence, see ForwardRequest::sequence
+  int length = 0;       // of the sequence, see ForwardRequest::sequence
+  uint32_t stream = 0;  // see ForwardRequest
 };
 
 // A matrix times the tokens, one of several that share a phase.

@@ -82,17 +82,23 @@ class Moe final : public Op {
   at::Tensor run(const at::Tensor& x, OpState&, const Step& step) const override {
     std::vector<Share> shares = router_.route_rows(x, step);
     const LayerRecipe* recipe = step.recipe->layer(step.row);
+    const at::Tensor graph = step.biases ? router_.weights(x, step, shares) : at::Tensor();
     at::Tensor out = at::zeros_like(x);
     for (size_t e = 0; e < shares.size(); ++e) {
       Share& share = shares[e];
       const auto count = int64_t(share.rows.size());
       if (count == 0) continue;
-      const at::Tensor rows = at::from_blob(share.rows.data(), {count}, at::TensorOptions().dtype(at::kLong));
-      const at::Tensor applied = at::from_blob(share.weights.data(), {count, 1});
+      at::Tensor rows = at::from_blob(share.rows.data(), {count}, at::TensorOptions().dtype(at::kLong));
+      if (graph.defined()) rows = rows.clone();  // the graph outlives the shares
+      const at::Tensor applied = graph.defined() ? graph.select(1, int64_t(e)).index_select(0, rows).unsqueeze(1)
+                                                 : at::from_blob(share.weights.data(), {count, 1});
       const at::Tensor in = x.index_select(0, rows);
       at::Tensor y = router_.spec().apply == ApplyTo::kInput ? expert(e, in * applied) : expert(e, in) * applied;
       if (recipe && !recipe->expert_scale.empty()) y = y * recipe->expert_scale[e];
-      out.index_add_(0, rows, y);
+      if (graph.defined())
+        out = out.index_add(0, rows, y);
+      else
+        out.index_add_(0, rows, y);
     }
     if (router_.spec().post_scale != 1) out = out * router_.spec().post_scale;
     if (shared_) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/reference/loader.h"
@@ -26,8 +27,13 @@ struct Step {
   int64_t past = 0;    // tokens of this side (encoder or decoder) before them
   int64_t length = 0;  // tokens by which a rope that grows with the sequence goes; at least past + tokens
   const Recipe* recipe = nullptr;
+  std::span<const TokenId> tokens;
+  uint64_t first_index = 0;        // of the first token in the sequence, the encoder's included
+  uint32_t stream = 0;             // see ForwardRequest
   std::span<RoutingFrame> frames;  // empty: no capture
   int row = -1;                    // the sublayer's routing row; -1: none
+  // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
+  const std::vector<at::Tensor>* biases = nullptr;
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
 };
 

@@ -4,6 +4,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -14,6 +17,7 @@
 #include <string>
 #include <thread>
 
+#include "engine/backend/differentiable.h"
 #include "engine/backend/reference/entry.h"
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/op.h"
@@ -161,7 +165,7 @@ class ReferenceCache final : public KvCache {
   int spacing_ = 32;         // tokens between two marks, at least
 };
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend final : public Backend, public Differentiable {
  public:
   ReferenceBackend(const ModelPlan& plan, const WeightStore& weights, int threads, Task* task) : plan_(plan) {
     set_threads(threads);
@@ -207,7 +211,69 @@ class ReferenceBackend final : public Backend {
     return done;
   }
 
+  Result<BiasGradient> bias_gradient(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task) override {
+    SY_CHECK(check_differentiable(recipe));
+    ReferenceCache cache(plan_, int(tokens.size()));
+    const ForwardRequest request{.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kNone, .task = task};
+    SY_CHECK(check_request(plan_, request));
+    if (tokens.size() < 2) return fail(ErrorCode::kUsage, "a gradient needs at least two tokens.");
+    return guarded([&]() -> Result<BiasGradient> { return differentiate(request, cache); });
+  }
+
  private:
+  Result<void> check_differentiable(const Recipe& recipe) const {
+    if (plan_.encoder_layers > 0 || plan_.recurrent())
+      return fail(ErrorCode::kUsage, "gradients are not available for encoder-decoders and recurrent mixers.");
+    for (int row = 0; row < int(plan_.rows.size()); ++row) {
+      const RouterSpec& router = plan_.routed(row).router;
+      if (router.score == ScoreFn::kSparseMixer || router.product_key || router.capacity != Capacity::kNone)
+        return fail(ErrorCode::kUsage, "the router of " + plan_.row_name(row) + " is not differentiable here.");
+      if (const LayerRecipe* layer = recipe.layer(row); layer && layer->scheme)
+        return fail(ErrorCode::kUsage, "the scheme of " + plan_.row_name(row) + " is not differentiable here.", {},
+                    "Use the method spsa.");
+    }
+    return {};
+  }
+
+  Result<BiasGradient> differentiate(const ForwardRequest& request, ReferenceCache& cache) {
+    const c10::AutoGradMode grad(true);
+    at::set_num_threads(threads_);
+    std::vector<at::Tensor> biases;
+    for (int row = 0; row < int(plan_.rows.size()); ++row) {
+      at::Tensor bias = at::zeros({plan_.routed(row).router.experts});
+      if (const LayerRecipe* layer = request.recipe->layer(row); layer && !layer->logit_bias.empty())
+        std::copy(layer->logit_bias.begin(), layer->logit_bias.end(), bias.data_ptr<float>());
+      biases.push_back(bias.set_requires_grad(true));
+    }
+    Step step{.length = int64_t(request.tokens.size()), .recipe = request.recipe, .tokens = request.tokens, .biases = &biases};
+    at::Tensor x = embed(embedding_, request.tokens, 0);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (request.task && request.task->cancelled())
+        return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
+      x = run_layer(i, x, cache, step);
+    }
+    const int64_t count = int64_t(request.tokens.size()) - 1;
+    const at::Tensor targets = at::from_blob(const_cast<TokenId*>(request.tokens.data() + 1), {count},
+                                             at::TensorOptions().dtype(at::kInt))
+                                   .to(at::kLong);
+    at::Tensor loss = at::zeros({});
+    for (int64_t from = 0; from < count; from += kLogitChunk) {
+      const int64_t rows = std::min(kLogitChunk, count - from);
+      at::Tensor logits = project(final_norm_(x.narrow(0, from, rows)), head_, head_bias_);
+      if (plan_.logit_scale != 1) logits = logits * plan_.logit_scale;
+      loss = loss - logits.log_softmax(-1).gather(1, targets.narrow(0, from, rows).unsqueeze(1)).sum();
+    }
+    loss = loss / double(count);
+    loss.backward();
+    BiasGradient out{.loss = double(loss.item<float>())};
+    for (const at::Tensor& bias : biases) {
+      const at::Tensor gradient = bias.grad().defined() ? bias.grad().contiguous() : at::zeros_like(bias);
+      const auto values = floats(gradient);
+      out.by_row.emplace_back(values.begin(), values.end());
+    }
+    return out;
+  }
+
   Result<void> run(const ForwardRequest& request, ReferenceCache& cache) {
     const c10::InferenceMode mode;
     at::set_num_threads(threads_);
@@ -215,6 +281,9 @@ class ReferenceBackend final : public Backend {
     Step step{.past = past,
               .length = std::max<int64_t>(past + int64_t(request.tokens.size()), request.sequence),
               .recipe = request.recipe,
+              .tokens = request.tokens,
+              .first_index = request.encode ? 0 : uint64_t(cache.length()),
+              .stream = request.stream,
               .frames = request.frames};
     if (request.encode)
       cache.forget_states();
@@ -310,7 +379,7 @@ class ReferenceBackend final : public Backend {
 extern "C" [[gnu::visibility("default")]] uint64_t switchyard_reference_open(ReferenceOpen* open) {
   if (open->layout != kReferenceLayout) return kReferenceLayout;
   open->backend = guarded([&]() -> Result<std::unique_ptr<Backend>> {
-    const c10::InferenceMode mode;
+    const c10::NoGradGuard mode;  // plain tensors, which a graph may keep
     return std::make_unique<ReferenceBackend>(*open->plan, *open->weights, open->options.threads, open->task);
   });
   return kReferenceLayout;

@@ -2,9 +2,15 @@
 #include "engine/backend/reference/router.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <limits>
 
 #include "engine/backend/reference/math.h"
-#include "engine/routing/capacity.h"
+#include "engine/routing/block.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard::reference {
@@ -24,19 +30,43 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   logits = logits.contiguous();
   const LayerRecipe* recipe = step.recipe->layer(step.row);
   const auto experts = size_t(spec_.experts), slots = size_t(slots_needed(spec_, recipe)), tokens = size_t(x.size(0));
+  const bool together = recipe && batch_coupled(recipe->scheme), reads = recipe && reads_input(recipe->scheme);
   const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
+  const at::Tensor inputs = reads ? x.contiguous() : at::Tensor(),
+                   norms = reads ? weight_.square().sum(1).sqrt().contiguous() : at::Tensor();
   std::vector<Decision> decisions(tokens);
   std::vector<ExpertId> ids(tokens * slots);
-  std::vector<float> applied(tokens * slots), scratch(experts * 4);
+  std::vector<float> applied(tokens * slots), scratch(scratch_needed(spec_, recipe)), edited(together ? tokens * 2 * experts : 0);
   std::vector<SlotKind> kinds(tokens * slots);
-  for (size_t token = 0; token < tokens; ++token) {
-    const DecisionSpans out{std::span(ids).subspan(token * slots, slots),
-                            std::span(applied).subspan(token * slots, slots),
-                            std::span(kinds).subspan(token * slots, slots)};
-    decisions[token] = route(spec_, recipe, raw(token), floats(bias_), floats(select_bias_), scratch, out);
+  BlockScratch room;
+  const size_t block = together ? size_t(kBlockTokens) : tokens;
+  for (size_t first = 0; first < tokens; first += block) {
+    const size_t count = std::min(block, tokens - first);
+    for (size_t token = first; token < first + count; ++token) {
+      RouterInput in{.logits = raw(token),
+                     .router_bias = floats(bias_),
+                     .select_bias = floats(select_bias_),
+                     .token = step.tokens[token],
+                     .index = step.first_index + token,
+                     .first_index = step.first_index + first,
+                     .together = int(count),
+                     .sequence = step.stream,
+                     .row = step.row};
+      if (reads) {
+        in.hidden = {inputs.const_data_ptr<float>() + token * size_t(x.size(1)), size_t(x.size(1))};
+        in.row_norms = floats(norms);
+      }
+      DecisionSpans out{std::span(ids).subspan(token * slots, slots), std::span(applied).subspan(token * slots, slots),
+                        std::span(kinds).subspan(token * slots, slots)};
+      if (together) out.edited = std::span(edited).subspan(token * 2 * experts, 2 * experts);
+      decisions[token] = route(spec_, recipe, in, scratch, out);
+    }
+    settle_block(spec_, recipe,
+                 {int(slots), std::span(decisions).subspan(first, count), std::span(ids).subspan(first * slots, count * slots),
+                  std::span(applied).subspan(first * slots, count * slots), std::span(kinds).subspan(first * slots, count * slots),
+                  together ? std::span<const float>(edited).subspan(first * 2 * experts, count * 2 * experts) : std::span<const float>()},
+                 room);
   }
-  std::vector<uint32_t> room;
-  limit_to_capacity(spec_, recipe, {int(slots), decisions, ids, applied, kinds}, room);
 
   std::vector<Share> shares(experts);
   for (size_t token = 0; token < tokens; ++token) {
@@ -52,6 +82,47 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
     }
   }
   return shares;
+}
+
+at::Tensor Router::weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const {
+  const LayerRecipe* recipe = step.recipe->layer(step.row);
+  at::Tensor z = project(x, weight_, bias_);
+  const auto constant = [](const auto& values) {
+    return at::from_blob(const_cast<float*>(values.data()), {int64_t(values.size())}).clone();
+  };
+  if (recipe && !recipe->row_scale.empty()) {
+    const at::Tensor own = bias_.defined() ? bias_ : at::zeros_like(z[0]);
+    z = (z - own) * constant(recipe->row_scale) + own;
+  }
+  z = z + (*step.biases)[size_t(step.row)];
+  if (recipe && recipe->temperature != 1) z = z / recipe->temperature;
+  const auto experts = size_t(z.size(1));
+  std::vector<uint8_t> marks(size_t(z.size(0)) * experts);
+  for (size_t e = 0; e < shares.size(); ++e)
+    for (const int64_t row : shares[e].rows) marks[size_t(row) * experts + e] = 1;
+  const at::Tensor selected = at::from_blob(marks.data(), z.sizes(), at::TensorOptions().dtype(at::kByte)).to(at::kBool);
+  if (recipe && !recipe->muted.empty())
+    for (size_t e = 0; e < recipe->muted.size(); ++e)
+      if (recipe->muted[e]) z = z.index_fill(1, at::tensor(int64_t(e)), -std::numeric_limits<float>::infinity());
+  at::Tensor w;
+  switch (spec_.score) {
+    case ScoreFn::kSoftmaxAll: w = z.softmax(-1); break;
+    case ScoreFn::kSoftmaxTopK: w = z.masked_fill(selected.logical_not(), -std::numeric_limits<float>::infinity()).softmax(-1); break;
+    case ScoreFn::kSigmoid:
+    case ScoreFn::kSigmoidTopK: w = z.sigmoid(); break;
+    default: w = z; break;
+  }
+  w = at::where(selected, w, at::zeros_like(w));
+  const at::Tensor sum = w.sum(-1, true);
+  switch (spec_.renorm) {
+    case Renorm::kNone: break;
+    case Renorm::kSum: w = w / sum; break;
+    case Renorm::kSumEps20: w = w / (sum + 1e-20f); break;
+    case Renorm::kSumEps6: w = w / (sum + 1e-6f); break;
+    case Renorm::kMaxSum: w = w / sum.clamp_min(spec_.renorm_floor); break;
+    case Renorm::kPNorm: w = w / w.abs().pow(spec_.renorm_floor).sum(-1, true).pow(1 / spec_.renorm_floor); break;
+  }
+  return w * spec_.scale;
 }
 
 }  // namespace switchyard::reference

@@ -23,6 +23,9 @@ class Router {
   // Routes every row of x [tokens, hidden] and records into step.frames; one share per expert.
   std::vector<Share> route_rows(const at::Tensor& x, const Step& step) const;
 
+  // The weights of those decisions as a graph of step.biases and x: [tokens, E], 0 where an expert was not selected.
+  at::Tensor weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const;
+
  private:
   const RouterSpec spec_;
   const at::Tensor weight_, bias_, select_bias_;

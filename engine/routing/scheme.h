@@ -1,0 +1,180 @@
+// Gating schemes (specs/gating.md): the seven stages from router logits to a decision, as one choice per stage, and the
+// registry of named presets. A scheme is data: route() and settle_block() execute it, on every backend alike.
+// Values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/base/ids.h"
+#include "engine/base/result.h"
+#include "engine/model/router_spec.h"
+
+namespace switchyard {
+
+// 1. Where the logits come from. Cosine: of the router's input and the expert's router row, or its prototype.
+enum class LogitSource : uint8_t { kLinear, kCosine };
+// 2. Logit edits, in this order: activation of the logit without its bias, Gumbel noise, temperature (with a schedule
+// over the tokens of the sequence), forced to the top or bottom of the log-probabilities.
+enum class LogitActivation : uint8_t { kNone, kSigmoid, kTanh, kGelu };
+enum class TemperatureSchedule : uint8_t { kNone, kExponential, kLinear };
+// 3. Scores. Sdm: (2 + q)^(d (z - max z)), normalised.
+enum class SchemeScore : uint8_t { kSoftmax, kSigmoid, kIdentity, kSdm };
+// 5. Who is selected.
+enum class Selector : uint8_t {
+  kTopK,
+  kTopP,          // the fewest experts whose scores add up to more than p
+  kHybrid,        // DynMoLE: top-p that stops before p, at least k_keep; all where the entropy exceeds h
+  kThreshold,     // score > threshold; nobody: the best
+  kBest,          // the best alone
+  kMinP,          // score >= threshold * best score
+  kRatio,         // of the top k, those before the first with weight < threshold * the weight before it
+  kTable,         // by token id
+  kRandom,        // k different experts, uniformly
+  kSwitch,        // the best, if its capacity allows
+  kExpertChoice,  // every expert takes its C best tokens; a token that runs alone: experts with score >= threshold
+  kBalanced,      // the assignment of largest total logit with equal numbers of tokens; a token that runs alone: the best
+};
+// 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
+// logit. RenormSelected: raw over their sum.
+enum class WeightRule : uint8_t { kRaw, kRenorm, kSigmoidNorm, kUnit, kShare, kSigmoid };
+enum class NullSource : uint8_t { kCopy, kConstant };
+enum class EntropyKind : uint8_t { kTsallis, kRenyi };
+enum class ChoiceAxis : uint8_t { kExperts, kTokens };
+enum class Overflow : uint8_t { kDrop, kNextBest };
+enum class Granularity : uint8_t { kToken, kStep, kSequence };
+
+// One choice per stage with its numbers; trivially copyable, so that a device can hold it.
+// Stage 4 is the layer's selection bias (SelectBias edits); a scheme does without the model's own score, bias, groups
+// and renormalisation, but keeps its routed scale.
+struct Stages {
+  LogitSource source = LogitSource::kLinear;
+
+  LogitActivation activation = LogitActivation::kNone;
+  TemperatureSchedule schedule = TemperatureSchedule::kNone;
+  float tau = 1, tau_end = 1;  // tau_end: reached after `steps` tokens of the sequence
+  int steps = 1;
+  bool gumbel = false;
+  float steer_margin = 0.01f;
+  int nulls = 0;  // null experts after the real ones
+  NullSource null_source = NullSource::kCopy;
+  float null_logit = 0;
+
+  SchemeScore score = SchemeScore::kSoftmax;
+  float sdm_q = 0, sdm_d = 1;
+  bool sdm_all = false;  // floor(min(q, (2 + q)^score of the best)) = 0: all experts
+
+  Selector selector = Selector::kTopK;
+  int k = 0;      // 0: the model's own, or the layer's top_k edit
+  int k_min = 1;
+  int k_max = 0;  // 0: all experts
+  float p = 0;
+  float threshold = 0;
+  EntropyKind entropy = EntropyKind::kTsallis;
+  float h = 0, q = 1, eps = 0;
+  ChoiceAxis axis = ChoiceAxis::kExperts;
+  float capacity_factor = 1;
+  Overflow overflow = Overflow::kDrop;
+  Granularity granularity = Granularity::kToken;
+  bool raw_scores = false;  // kRandom: weight = score instead of the rule's
+
+  WeightRule weights = WeightRule::kRaw;
+
+  int forced_low = 0;      // ExpertCondenser: the r experts of lowest logit bias are appended
+  int guaranteed = -1;     // Post-MoE: replaces the last slot if not selected
+  uint64_t seed = 0;
+
+  bool operator==(const Stages&) const = default;
+};
+
+// What a scheme reads in one layer besides the model.
+struct SchemeData {
+  std::vector<ExpertId> table;    // [vocab, columns]
+  int columns = 0;
+  std::vector<float> prototypes;  // [E, width]
+  int width = 0;
+  std::vector<float> thresholds;  // [E]
+  std::vector<ExpertId> on, off;  // SteerMoE
+};
+// Of all layers: shared, immutable.
+struct SchemeFile {
+  SchemeData every;                 // of layers that are not named
+  std::map<int, SchemeData> layers;  // by model layer
+};
+
+using SchemeValue = std::variant<bool, double, std::string, std::vector<int>>;
+
+// A scheme by name with the parameters that differ from their defaults; "" is the model's own router.
+struct SchemeChoice {
+  std::string name;
+  std::map<std::string, SchemeValue> parameters;
+  bool operator==(const SchemeChoice&) const = default;
+};
+
+// A scheme ready to run.
+struct Scheme {
+  SchemeChoice choice;
+  Stages stages;                           // of the choice
+  std::shared_ptr<const SchemeFile> file;  // of the choice; null where it needs none
+  std::shared_ptr<const SchemeData> data;  // in a recipe: the layer's part of the file
+
+  explicit operator bool() const { return !choice.name.empty(); }
+  bool operator==(const Scheme& other) const { return choice == other.choice; }
+  Scheme of_layer(int layer) const;
+};
+
+struct SchemeParameter {
+  enum class Type : uint8_t { kReal, kInteger, kBoolean, kChoice, kExperts, kFile };
+  const char* name;
+  Type type;
+  SchemeValue standard;
+  double min = 0, max = 0;           // of numbers, both included
+  std::vector<const char*> choices;  // of kChoice
+  const char* meaning = "";
+};
+
+struct SchemeInfo {
+  const char *name, *title;
+  const char* source;   // paper
+  bool exact;           // follows the authors' code; false: inspired by it
+  const char* formula;
+  std::vector<SchemeParameter> parameters;
+  bool causal = true;         // a token's decision depends on no later token
+  bool batch_coupled = false; // on the tokens that run with it
+  bool stochastic = false;    // on the seed
+  bool token_only = false;    // on the token id alone: known before the layer runs
+  std::vector<const char*> needs;  // "router input", "file"
+};
+
+// All schemes, "native" first.
+const std::vector<SchemeInfo>& schemes();
+const SchemeInfo* find_scheme(std::string_view name);
+
+// Checks names, types and ranges, leaves out parameters at their defaults, reads files. kMalformed for nonsense,
+// kNotFound or kMalformed for files. "native" gives an empty scheme.
+Result<Scheme> make_scheme(const SchemeChoice& choice);
+
+// Whether a router with `spec` that reads `hidden` numbers, of a model with `vocab` token ids, can run it; kUsage with
+// the reason. scheme: of_layer().
+Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t hidden, int64_t vocab);
+
+// Whether its decision waits for all tokens that run together.
+inline bool batch_coupled(const Scheme& scheme) {
+  return scheme && (scheme.stages.selector == Selector::kSwitch || scheme.stages.selector == Selector::kExpertChoice ||
+                    scheme.stages.selector == Selector::kBalanced);
+}
+// Whether it reads the router's input.
+inline bool reads_input(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kCosine; }
+
+// "top_p (p 0.6, renorm)".
+std::string describe(const SchemeChoice& choice);
+
+// tau of token n under a schedule: exp: max(a exp(ln(b / a) n / N), b); linear: max(a - n (a - b) / N, b).
+float temperature_at(const Stages& stages, uint64_t n);
+
+}  // namespace switchyard

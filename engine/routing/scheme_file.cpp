@@ -1,0 +1,110 @@
+// See scheme_file.h.
+#include "engine/routing/scheme_file.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "engine/base/folder.h"
+#include "engine/base/text.h"
+#include "engine/model/safetensors.h"
+
+namespace switchyard {
+namespace {
+
+// "table.3" -> 3 where stem is "table."; nullopt: another name.
+std::optional<int> layer_between(std::string_view name, std::string_view stem, std::string_view end) {
+  if (!name.starts_with(stem) || !name.ends_with(end) || name.size() <= stem.size() + end.size()) return std::nullopt;
+  const std::string_view digits = name.substr(stem.size(), name.size() - stem.size() - end.size());
+  int layer = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
+  if (parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size() || layer < 0) return std::nullopt;
+  return layer;
+}
+
+template <class T>
+Result<std::vector<T>> values_of(const OpenFile& file, const TensorInfo& tensor) {
+  std::vector<T> values((tensor.end - tensor.begin) / sizeof(T));
+  SY_CHECK(file.read(tensor.begin, {reinterpret_cast<char*>(values.data()), values.size() * sizeof(T)}));
+  return values;
+}
+
+class Reader {
+ public:
+  Reader(const OpenFile& file, SchemeFile& out) : file_(file), out_(out) {}
+
+  Result<void> take(const TensorInfo& tensor) {
+    const std::string_view name = tensor.name;
+    if (name == "table") return table(tensor, out_.every);
+    if (name == "threshold") return thresholds(tensor, out_.every);
+    if (const auto layer = layer_between(name, "table.", "")) return table(tensor, out_.layers[*layer]);
+    if (const auto layer = layer_between(name, "threshold.", "")) return thresholds(tensor, out_.layers[*layer]);
+    if (const auto layer = layer_between(name, "layers.", ".gate.proto")) return prototypes(tensor, out_.layers[*layer]);
+    return wrong(tensor, "is no tensor that a gating scheme reads", "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto.");
+  }
+
+ private:
+  tl::unexpected<Error> wrong(const TensorInfo& tensor, std::string what, std::string hint = {}) const {
+    return fail(ErrorCode::kMalformed, fmt::format("tensor {} {}", quote(tensor.name), std::move(what)), file_.name(), std::move(hint));
+  }
+  Result<void> check(const TensorInfo& tensor, DType dtype, size_t least, size_t most) const {
+    if (tensor.dtype != dtype) return wrong(tensor, fmt::format("is of {}, needs {}", name(tensor.dtype), name(dtype)));
+    if (tensor.shape.size() < least || tensor.shape.size() > most || tensor.begin == tensor.end)
+      return wrong(tensor, fmt::format("has shape {}", shape_text(tensor.shape)));
+    return {};
+  }
+
+  Result<void> table(const TensorInfo& tensor, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kI32, 1, 2));
+    SY_TRY(const std::vector<int32_t> ids, values_of<int32_t>(file_, tensor));
+    out.columns = tensor.shape.size() == 2 ? int(tensor.shape[1]) : 1;
+    out.table.reserve(ids.size());
+    for (const int32_t id : ids) {
+      if (id < 0 || id >= kNoExpert) return wrong(tensor, fmt::format("names expert {}", id));
+      out.table.push_back(static_cast<ExpertId>(id));
+    }
+    return {};
+  }
+
+  Result<std::vector<float>> finite(const TensorInfo& tensor) {
+    SY_TRY(std::vector<float> values, values_of<float>(file_, tensor));
+    for (const float value : values)
+      if (!std::isfinite(value)) return wrong(tensor, "has a value that is not finite");
+    return values;
+  }
+
+  Result<void> thresholds(const TensorInfo& tensor, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kF32, 1, 1));
+    SY_TRY(out.thresholds, finite(tensor));
+    return {};
+  }
+
+  Result<void> prototypes(const TensorInfo& tensor, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kF32, 2, 2));
+    out.width = int(tensor.shape[1]);
+    SY_TRY(out.prototypes, finite(tensor));
+    return {};
+  }
+
+  const OpenFile& file_;
+  SchemeFile& out_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path) {
+  const std::filesystem::path where = std::filesystem::absolute(path);
+  SY_TRY(const Folder folder, Folder::open(where.parent_path()));
+  SY_TRY(const OpenFile file, folder.open_file(where.filename().string()));
+  SY_TRY(const std::vector<TensorInfo> tensors, read_safetensors(file));
+  auto out = std::make_shared<SchemeFile>();
+  Reader reader(file, *out);
+  for (const TensorInfo& tensor : tensors) SY_CHECK(reader.take(tensor));
+  return std::shared_ptr<const SchemeFile>(std::move(out));
+}
+
+}  // namespace switchyard

@@ -1,0 +1,16 @@
+// The extra weights of a gating scheme: one safetensors file (specs/gating.md section 2, "Extra weights"). Any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/base/result.h"
+#include "engine/routing/scheme.h"
+
+namespace switchyard {
+
+// Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d] F32;
+// threshold and threshold.{layer} [E] F32. Anything else is refused by name. kNotFound, kMalformed.
+Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
+
+}  // namespace switchyard

@@ -1,0 +1,495 @@
+// The stages of a routing decision as pure functions on spans, without allocation: shared by the native routers and by
+// the gating schemes (specs/gating.md section 2), by all backends, and compiled for a device as they stand.
+// Called for every token and routing row, on the engine thread or a worker.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "engine/base/ids.h"
+#include "engine/base/philox.h"
+#include "engine/routing/decision.h"
+
+#ifdef __CUDACC__
+#define SWITCHYARD_STAGE __host__ __device__ inline
+#else
+#define SWITCHYARD_STAGE inline
+#endif
+
+namespace switchyard::stages {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+constexpr int kMaxGroups = 256;
+
+// The caller's scratch, cut into the arrays of one decision.
+struct Workspace {
+  std::span<float> z;       // logits of this decision, -inf: cannot be selected
+  std::span<float> scores;
+  std::span<float> keys;    // what the selection compares
+  std::span<float> native;  // 1 where the native router selects
+};
+
+SWITCHYARD_STAGE Workspace cut(std::span<float> scratch, size_t experts) {
+  return {scratch.subspan(0, experts), scratch.subspan(experts, experts), scratch.subspan(2 * experts, experts),
+          scratch.subspan(3 * experts, experts)};
+}
+
+// Softmax over all experts, unnormalised: exp(z - max), with the sums that the statistics need.
+struct SoftmaxSums {
+  float max = kNever;
+  double sum = 0;       // of exp(z - max)
+  double weighted = 0;  // of exp(z - max) * (z - max)
+  bool empty() const { return max == kNever; }
+  double lse() const { return double(max) + std::log(sum); }
+  double entropy() const { return std::max(0.0, std::log(sum) - weighted / sum); }
+};
+
+SWITCHYARD_STAGE SoftmaxSums softmax_sums(std::span<const float> z, float* exponentials) {
+  SoftmaxSums out;
+  out.max = *std::max_element(z.begin(), z.end());
+  if (out.empty()) return out;
+  for (size_t e = 0; e < z.size(); ++e) {
+    const float shifted = z[e] - out.max;
+    const float exponential = std::exp(shifted);
+    if (exponentials) exponentials[e] = exponential;
+    out.sum += exponential;
+    if (exponential > 0) out.weighted += double(exponential) * shifted;
+  }
+  return out;
+}
+
+SWITCHYARD_STAGE float sigmoid(float z) { return 1.0f / (1.0f + std::exp(-z)); }
+
+// Copies the logits; NaN becomes the smallest finite logit of the token (none: 0) and +inf the largest
+// float (gating.md, section 0). True when something was replaced.
+SWITCHYARD_STAGE bool copy_clean(std::span<const float> logits, std::span<float> z) {
+  bool clean = true;
+  for (size_t e = 0; e < z.size(); ++e) {
+    z[e] = logits[e];
+    clean &= logits[e] < std::numeric_limits<float>::infinity();  // false for NaN and +inf
+  }
+  if (clean) return false;
+  float smallest = std::numeric_limits<float>::infinity();
+  for (const float logit : logits)
+    if (std::isfinite(logit)) smallest = std::min(smallest, logit);
+  if (!std::isfinite(smallest)) smallest = 0;
+  for (float& logit : z) {
+    if (std::isnan(logit)) logit = smallest;
+    logit = std::min(logit, kLargest);
+  }
+  return true;
+}
+
+// The logit edits, in the order that LayerRecipe documents. A logit that is -inf stays so.
+SWITCHYARD_STAGE void edit_logits(const LayerRecipe& recipe, std::span<const float> router_bias, std::span<float> z) {
+  for (size_t e = 0; e < z.size(); ++e) {
+    float logit = z[e];
+    if (logit == kNever) continue;
+    if (!recipe.row_scale.empty() && recipe.row_scale[e] != 1.0f) {
+      const float own = router_bias.empty() ? 0.0f : router_bias[e];
+      logit = (logit - own) * recipe.row_scale[e] + own;
+    }
+    if (!recipe.logit_bias.empty()) logit += recipe.logit_bias[e];
+    if (recipe.temperature != 1.0f) logit /= recipe.temperature;
+    z[e] = std::clamp(logit, -kLargest, kLargest);
+    if (!recipe.muted.empty() && recipe.muted[e]) z[e] = kNever;
+  }
+}
+
+SWITCHYARD_STAGE bool any_nonzero(std::span<const float> values) {
+  return std::any_of(values.begin(), values.end(), [](float value) { return value != 0; });
+}
+
+// Scores of all experts, and what the selection compares. Without a selection bias or a group limit
+// every score function rises with the logit, so the logits themselves are compared: exact where scores
+// saturate. Returns the softmax sums of the logits when the scores needed them.
+SWITCHYARD_STAGE SoftmaxSums score(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> select_bias,
+                  const Workspace& at) {
+  const size_t experts = at.z.size();
+  const bool softmax = spec.score == ScoreFn::kSoftmaxAll;
+  const SoftmaxSums sums = softmax_sums(at.z, softmax ? at.scores.data() : nullptr);
+  if (sums.empty()) {
+    std::fill(at.scores.begin(), at.scores.end(), 0.0f);
+    std::fill(at.keys.begin(), at.keys.end(), kNever);
+    return sums;
+  }
+  if (softmax) {
+    const float sum = static_cast<float>(sums.sum);
+    for (float& value : at.scores) value /= sum;
+  } else if (spec.score == ScoreFn::kSigmoid) {
+    for (size_t e = 0; e < experts; ++e) at.scores[e] = sigmoid(at.z[e]);
+  } else {  // selection by logit: softmax_topk, sigmoid_topk, sparsemixer, none
+    std::copy(at.z.begin(), at.z.end(), at.scores.begin());
+  }
+
+  const bool own_bias = spec.has_select_bias && !select_bias.empty();
+  const bool edit_bias = recipe && any_nonzero(recipe->select_bias);
+  if (!own_bias && !edit_bias && spec.groups <= 1) {
+    std::copy(at.z.begin(), at.z.end(), at.keys.begin());
+    return sums;
+  }
+  for (size_t e = 0; e < experts; ++e) {
+    float key = at.scores[e];
+    if (own_bias) key += select_bias[e];
+    if (edit_bias) key += recipe->select_bias[e];
+    at.keys[e] = at.z[e] == kNever || std::isnan(key) ? kNever : key;
+  }
+  return sums;
+}
+
+// Keeps the best groups of neighbouring experts. The fill lowers the others: -inf takes them out, zero
+// leaves them selectable with score 0, as DeepSeek-V2 does.
+SWITCHYARD_STAGE void limit_groups(const RouterSpec& spec, const Workspace& at) {
+  if (spec.groups <= 1) return;
+  const size_t width = at.keys.size() / spec.groups;
+  std::array<float, kMaxGroups> group_score;
+  for (int g = 0; g < spec.groups; ++g) {
+    float best = kNever, second = kNever;
+    for (const float key : at.keys.subspan(g * width, width)) {
+      if (key > best) second = std::exchange(best, key);
+      else second = std::max(second, key);
+    }
+    const bool pair = spec.group_score == GroupScore::kTop2Sum && second != kNever;
+    group_score[g] = pair ? best + second : best;
+  }
+  std::array<bool, kMaxGroups> kept{};
+  for (int turn = 0; turn < spec.groups_kept; ++turn) {
+    int best = -1;
+    for (int g = 0; g < spec.groups; ++g)
+      if (!kept[g] && (best < 0 || group_score[g] > group_score[best])) best = g;
+    if (best >= 0) kept[best] = true;
+  }
+  for (int g = 0; g < spec.groups; ++g) {
+    if (kept[g]) continue;
+    for (size_t e = g * width; e < (g + 1) * width; ++e) {
+      if (at.keys[e] == kNever) continue;
+      at.keys[e] = spec.group_fill == GroupFill::kZero ? 0.0f : kNever;
+      if (spec.group_fill == GroupFill::kZero) at.scores[e] = 0.0f;
+    }
+  }
+}
+
+// The k largest keys, falling; equal keys: lower id first. Returns how many could be selected.
+SWITCHYARD_STAGE int select(std::span<const float> keys, int k, std::span<ExpertId> ids) {
+  int used = 0;
+  for (size_t e = 0; e < keys.size(); ++e) {
+    if (keys[e] == kNever) continue;
+    if (used == k && !(keys[e] > keys[ids[k - 1]])) continue;
+    int slot = used < k ? used++ : k - 1;
+    for (; slot > 0 && keys[e] > keys[ids[slot - 1]]; --slot) ids[slot] = ids[slot - 1];
+    ids[slot] = static_cast<ExpertId>(e);
+  }
+  return used;
+}
+
+// Forced experts that were not selected push out the last slots that are not forced, and stand last in
+// falling order of their logits (gating.md 1.3, Post-MoE; more than one forced expert is ours).
+SWITCHYARD_STAGE void force_slots(const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
+  if (recipe.forced.empty()) return;
+  const auto forced = [&](size_t e) { return recipe.forced[e] && z[e] != kNever; };
+  const auto selected = [&](size_t e) {
+    return std::find(out.ids.begin(), out.ids.begin() + used, static_cast<ExpertId>(e)) != out.ids.begin() + used;
+  };
+  for (int turn = 0; turn < used; ++turn) {
+    size_t next = z.size();
+    for (size_t e = 0; e < z.size(); ++e)
+      if (forced(e) && (next == z.size() || z[e] > z[next]) && !selected(e)) next = e;
+    if (next == z.size()) return;
+    int loser = used - 1;
+    while (loser >= 0 && forced(out.ids[loser])) --loser;
+    if (loser < 0) return;
+    for (int slot = loser; slot + 1 < used; ++slot) {
+      out.ids[slot] = out.ids[slot + 1];
+      out.kinds[slot] = out.kinds[slot + 1];
+    }
+    out.ids[used - 1] = static_cast<ExpertId>(next);
+    out.kinds[used - 1] = SlotKind::kForced;
+  }
+}
+
+// Softmax over the selected logits.
+SWITCHYARD_STAGE void softmax_selected(std::span<const float> z, std::span<const ExpertId> ids, std::span<float> weights) {
+  float max = kNever;
+  for (const ExpertId id : ids) max = std::max(max, z[id]);
+  float sum = 0;
+  for (size_t slot = 0; slot < ids.size(); ++slot) sum += weights[slot] = std::exp(z[ids[slot]] - max);
+  for (float& weight : weights) weight /= sum;
+}
+
+// PhiMoE's sparsemixer (families.md 1.8): each slot's softmax runs over the experts that earlier slots left and that
+// are not more than 2 * jitter, relative to the larger magnitude, below the slot's own expert. Natively that is the
+// best of those left; a forced expert counts those above it too.
+SWITCHYARD_STAGE void mix_sparsely(float jitter, std::span<const float> z, std::span<const ExpertId> ids, std::span<float> weights) {
+  for (size_t slot = 0; slot < ids.size(); ++slot) {
+    const auto earlier = ids.first(slot);
+    const float own = z[ids[slot]];
+    float sum = 0;
+    for (size_t e = 0; e < z.size(); ++e) {
+      if (z[e] == kNever || (own - z[e]) / std::max(std::abs(z[e]), own) > 2 * jitter) continue;
+      if (std::find(earlier.begin(), earlier.end(), static_cast<ExpertId>(e)) == earlier.end())
+        sum += std::exp(z[e] - own);
+    }
+    weights[slot] = 1 / sum;
+  }
+}
+
+// Routing weights of the final selection: native renormalisation, then the routed scale.
+SWITCHYARD_STAGE void weigh(const RouterSpec& spec, const Workspace& at, std::span<const ExpertId> ids, std::span<float> weights) {
+  if (spec.score == ScoreFn::kSoftmaxTopK) {
+    softmax_selected(at.z, ids, weights);
+  } else if (spec.score == ScoreFn::kSparseMixer) {
+    mix_sparsely(spec.jitter, at.z, ids, weights);
+  } else {
+    for (size_t slot = 0; slot < ids.size(); ++slot) {
+      const float value = at.scores[ids[slot]];
+      weights[slot] = spec.score == ScoreFn::kSigmoidTopK ? sigmoid(value) : value;
+    }
+  }
+  float sum = 0;
+  for (const float weight : weights) sum += weight;
+  float divisor = 1;
+  switch (spec.renorm) {
+    case Renorm::kNone: break;
+    case Renorm::kSum: divisor = sum; break;
+    case Renorm::kSumEps20: divisor = sum + 1e-20f; break;
+    case Renorm::kSumEps6: divisor = sum + 1e-6f; break;
+    case Renorm::kMaxSum: divisor = std::max(sum, spec.renorm_floor); break;
+    case Renorm::kPNorm: {
+      float powers = 0;
+      for (const float weight : weights) powers += std::pow(std::abs(weight), spec.renorm_floor);
+      divisor = std::pow(powers, 1.0f / spec.renorm_floor);
+      break;
+    }
+  }
+  // Only edits can select experts whose scores all underflow; the ratios are then those of the logits.
+  if (spec.renorm == Renorm::kSum && sum < std::numeric_limits<float>::min()) {
+    softmax_selected(at.z, ids, weights);
+  } else if (spec.renorm != Renorm::kNone) {
+    for (float& weight : weights) weight /= divisor;
+  }
+  for (float& weight : weights) weight *= spec.scale;
+}
+
+SWITCHYARD_STAGE DecisionStats stats_of(const SoftmaxSums& sums, std::span<const float> z, std::span<const ExpertId> ids) {
+  DecisionStats stats;
+  if (sums.empty()) return stats;
+  stats.entropy = static_cast<float>(sums.entropy());
+  double mass = 0;
+  float lowest = kLargest;
+  for (const ExpertId id : ids) {
+    mass += std::exp(z[id] - sums.max);
+    lowest = std::min(lowest, z[id]);
+  }
+  stats.topk_mass = static_cast<float>(std::min(1.0, mass / sums.sum));
+  float highest = kNever;
+  for (size_t e = 0; e < z.size(); ++e)
+    if (z[e] > highest && std::find(ids.begin(), ids.end(), static_cast<ExpertId>(e)) == ids.end()) highest = z[e];
+  if (highest != kNever && !ids.empty()) stats.margin = std::clamp(lowest - highest, -kLargest, kLargest);
+  stats.lse = static_cast<float>(sums.lse());
+  return stats;
+}
+
+// ---- Stages of gating schemes. Formulas: specs/gating.md, section 1. ----
+
+SWITCHYARD_STAGE float activated(LogitActivation activation, float x) {
+  switch (activation) {
+    case LogitActivation::kSigmoid: return sigmoid(x);
+    case LogitActivation::kTanh: return std::tanh(x);
+    case LogitActivation::kGelu: return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752f));
+    case LogitActivation::kNone: break;
+  }
+  return x;
+}
+
+SWITCHYARD_STAGE double norm(std::span<const float> x) {
+  double sum = 0;
+  for (const float value : x) sum += double(value) * value;
+  return std::sqrt(sum);
+}
+
+// Cosine of the input and each prototype [E, d], or router row, whose product the logits hold. A zero vector: 0.
+SWITCHYARD_STAGE void to_cosines(const RouterInput& in, std::span<const float> prototypes, std::span<float> z) {
+  const double own = norm(in.hidden);
+  const size_t width = in.hidden.size();
+  for (size_t e = 0; e < z.size(); ++e) {
+    double product = 0, length = 0;
+    if (prototypes.empty()) {
+      product = double(z[e]) - (in.router_bias.empty() ? 0.0f : in.router_bias[e]);
+      length = in.row_norms[e];
+    } else {
+      const auto prototype = prototypes.subspan(e * width, width);
+      for (size_t i = 0; i < width; ++i) product += double(in.hidden[i]) * prototype[i];
+      length = norm(prototype);
+    }
+    z[e] = own > 0 && length > 0 ? static_cast<float>(std::clamp(product / (own * length), -1.0, 1.0)) : 0.0f;
+  }
+}
+
+// Word `which` of the random numbers of one (seed, sequence, token, row). The sampler's counters end in 0, these do not.
+SWITCHYARD_STAGE double random_at(uint64_t seed, const RouterInput& in, uint64_t index, uint32_t which) {
+  const uint32_t place = 0x80000000u | uint32_t(in.row) << 14 | which / 4;
+  return unit_interval(philox4x32({uint32_t(index), uint32_t(index >> 32), in.sequence, place},
+                                  {uint32_t(seed), uint32_t(seed >> 32)})[which % 4]);
+}
+
+SWITCHYARD_STAGE float gumbel(uint64_t seed, const RouterInput& in, uint32_t expert) {
+  return static_cast<float>(-std::log(-std::log(random_at(seed, in, in.index, expert))));
+}
+
+SWITCHYARD_STAGE float scheduled_tau(const Stages& s, uint64_t n) {
+  const double a = s.tau, b = s.tau_end, share = double(n) / s.steps;
+  switch (s.schedule) {
+    case TemperatureSchedule::kExponential: return static_cast<float>(std::max(a * std::exp(std::log(b / a) * share), b));
+    case TemperatureSchedule::kLinear: return static_cast<float>(std::max(a - (a - b) * share, b));
+    case TemperatureSchedule::kNone: break;
+  }
+  return s.tau;
+}
+
+// Stage 2 of a scheme, after the layer's own logit edits. z: [E + nulls].
+SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, const RouterInput& in, std::span<float> z) {
+  const size_t experts = z.size() - s.nulls;
+  const float tau = scheduled_tau(s, in.index);
+  for (size_t e = 0; e < experts; ++e) {
+    if (z[e] == kNever) continue;
+    if (s.activation != LogitActivation::kNone) {
+      const float own = in.router_bias.empty() ? 0.0f : in.router_bias[e];
+      z[e] = activated(s.activation, z[e] - own) + own;
+    }
+    if (s.gumbel) z[e] += gumbel(s.seed, in, uint32_t(e));
+    if (tau != 1.0f) z[e] = std::clamp(z[e] / tau, -kLargest, kLargest);
+  }
+  for (int j = 0; j < s.nulls; ++j) z[experts + j] = s.null_source == NullSource::kCopy ? z[j % experts] : s.null_logit;
+  if (!data || (data->on.empty() && data->off.empty())) return;
+  const SoftmaxSums sums = softmax_sums(z, nullptr);
+  if (sums.empty()) return;
+  const auto lse = static_cast<float>(sums.lse());
+  float highest = kNever, lowest = kLargest;
+  for (float& logit : z) {
+    if (logit == kNever) continue;
+    logit -= lse;
+    highest = std::max(highest, logit);
+    lowest = std::min(lowest, logit);
+  }
+  for (const ExpertId e : data->on)
+    if (z[e] != kNever) z[e] = highest + s.steer_margin;
+  for (const ExpertId e : data->off)
+    if (z[e] != kNever) z[e] = lowest - s.steer_margin;
+}
+
+// Stage 3. Returns the softmax sums of z.
+SWITCHYARD_STAGE SoftmaxSums score_by_scheme(const Stages& s, std::span<const float> z, std::span<float> scores) {
+  const bool softmax = s.score == SchemeScore::kSoftmax;
+  const SoftmaxSums sums = softmax_sums(z, softmax ? scores.data() : nullptr);
+  if (sums.empty()) {
+    for (float& score : scores) score = 0;
+    return sums;
+  }
+  double total = sums.sum;
+  if (s.score == SchemeScore::kSdm) {
+    const double rate = s.sdm_d * std::log(2.0 + s.sdm_q);
+    total = 0;
+    for (size_t e = 0; e < z.size(); ++e)
+      total += scores[e] = z[e] == kNever ? 0.0f : static_cast<float>(std::exp((double(z[e]) - sums.max) * rate));
+  }
+  for (size_t e = 0; e < z.size(); ++e) {
+    if (softmax || s.score == SchemeScore::kSdm) scores[e] /= static_cast<float>(total);
+    else if (s.score == SchemeScore::kSigmoid) scores[e] = sigmoid(z[e]);
+    else scores[e] = z[e] == kNever ? 0.0f : z[e];
+  }
+  return sums;
+}
+
+// Tsallis or Renyi entropy over its maximum; not clamped (eps moves it past the ends).
+SWITCHYARD_STAGE double normalised_entropy(EntropyKind kind, double q, double eps, std::span<const float> p) {
+  const auto experts = double(p.size());
+  if (p.size() < 2) return 0;
+  double sum = 0;
+  if (kind == EntropyKind::kRenyi) eps = 0;
+  for (const float share : p) {
+    const double x = share + eps;
+    sum += q == 1 ? (x > 0 ? -x * std::log(x) : 0) : x > 0 ? std::pow(x, q) : 0;
+  }
+  if (q == 1) return sum / std::log(experts);
+  if (kind == EntropyKind::kRenyi) return std::log(sum) / (1 - q) / std::log(experts);
+  return (1 - sum) / (1 - std::pow(experts, 1 - q));
+}
+
+// Stage 5 of the selectors that go by score: how many of the ids, which stand in falling order of their keys, stay.
+SWITCHYARD_STAGE int kept(const Stages& s, std::span<const float> scores, std::span<const ExpertId> ids, double entropy) {
+  const int used = static_cast<int>(ids.size());
+  if (used == 0) return 0;
+  const auto at = [&](int slot) { return scores[ids[slot]]; };
+  int n = 0;
+  double sum = 0;
+  switch (s.selector) {
+    case Selector::kTopP:
+      while (n < used && !(n > 0 && s.p < 1 && sum > s.p)) sum += at(n++);
+      return std::max(n, std::min(s.k_min, used));
+    case Selector::kHybrid:
+      if (s.h < 1 && s.q > 0 && entropy > s.h) return used;
+      while (n < used && sum + at(n) <= s.p) sum += at(n++);
+      return std::max(n, std::min(s.k_min, used));
+    case Selector::kThreshold:
+      while (n < used && at(n) > s.threshold) ++n;
+      return std::max(n, 1);
+    case Selector::kMinP:
+      while (n < used && at(n) >= s.threshold * at(0)) ++n;
+      return std::max(n, std::min(s.k_min, used));
+    case Selector::kRatio:
+      for (n = 1; n < used && !(at(n) < s.threshold * at(n - 1));) ++n;
+      return n;
+    default: return used;
+  }
+}
+
+// Selects the experts of one token from the tables of tokens; a muted expert gives way to the next one that is not.
+SWITCHYARD_STAGE int select_from_table(const SchemeData* data, const Stages& s, TokenId token, int k,
+                                       std::span<const float> z, std::span<ExpertId> ids) {
+  const auto experts = static_cast<uint32_t>(z.size());
+  int used = 0;
+  for (int slot = 0; slot < k; ++slot) {
+    uint32_t e = data && data->columns > 0
+                     ? data->table[size_t(token) * data->columns + std::min(slot, data->columns - 1)]
+                     : (uint32_t(token) + uint32_t(slot) + uint32_t(s.seed % experts)) % experts;
+    const auto taken = [&] {
+      return z[e] == kNever || std::find(ids.begin(), ids.begin() + used, ExpertId(e)) != ids.begin() + used;
+    };
+    for (uint32_t turn = 0; turn < experts && taken(); ++turn) e = (e + 1) % experts;
+    if (!taken()) ids[used++] = static_cast<ExpertId>(e);
+  }
+  return used;
+}
+
+// Stage 6. scores: of all experts; z: the logits they are of.
+SWITCHYARD_STAGE void weigh_by_rule(WeightRule rule, float scale, std::span<const float> z, std::span<const float> scores,
+                                    std::span<const ExpertId> ids, std::span<float> weights) {
+  float sum = 0;
+  for (size_t slot = 0; slot < ids.size(); ++slot) {
+    float& weight = weights[slot];
+    switch (rule) {
+      case WeightRule::kRaw:
+      case WeightRule::kRenorm: weight = scores[ids[slot]]; break;
+      case WeightRule::kSigmoidNorm:
+      case WeightRule::kSigmoid: weight = sigmoid(z[ids[slot]]); break;
+      case WeightRule::kUnit: weight = 1; break;
+      case WeightRule::kShare: weight = 1.0f / static_cast<float>(ids.size()); break;
+    }
+    sum += weight;
+  }
+  if (rule == WeightRule::kRenorm || rule == WeightRule::kSigmoidNorm) {
+    if (sum < std::numeric_limits<float>::min()) softmax_selected(z, ids, weights);
+    else
+      for (float& weight : weights) weight /= sum;
+  }
+  for (float& weight : weights) weight *= scale;
+}
+
+}  // namespace switchyard::stages

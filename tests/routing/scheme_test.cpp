@@ -1,0 +1,740 @@
+// Gating schemes: every routing case of specs/gating-checks.json, against an independent double computation on random
+// logits, and the global invariants of gating.md section 2 for every scheme of the registry.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <random>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "engine/routing/block.h"
+#include "engine/routing/decision.h"
+
+namespace switchyard {
+namespace {
+
+using CheckJson = nlohmann::json;
+using Floats = std::vector<float>;
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+RouterSpec spec_of(int experts, int k) {
+  RouterSpec spec;
+  spec.experts = experts;
+  spec.experts_per_token = k;
+  spec.renorm = Renorm::kSum;
+  return spec;
+}
+
+LayerRecipe recipe_of(const std::string& name, std::map<std::string, SchemeValue> parameters = {}) {
+  auto scheme = make_scheme({name, std::move(parameters)});
+  EXPECT_TRUE(scheme.has_value()) << name << ": " << (scheme ? "" : scheme.error().message());
+  LayerRecipe recipe;
+  if (scheme) recipe.scheme = scheme->of_layer(0);
+  return recipe;
+}
+
+struct Token {
+  Decision decision;
+  std::vector<int> ids;  // of experts, in order of selection
+  Floats weights;
+  std::vector<SlotKind> kinds;
+  double sum() const {
+    double total = 0;
+    for (size_t slot = 0; slot < weights.size(); ++slot)
+      if (kinds[slot] != SlotKind::kDropped) total += weights[slot];
+    return total;
+  }
+};
+
+// Tokens that run together, each [E].
+std::vector<Token> run(const RouterSpec& spec, const LayerRecipe& recipe, const std::vector<Floats>& logits,
+                       const RouterInput& rest = {}) {
+  const int slots = slots_needed(spec, &recipe), tokens = int(logits.size());
+  const size_t experts = size_t(spec.experts);
+  std::vector<Decision> decisions(tokens);
+  std::vector<ExpertId> ids(size_t(tokens) * slots);
+  Floats weights(ids.size()), scratch(scratch_needed(spec, &recipe)), edited(tokens * 2 * experts);
+  std::vector<SlotKind> kinds(ids.size());
+  for (int t = 0; t < tokens; ++t) {
+    RouterInput in = rest;
+    in.logits = logits[t];
+    in.index = rest.index + t;
+    in.first_index = rest.index;
+    in.together = tokens;
+    DecisionSpans out{std::span(ids).subspan(size_t(t) * slots, slots), std::span(weights).subspan(size_t(t) * slots, slots),
+                      std::span(kinds).subspan(size_t(t) * slots, slots)};
+    if (waits_for_block(&recipe, in)) out.edited = std::span(edited).subspan(t * 2 * experts, 2 * experts);
+    decisions[t] = route(spec, &recipe, in, scratch, out);
+  }
+  BlockScratch block;
+  settle_block(spec, &recipe, {slots, decisions, ids, weights, kinds, edited}, block);
+  std::vector<Token> out;
+  for (int t = 0; t < tokens; ++t) {
+    Token token{decisions[t], {}, {}, {}};
+    for (int slot = 0; slot < decisions[t].k_used; ++slot) {
+      token.ids.push_back(ids[size_t(t) * slots + slot]);
+      token.weights.push_back(weights[size_t(t) * slots + slot]);
+      token.kinds.push_back(kinds[size_t(t) * slots + slot]);
+    }
+    out.push_back(std::move(token));
+  }
+  return out;
+}
+
+Token run_one(const RouterSpec& spec, const LayerRecipe& recipe, const Floats& logits, const RouterInput& rest = {}) {
+  return run(spec, recipe, {logits}, rest).front();
+}
+
+Floats floats(const CheckJson& list) { return list.get<Floats>(); }
+std::vector<Floats> rows(const CheckJson& list) { return list.get<std::vector<Floats>>(); }
+
+void expect_near(double got, double want, const std::string& what) {
+  EXPECT_NEAR(got, want, 2e-6 * std::max(1.0, std::abs(want))) << what;
+}
+void expect_near(const Floats& got, const CheckJson& want, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (size_t i = 0; i < got.size(); ++i) expect_near(got[i], want[i].get<double>(), what + " [" + std::to_string(i) + "]");
+}
+
+// One case of gating-checks.json under the scheme that carries its name, or the one beside it.
+class Case {
+ public:
+  explicit Case(const CheckJson& check)
+      : check_(check), name_(check.at("scheme")), in_(check.at("inputs")), params_(check.at("params")),
+        want_(check.at("expected")), id_(check.at("id")) {}
+
+  bool known() const {
+    static const std::set<std::string> kNames{"top_k", "top_p", "dynmole", "adamoe", "dense_to_sparse", "activation_d2s",
+                                              "switch_route", "base_balanced", "hash", "expert_choice", "expert_choice_threshold",
+                                              "prototype", "forced_slot", "expert_condenser", "steer", "sdm", "temperature_schedule",
+                                              "switch_capacity", "tsallis_entropy", "renyi_entropy"};
+    return kNames.contains(name_);
+  }
+
+  void check() {
+    if (name_ == "temperature_schedule") return check_schedule();
+    if (name_ == "switch_capacity") return check_capacity();
+    if (name_ == "tsallis_entropy" || name_ == "renyi_entropy") return;  // seen through dynmole's branch; the stage's own test below
+    if (name_ == "switch_route" || name_ == "base_balanced" || name_ == "expert_choice") return check_block();
+    if (name_ == "hash") return check_hash();
+    if (name_ == "expert_choice_threshold") return check_thresholds();
+    check_token();
+  }
+
+ private:
+  double real(const char* key, double otherwise) const { return params_.contains(key) ? params_[key].get<double>() : otherwise; }
+  bool flag(const char* key) const { return params_.value(key, false); }
+
+  std::map<std::string, SchemeValue> parameters(int experts) const {
+    std::map<std::string, SchemeValue> out;
+    const auto copy = [&](std::initializer_list<const char*> keys) {
+      for (const char* key : keys) {
+        if (!params_.contains(key)) continue;
+        const CheckJson& value = params_[key];
+        if (value.is_boolean()) out[key] = value.get<bool>();
+        else if (value.is_number()) out[key] = value.get<double>();
+        else if (value.is_string()) out[key] = value.get<std::string>();
+        else out[key] = value.get<std::vector<int>>();
+      }
+    };
+    copy({"k", "mode", "p", "k_min", "renorm", "h", "q", "eps", "k_keep", "tau", "threshold", "hard", "activation", "c", "axis",
+          "policy", "capacity_factor", "forced_count", "on", "off", "d"});
+    if (params_.contains("k_max") && params_["k_max"].get<int>() < experts) copy({"k_max"});
+    if (name_ == "forced_slot") out["expert"] = params_["forced"].get<double>();
+    return out;
+  }
+
+  LayerRecipe recipe(int experts) const {
+    auto given = parameters(experts);
+    if (name_ == "adamoe") {
+      given["nulls"] = double(in_["null_logits"].size());
+      given["null_source"] = std::string("constant");
+    }
+    if (name_ == "activation_d2s") given["mode"] = std::string("raw"), given["k"] = double(experts);
+    if (name_ == "steer") given.erase("k"), given["k"] = double(experts), given["mode"] = std::string("raw");
+    if (name_ == "sdm") given["k"] = double(experts), given["mode"] = std::string("raw"), given.erase("q"), given.erase("d");
+    return recipe_of(name_, given);
+  }
+
+  // A softmax weight of -inf logits as the checks write them.
+  Floats masked_logits() const {
+    Floats z = floats(in_["logits"]);
+    if (params_.contains("masked"))
+      for (const int id : params_["masked"]) z[id] = -kInf;
+    return z;
+  }
+
+  void check_token() {
+    RouterInput rest;
+    Floats z = name_ == "prototype" ? Floats() : masked_logits(), router_bias, hidden, norms;
+    if (name_ == "prototype") {  // the logits are the products with the prototypes
+      hidden = floats(in_["hidden"]);
+      for (const auto& row : rows(in_["prototypes"])) {
+        z.push_back(std::inner_product(row.begin(), row.end(), hidden.begin(), 0.0f));
+        norms.push_back(std::sqrt(std::inner_product(row.begin(), row.end(), row.begin(), 0.0f)));
+      }
+      rest.hidden = hidden, rest.row_norms = norms;
+    }
+    const int experts = int(z.size());
+    LayerRecipe recipe = this->recipe(experts);
+    RouterSpec spec = spec_of(experts, 1);
+    spec.scale = float(real("scale", 1));
+    if (name_ == "adamoe") return check_nulls(spec, recipe, z);
+    if (name_ == "sdm") {
+      recipe.scheme.stages.sdm_q = float(real("q", 0)), recipe.scheme.stages.sdm_d = float(real("d", 1));
+    }
+    if (name_ == "expert_condenser") recipe.logit_bias = floats(in_["bias"]);
+    if (name_ == "activation_d2s" && in_.contains("bias")) {
+      router_bias = floats(in_["bias"]);
+      rest.router_bias = router_bias;
+      for (int e = 0; e < experts; ++e) z[e] += router_bias[e];
+    }
+    if (name_ == "dense_to_sparse" && in_.contains("gumbel")) {
+      const Floats noise = floats(in_["gumbel"]);  // the same as a bias before the temperature
+      recipe.logit_bias = noise;
+      if (std::all_of(noise.begin(), noise.end(), [](float v) { return v == 0; })) recipe.logit_bias.clear();
+    }
+    const Token got = run_one(spec, recipe, z, rest);
+    if (name_ == "activation_d2s" || name_ == "steer" || name_ == "sdm") {
+      Floats p(experts, 0);
+      for (size_t i = 0; i < got.ids.size(); ++i) p[got.ids[i]] = got.weights[i];
+      expect_near(p, want_[name_ == "sdm" ? "values" : "probabilities"], id_);
+      if (name_ == "steer") {
+        EXPECT_EQ(CheckJson(got.ids), want_["order"]) << id_;
+      }
+      return;
+    }
+    EXPECT_EQ(CheckJson(got.ids), want_["ids"]) << id_;
+    expect_near(got.weights, want_["weights"], id_);
+    if (want_.contains("count")) {
+      EXPECT_EQ(got.ids.size(), want_["count"].get<size_t>()) << id_;
+    }
+  }
+
+  void check_nulls(const RouterSpec& spec, LayerRecipe recipe, const Floats& z) {
+    // The registry's null logits are copies or one constant; the cases have one each, so they go in as real experts
+    // that carry no weight: the softmax is the same.
+    const Floats nulls = floats(in_["null_logits"]);
+    std::vector<std::pair<float, int>> all;
+    for (size_t e = 0; e < z.size(); ++e) all.push_back({z[e], int(e)});
+    const bool one_constant = std::all_of(nulls.begin(), nulls.end(), [&](float n) { return n == nulls[0]; });
+    const bool copies = nulls.size() > 0 && [&] {
+      for (size_t j = 0; j < nulls.size(); ++j)
+        if (nulls[j] != z[j % z.size()]) return false;
+      return true;
+    }();
+    if (!nulls.empty() && !one_constant && !copies) {
+      // As four-stage data: the stage itself with its own null logits.
+      LayerRecipe plain = recipe_of("adamoe", {{"nulls", 0.0}, {"k", params_["k"].get<double>()}});
+      Floats joined = z;
+      joined.insert(joined.end(), nulls.begin(), nulls.end());
+      const Token got = run_one(spec_of(int(joined.size()), 1), plain, joined);
+      std::vector<int> ids;
+      double sum = 0;
+      Floats weights;
+      for (size_t i = 0; i < got.ids.size(); ++i)
+        if (got.ids[i] < int(z.size())) ids.push_back(got.ids[i]), weights.push_back(got.weights[i]), sum += got.weights[i];
+      for (float& w : weights) w = float(w / sum);
+      EXPECT_EQ(CheckJson(got.ids), want_["picked"]) << id_;
+      EXPECT_EQ(CheckJson(ids), want_["ids"]) << id_;
+      expect_near(weights, want_["weights"], id_);
+      return;
+    }
+    recipe.scheme.stages.nulls = int(nulls.size());
+    recipe.scheme.stages.null_source = copies ? NullSource::kCopy : NullSource::kConstant;
+    if (!nulls.empty()) recipe.scheme.stages.null_logit = nulls[0];
+    const Token got = run_one(spec, recipe, z);
+    EXPECT_EQ(CheckJson(got.ids), want_["ids"]) << id_;
+    expect_near(got.weights, want_["weights"], id_);
+    EXPECT_EQ(got.decision.nulls, want_["nulls_picked"].get<int>()) << id_;
+  }
+
+  void check_block() {
+    const std::vector<Floats> logits = rows(in_[name_ == "base_balanced" ? "affinity" : "logits"]);
+    const int experts = int(logits[0].size());
+    const LayerRecipe recipe = this->recipe(experts);
+    const RouterSpec spec = spec_of(experts, 1);
+    if (name_ == "expert_choice") {
+      if (logits.size() == 1) return;  // a token that runs alone has another rule
+      const auto got = run(spec, recipe, logits);
+      std::vector<std::vector<std::pair<float, int>>> by_expert(experts);
+      for (size_t t = 0; t < got.size(); ++t)
+        for (size_t i = 0; i < got[t].ids.size(); ++i) by_expert[got[t].ids[i]].push_back({got[t].weights[i], int(t)});
+      std::vector<int> unserved;
+      for (size_t t = 0; t < got.size(); ++t)
+        if (got[t].ids.empty()) unserved.push_back(int(t));
+      EXPECT_EQ(CheckJson(unserved), want_["unserved"]) << id_;
+      for (int e = 0; e < experts; ++e) {
+        std::stable_sort(by_expert[e].begin(), by_expert[e].end(), [](auto a, auto b) { return a.first > b.first; });
+        ASSERT_EQ(by_expert[e].size(), want_["capacity"].get<size_t>()) << id_;
+        for (size_t i = 0; i < by_expert[e].size(); ++i) {
+          EXPECT_EQ(by_expert[e][i].second, want_["tokens"][e][i].get<int>()) << id_ << " expert " << e;
+          expect_near(by_expert[e][i].first, want_["weights"][e][i].get<double>(), id_);
+        }
+      }
+      return;
+    }
+    const auto got = run(spec, recipe, logits);
+    double total = 0;
+    for (size_t t = 0; t < got.size(); ++t) {
+      ASSERT_EQ(got[t].ids.size(), 1u) << id_ << " token " << t;
+      EXPECT_EQ(got[t].ids[0], want_["ids"][t].get<int>()) << id_ << " token " << t;
+      if (name_ == "base_balanced") {
+        expect_near(got[t].weights[0], want_["alpha"][t].get<double>(), id_);
+        total += logits[t][got[t].ids[0]];
+      } else {
+        const bool dropped = want_["dropped"][t];
+        EXPECT_EQ(got[t].kinds[0] == SlotKind::kDropped, dropped) << id_ << " token " << t;
+        if (logits.size() > 1) expect_near(got[t].weights[0], dropped ? 0 : want_["weights"][t].get<double>(), id_);
+      }
+    }
+    if (name_ == "base_balanced") expect_near(total, want_["total"].get<double>(), id_);
+  }
+
+  void check_hash() {
+    LayerRecipe recipe = recipe_of("hash");
+    int experts = params_.value("experts", 0);
+    if (in_.contains("table")) {
+      auto data = std::make_shared<SchemeData>();
+      for (const int id : in_["table"]) data->table.push_back(ExpertId(id)), experts = std::max(experts, id + 1);
+      data->columns = 1;
+      recipe.scheme.data = data;
+    }
+    for (size_t i = 0; i < in_["token_ids"].size(); ++i) {
+      const Token got = run_one(spec_of(experts, 1), recipe, Floats(experts, 0), {.token = in_["token_ids"][i].get<int>()});
+      EXPECT_EQ(got.ids.at(0), want_["ids"][i].get<int>()) << id_;
+      EXPECT_EQ(got.weights.at(0), 1) << id_;
+    }
+  }
+
+  void check_thresholds() {
+    const Floats z = floats(in_["logits"]);
+    LayerRecipe recipe = recipe_of("expert_choice");
+    auto data = std::make_shared<SchemeData>();
+    data->thresholds = floats(in_["theta"]);
+    recipe.scheme.data = data;
+    const Token got = run_one(spec_of(int(z.size()), 1), recipe, z);
+    std::map<int, float> by_id;
+    for (size_t i = 0; i < got.ids.size(); ++i) by_id[got.ids[i]] = got.weights[i];
+    std::vector<int> ids;
+    Floats weights;
+    for (const auto& [id, weight] : by_id) ids.push_back(id), weights.push_back(weight);
+    EXPECT_EQ(CheckJson(ids), want_["ids"]) << id_;
+    expect_near(weights, want_["weights"], id_);
+  }
+
+  void check_capacity() {
+    EXPECT_EQ(switch_capacity(params_["capacity_factor"], in_["tokens"], params_["experts"]),
+              want_["capacity"].get<int64_t>())
+        << id_;
+  }
+
+  void check_schedule() {
+    Stages stages;
+    stages.schedule = params_["kind"] == "exp" ? TemperatureSchedule::kExponential : TemperatureSchedule::kLinear;
+    stages.tau = float(real("tau_max", 1)), stages.tau_end = float(real("tau_min", 1)), stages.steps = params_["steps"];
+    expect_near(temperature_at(stages, in_["n"]), want_["tau"].get<double>(), id_);
+  }
+
+  const CheckJson& check_;
+  const std::string name_;
+  const CheckJson &in_, &params_, &want_;
+  const std::string id_;
+};
+
+TEST(GatingChecks, HoldForEveryRoutingCase) {
+  std::ifstream file(SWITCHYARD_SOURCE_DIR "/tests/data/gating-checks.json");
+  std::map<std::string, int> counts;
+  for (const CheckJson& check : CheckJson::parse(file)) {
+    if (!check.contains("inputs")) continue;
+    Case one(check);
+    if (!one.known()) continue;
+    SCOPED_TRACE(check.at("id").get<std::string>());
+    one.check();
+    ++counts[check.at("scheme")];
+  }
+  EXPECT_EQ(counts["top_k"], 12);
+  EXPECT_EQ(counts["top_p"], 13);
+  EXPECT_EQ(counts["dynmole"], 9);
+  EXPECT_EQ(counts["adamoe"], 7);
+  EXPECT_EQ(counts["dense_to_sparse"], 11);
+  EXPECT_EQ(counts["activation_d2s"], 6);
+  EXPECT_EQ(counts["expert_choice"], 7);
+  EXPECT_EQ(counts["base_balanced"], 4);
+  EXPECT_EQ(counts["prototype"], 7);
+  EXPECT_EQ(counts["sdm"], 8);
+}
+
+
+// ---- Invariants of gating.md, section 2, for every scheme. ----
+
+struct Rules {
+  double low, high;         // of the sum of the weights of executed slots
+  bool by_place = false;    // goes by expert ids, so a permutation of the experts is another scheme
+};
+const std::map<std::string, Rules>& rules() {
+  static const std::map<std::string, Rules> table{
+      {"top_k", {1, 1}},        {"top_p", {0, 1}},          {"dynmole", {0, 1}},      {"adamoe", {0, 1, true}},
+      {"dense_to_sparse", {0, 1}}, {"activation_d2s", {1, 1}}, {"switch_route", {0, 1}}, {"base_balanced", {0, 1}},
+      {"hash", {1, 1, true}},   {"stable_moe", {0, 1, true}}, {"expert_choice", {0, 1}}, {"random", {2, 2, true}},
+      {"prototype", {-1, 1}},   {"forced_slot", {0, 1, true}}, {"expert_condenser", {0, 1}}, {"steer", {1, 1, true}},
+      {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}}};
+  return table;
+}
+
+constexpr int kVocab = 50;
+
+LayerRecipe any_recipe(const std::string& name, int experts, std::mt19937& random) {
+  std::map<std::string, SchemeValue> parameters;
+  if (name == "stable_moe") return [&] {
+    LayerRecipe recipe = recipe_of("hash");
+    recipe.scheme.choice = {"stable_moe", {}};
+    recipe.scheme.stages.weights = WeightRule::kSigmoid;
+    auto data = std::make_shared<SchemeData>();
+    data->columns = 1;
+    for (int i = 0; i < kVocab; ++i) data->table.push_back(ExpertId(random() % experts));
+    recipe.scheme.data = data;
+    return recipe;
+  }();
+  if (name == "steer") parameters["on"] = std::vector<int>{int(random() % experts)};
+  if (name == "dense_to_sparse") parameters["gumbel"] = random() % 2 == 0;
+  LayerRecipe recipe = recipe_of(name, parameters);
+  if (name == "expert_condenser") {
+    recipe.logit_bias.resize(experts);
+    for (float& bias : recipe.logit_bias) bias = std::normal_distribution<float>(0, 0.1f)(random);
+  }
+  return recipe;
+}
+
+struct Inputs {
+  std::vector<Floats> logits;
+  Floats hidden, norms;
+  RouterInput rest() const { return {.hidden = hidden, .row_norms = norms, .token = 7, .index = 3, .row = 2}; }
+};
+Inputs any_inputs(int tokens, int experts, std::mt19937& random) {
+  std::normal_distribution<float> normal(0, 2);
+  Inputs out;
+  out.logits.assign(tokens, Floats(experts));
+  for (auto& row : out.logits)
+    for (float& z : row) z = normal(random);
+  out.hidden.assign(16, 0);
+  for (float& h : out.hidden) h = normal(random);
+  out.norms.assign(experts, 0);
+  for (float& norm : out.norms) norm = 3 + std::abs(normal(random));
+  return out;
+}
+
+TEST(SchemeInvariants, CoverTheRegistry) {
+  for (const SchemeInfo& info : schemes())
+    if (std::string(info.name) != "native") {
+      EXPECT_TRUE(rules().contains(info.name)) << info.name;
+    }
+  EXPECT_EQ(rules().size() + 1, schemes().size());
+}
+
+TEST(SchemeInvariants, IdsAreValidWeightsAddUpAndMutedExpertsStayOut) {
+  std::mt19937 random(20261129);
+  for (const auto& [name, rule] : rules()) {
+    SCOPED_TRACE(name);
+    for (int trial = 0; trial < 200; ++trial) {
+      const int experts = std::array{2, 5, 8, 64}[trial % 4], tokens = trial % 3 == 0 ? 1 : 1 + int(random() % 40);
+      RouterSpec spec = spec_of(experts, std::min(2, experts));
+      LayerRecipe recipe = any_recipe(name, experts, random);
+      const int muted = trial % 2 ? int(random() % experts) : -1;
+      if (muted >= 0) recipe.muted.assign(experts, 0), recipe.muted[muted] = 1;
+      const Inputs in = any_inputs(tokens, experts, random);
+      for (const Token& token : run(spec, recipe, in.logits, in.rest())) {
+        const std::set<int> unique(token.ids.begin(), token.ids.end());
+        ASSERT_EQ(unique.size(), token.ids.size());
+        ASSERT_LE(int(token.ids.size()) + token.decision.nulls, slots_needed(spec, &recipe));
+        for (const int id : token.ids) ASSERT_TRUE(id >= 0 && id < experts && id != muted) << id;
+        for (const float weight : token.weights) ASSERT_TRUE(std::isfinite(weight));
+        bool dropped = false;
+        for (const SlotKind kind : token.kinds) dropped |= kind == SlotKind::kDropped;
+        if (token.ids.empty() || dropped) continue;
+        const bool alone_can_be_short = experts - (muted >= 0) < 2;  // one expert left: k 2 is 1
+        if (name == "random" && alone_can_be_short) continue;
+        ASSERT_GE(token.sum(), rule.low - 1e-5);
+        ASSERT_LE(token.sum(), rule.high + 1e-5);
+      }
+    }
+  }
+}
+
+TEST(SchemeInvariants, RoutedScaleMultipliesEveryWeight) {
+  std::mt19937 random(7);
+  for (const auto& [name, rule] : rules()) {
+    SCOPED_TRACE(name);
+    const LayerRecipe recipe = any_recipe(name, 8, random);
+    const Inputs in = any_inputs(9, 8, random);
+    RouterSpec spec = spec_of(8, 2), scaled = spec;
+    scaled.scale = 2.5f;
+    const auto once = run(spec, recipe, in.logits, in.rest()), more = run(scaled, recipe, in.logits, in.rest());
+    for (size_t t = 0; t < once.size(); ++t) {
+      ASSERT_EQ(once[t].ids, more[t].ids);
+      for (size_t i = 0; i < once[t].weights.size(); ++i) ASSERT_EQ(once[t].weights[i] * 2.5f, more[t].weights[i]);
+    }
+  }
+}
+
+TEST(SchemeInvariants, PermutingTheExpertsPermutesTheIds) {
+  std::mt19937 random(11);
+  for (const auto& [name, rule] : rules()) {
+    if (rule.by_place) continue;
+    SCOPED_TRACE(name);
+    for (int trial = 0; trial < 50; ++trial) {
+      const int experts = 16;
+      LayerRecipe recipe = any_recipe(name, experts, random);
+      recipe.scheme.stages.gumbel = false;  // noise is keyed by id
+      const Inputs in = any_inputs(1 + trial % 20, experts, random);
+      std::vector<int> order(experts);  // new place of each expert
+      std::iota(order.begin(), order.end(), 0);
+      std::shuffle(order.begin(), order.end(), random);
+      Inputs other = in;
+      LayerRecipe moved = recipe;
+      for (int e = 0; e < experts; ++e) {
+        for (size_t t = 0; t < in.logits.size(); ++t) other.logits[t][order[e]] = in.logits[t][e];
+        other.norms[order[e]] = in.norms[e];
+        if (!recipe.logit_bias.empty()) moved.logit_bias[order[e]] = recipe.logit_bias[e];
+      }
+      const auto a = run(spec_of(experts, 2), recipe, in.logits, in.rest()), b = run(spec_of(experts, 2), moved, other.logits, other.rest());
+      for (size_t t = 0; t < a.size(); ++t) {
+        ASSERT_EQ(a[t].ids.size(), b[t].ids.size());
+        for (size_t i = 0; i < a[t].ids.size(); ++i) {
+          ASSERT_EQ(order[a[t].ids[i]], b[t].ids[i]) << "token " << t;
+          ASSERT_NEAR(a[t].weights[i], b[t].weights[i], 1e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST(SchemeInvariants, ATokenIsRoutedAloneAsAmongOthersUnlessTheSchemeSaysOtherwise) {
+  std::mt19937 random(13);
+  for (const SchemeInfo& info : schemes()) {
+    if (std::string(info.name) == "native" || info.batch_coupled) continue;
+    SCOPED_TRACE(info.name);
+    LayerRecipe recipe = any_recipe(info.name, 8, random);
+    const Inputs in = any_inputs(12, 8, random);
+    const auto all = run(spec_of(8, 2), recipe, in.logits, in.rest());
+    for (size_t t = 0; t < all.size(); ++t) {
+      RouterInput rest = in.rest();
+      rest.index += t;
+      const Token alone = run_one(spec_of(8, 2), recipe, in.logits[t], rest);
+      ASSERT_EQ(alone.ids, all[t].ids);
+      ASSERT_EQ(alone.weights, all[t].weights);
+    }
+  }
+}
+
+TEST(SchemeInvariants, TheSameSeedRepeatsAndAnotherDiffers) {
+  std::mt19937 random(17);
+  const Inputs in = any_inputs(200, 16, random);
+  for (const SchemeInfo& info : schemes()) {
+    if (!info.stochastic) continue;
+    SCOPED_TRACE(info.name);
+    std::map<std::string, SchemeValue> parameters;
+    if (std::string(info.name) == "dense_to_sparse") parameters["gumbel"] = true;
+    const LayerRecipe one = recipe_of(info.name, parameters);
+    parameters["seed"] = 5.0;
+    const LayerRecipe other = recipe_of(info.name, parameters);
+    const auto ids = [&](const LayerRecipe& recipe) {
+      std::vector<std::vector<int>> out;
+      for (const Token& token : run(spec_of(16, 2), recipe, in.logits, in.rest())) out.push_back(token.ids);
+      return out;
+    };
+    EXPECT_EQ(ids(one), ids(one));
+    EXPECT_NE(ids(one), ids(other));
+  }
+  // Uniform: each of 16 experts in 2 of 16 draws, 2000 draws; 5 standard deviations.
+  std::vector<int> counts(16);
+  const LayerRecipe thor = recipe_of("random");
+  for (int t = 0; t < 2000; ++t)
+    for (const int id : run_one(spec_of(16, 2), thor, in.logits[0], {.index = uint64_t(t)}).ids) ++counts[id];
+  for (const int count : counts) EXPECT_NEAR(count, 250, 5 * std::sqrt(2000 * 0.125 * 0.875));
+}
+
+TEST(Schemes, TheModelsOwnTopKIsTheNativeDecisionBitForBit) {
+  std::mt19937 random(19);
+  for (int trial = 0; trial < 100; ++trial) {
+    const Inputs in = any_inputs(1, 32, random);
+    const RouterSpec spec = spec_of(32, 4);
+    Floats scratch(4 * 32), weights(4);
+    std::vector<ExpertId> ids(4);
+    std::vector<SlotKind> kinds(4);
+    route(spec, nullptr, {.logits = in.logits[0]}, scratch, {ids, weights, kinds});
+    for (const LayerRecipe& recipe : {recipe_of("top_k"), recipe_of("adamoe", {{"nulls", 0.0}, {"k", 4.0}})}) {
+      const Token got = run_one(spec, recipe, in.logits[0]);
+      EXPECT_EQ(got.ids, std::vector<int>(ids.begin(), ids.end()));
+      EXPECT_EQ(got.weights, weights);
+      EXPECT_EQ(got.decision.changed, 0);
+    }
+  }
+}
+
+TEST(Schemes, TopPGrowsWithPAndItsSetsAreNested) {
+  std::mt19937 random(23);
+  for (int trial = 0; trial < 200; ++trial) {
+    const Inputs in = any_inputs(1, 24, random);
+    std::set<int> before;
+    for (const double p : {0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0}) {
+      const Token got = run_one(spec_of(24, 2), recipe_of("top_p", {{"p", p}}), in.logits[0]);
+      const std::set<int> now(got.ids.begin(), got.ids.end());
+      ASSERT_TRUE(std::includes(now.begin(), now.end(), before.begin(), before.end()));
+      ASSERT_TRUE(got.sum() > p - 1e-6 || now.size() == 24);
+      before = now;
+    }
+    ASSERT_EQ(before.size(), 24u);
+  }
+}
+
+// The selectors again in double, written from gating.md; where their own criterion is within 1e-5 they may differ.
+TEST(Schemes, AgreeWithAnIndependentComputation) {
+  std::mt19937 random(29);
+  std::map<std::string, int> compared;
+  for (int trial = 0; trial < 4000; ++trial) {
+    const int experts = std::array{4, 8, 32, 128}[trial % 4];
+    const Inputs in = any_inputs(1, experts, random);
+    std::vector<double> p(in.logits[0].begin(), in.logits[0].end());
+    const double max = *std::max_element(p.begin(), p.end());
+    double sum = 0;
+    for (double& v : p) sum += v = std::exp(v - max);
+    for (double& v : p) v /= sum;
+    std::vector<int> order(experts);
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](int a, int b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
+    const double a = std::uniform_real_distribution<double>(0.05, 0.95)(random);
+    const auto near = [](double x, double y) { return std::abs(x - y) < 1e-5; };
+
+    struct Want { std::string name; std::map<std::string, SchemeValue> parameters; size_t n; bool close, renorm; };
+    std::vector<Want> wants;
+    {  // top-p
+      double mass = 0;
+      size_t n = 0;
+      bool close = false;
+      while (n < order.size() && !(mass > a)) mass += p[order[n++]], close |= near(mass, a);
+      wants.push_back({"top_p", {{"p", a}}, n, close, false});
+    }
+    {  // min-p
+      size_t n = 0;
+      bool close = false;
+      for (const int e : order) n += p[e] >= a * p[order[0]], close |= near(p[e], a * p[order[0]]);
+      wants.push_back({"min_p", {{"m", a}}, n, close, true});
+    }
+    {  // ratio, k = 4
+      size_t n = 1;
+      bool close = false;
+      for (; n < 4; ++n) {
+        close |= near(p[order[n]], a * p[order[n - 1]]);
+        if (p[order[n]] < a * p[order[n - 1]]) break;
+      }
+      wants.push_back({"ratio", {{"beta", a}, {"k", 4.0}}, n, close, true});
+    }
+    {  // dynmole
+      double entropy = 0, mass = 0;
+      for (const double v : p) entropy += std::pow(v + 1e-5, 1.1);
+      entropy = ((1 - entropy) / 0.1) / ((1 - std::pow(experts, -0.1)) / 0.1);
+      size_t n = 0;
+      bool close = near(entropy, 0.6);
+      for (; n < order.size(); ++n) {
+        close |= near(mass + p[order[n]], a);
+        if (mass + p[order[n]] > a) break;
+        mass += p[order[n]];
+      }
+      n = entropy > 0.6 ? order.size() : std::max<size_t>(n, 2);
+      wants.push_back({"dynmole", {{"p", a}, {"h", 0.6}}, n, close, false});
+    }
+    {  // dense to sparse
+      std::vector<double> g(p.size());
+      double total = 0;
+      for (int e = 0; e < experts; ++e) total += g[e] = std::pow(p[e], 1 / 0.5);
+      size_t n = 0;
+      bool close = false;
+      for (double& v : g) n += (v /= total) > 0.01, close |= near(v, 0.01);
+      const Token got = run_one(spec_of(experts, 2), recipe_of("dense_to_sparse", {{"tau", 0.5}, {"threshold", 0.01}}), in.logits[0]);
+      if (!close) {
+        ASSERT_EQ(got.ids.size(), n);
+        for (size_t i = 0; i < n; ++i) ASSERT_NEAR(got.weights[i], g[got.ids[i]], 1e-5);
+        ++compared["dense_to_sparse"];
+      }
+    }
+    for (const Want& want : wants) {
+      if (want.close) continue;
+      const Token got = run_one(spec_of(experts, 2), recipe_of(want.name, want.parameters), in.logits[0]);
+      SCOPED_TRACE(want.name);
+      ASSERT_EQ(got.ids, std::vector<int>(order.begin(), order.begin() + want.n));
+      double mass = 0;
+      for (size_t i = 0; i < want.n; ++i) mass += p[order[i]];
+      for (size_t i = 0; i < want.n; ++i) ASSERT_NEAR(got.weights[i], p[order[i]] / (want.renorm ? mass : 1), 1e-5);
+      ++compared[want.name];
+    }
+  }
+  for (const auto& [name, count] : compared) EXPECT_GT(count, 3000) << name;
+  EXPECT_EQ(compared.size(), 5u);
+}
+
+// The balanced assignment against every assignment there is.
+TEST(Schemes, BalancedAssignmentIsTheBestOfAll) {
+  std::mt19937 random(31);
+  for (int trial = 0; trial < 300; ++trial) {
+    const int experts = 2 + int(random() % 2), tokens = experts * (1 + int(random() % 3)) - int(random() % 2);
+    const int room = (tokens + experts - 1) / experts;
+    const Inputs in = any_inputs(tokens, experts, random);
+    double best = -1e30;
+    std::vector<int> choice(tokens), counts(experts);
+    const auto search = [&](auto&& self, int token, double total) -> void {
+      if (token == tokens) return void(best = std::max(best, total));
+      for (int e = 0; e < experts; ++e) {
+        if (counts[e] == room) continue;
+        ++counts[e];
+        self(self, token + 1, total + in.logits[token][e]);
+        --counts[e];
+      }
+    };
+    search(search, 0, 0);
+    Floats flat;
+    for (const Floats& row : in.logits) flat.insert(flat.end(), row.begin(), row.end());
+    std::vector<ExpertId> ids(tokens);
+    BlockScratch scratch;
+    assign_balanced(flat, tokens, experts, experts, ids, scratch);
+    double total = 0;
+    for (int t = 0; t < tokens; ++t) {
+      ASSERT_LT(ids[t], experts);
+      total += in.logits[t][ids[t]];
+      ++counts[ids[t]];
+    }
+    for (int& count : counts) {
+      ASSERT_LE(count, room);
+      count = 0;
+    }
+    ASSERT_NEAR(total, best, 1e-4);
+  }
+}
+
+TEST(Schemes, EveryParameterIsCheckedAndNamed) {
+  for (const SchemeInfo& info : schemes())
+    for (const SchemeParameter& parameter : info.parameters) {
+      SCOPED_TRACE(std::string(info.name) + "." + parameter.name);
+      const bool numeric = parameter.type == SchemeParameter::Type::kReal || parameter.type == SchemeParameter::Type::kInteger;
+      const auto refused = make_scheme({info.name, {{parameter.name, numeric ? SchemeValue(parameter.max + 1) : SchemeValue(1.5)}}});
+      ASSERT_FALSE(refused.has_value());
+      EXPECT_THAT(refused.error().message(), testing::HasSubstr(parameter.name));
+      if (numeric) {
+        EXPECT_GE(std::get<double>(parameter.standard), parameter.min);
+        EXPECT_LE(std::get<double>(parameter.standard), parameter.max);
+      }
+    }
+  EXPECT_FALSE(make_scheme({"nonsense", {}}).has_value());
+  EXPECT_FALSE(make_scheme({"top_p", {{"m", 0.5}}}).has_value());
+  EXPECT_FALSE(make_scheme({"hash", {{"file", std::string("no/such/file.safetensors")}}}).has_value());
+  EXPECT_FALSE(make_scheme({"stable_moe", {}}).has_value());
+}
+
+}  // namespace
+}  // namespace switchyard
