@@ -1,4 +1,5 @@
-// switchyard recipe list, show and check: the gating schemes, the edit kinds, and what a script of them does to a model.
+// switchyard recipe list, show, check and distil: the gating schemes, the edit kinds, what a script of them does to a
+// model, and the files of schemes that are learned from a trace.
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
@@ -7,7 +8,10 @@
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 #include "engine/routing/edit.h"
+#include "engine/base/atomic_file.h"
 #include "engine/routing/scheme.h"
+#include "engine/routing/scheme_file.h"
+#include "engine/trace/distil.h"
 
 namespace switchyard {
 namespace {
@@ -244,6 +248,38 @@ Result<int> check(Cli& cli, const std::string& file, const std::string& model) {
   return script ? 0 : static_cast<int>(ErrorCode::kCheckFailed);
 }
 
+struct DistilOptions {
+  std::string trace, model, kind = "table", out;
+  double c = 2;
+};
+
+Result<int> distil(Cli& cli, const DistilOptions& options) {
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  SY_TRY(const auto trace, TraceReader::open(options.trace, &task));
+  const TraceInfo& info = trace->info();
+  if (info.moe_layers != checkpoint.plan.moe_layers || info.experts != checkpoint.plan.max_experts())
+    return fail(ErrorCode::kUsage, fmt::format("the trace has {} routers of {} experts, {} has {} of {}.", info.layers, info.experts, checkpoint.name,
+                                               checkpoint.plan.moe_layers.size(), checkpoint.plan.max_experts()),
+                options.trace, "Give the model that was recorded.");
+  const bool table = options.kind == "table";
+  SY_TRY(const Distilled found, table ? distil_token_router(*trace, checkpoint.plan.vocab, &task) : distil_thresholds(*trace, options.c, &task));
+  SY_CHECK(write_file(options.out, scheme_file_bytes(found.file), cli.output.options.force ? Overwrite::kAllow : Overwrite::kRefuse));
+  if (cli.output.json()) {
+    Document document = {{"schema", kSchema}, {"kind", options.kind}, {"file", options.out}, {"tokens", info.tokens}, {"moe_layers", info.moe_layers}};
+    if (table) document["token_ids_seen"] = found.token_ids_seen, document["agreement"] = found.agreement;
+    cli.output.json(document);
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows = {{"file", options.out}, {"tokens", fmt::format("{}", info.tokens)}};
+  if (table) rows.push_back({"token ids seen", fmt::format("{} of {}", found.token_ids_seen, checkpoint.plan.vocab)});
+  for (size_t row = 0; row < found.agreement.size(); ++row)
+    rows.push_back({fmt::format("layer {}", info.moe_layers[row]), fmt::format("{:.1f} % of the first choices follow the token id alone", 100 * found.agreement[row])});
+  cli.output.table(rows);
+  return 0;
+}
+
 }  // namespace
 
 void add_recipe(CLI::App& app, Cli& cli) {
@@ -264,6 +300,17 @@ void add_recipe(CLI::App& app, Cli& cli) {
   auto* checking = add_command(*noun, "check", "Checks a script against a model; exit 9 when it does not fit.",
                                "  switchyard recipe check edits.json demo\n"
                                "  switchyard recipe check - demo --json < edits.json");
+  auto* distilling = add_command(*noun, "distil", "Learns the file of a scheme from a trace: a token-id router, or expert-choice thresholds.",
+                                 "  switchyard recipe distil run.moetrace.h5 demo -o table.safetensors\n"
+                                 "  switchyard recipe distil run.moetrace.h5 demo --kind threshold -o theta.safetensors");
+  const auto distilled = std::make_shared<DistilOptions>();
+  distilling->add_option("TRACE", distilled->trace, "A *.moetrace.h5 file")->required();
+  distilling->add_option("MODEL", distilled->model, "The model that was recorded")->required();
+  distilling->add_option("--kind", distilled->kind, "table (stable_moe, hash) or threshold (expert_choice)")->check(CLI::IsMember({"table", "threshold"}))->type_name("KIND");
+  distilling->add_option("--c", distilled->c, "Experts per token on average, of threshold")->check(CLI::Range(0.01, 64.0))->capture_default_str();
+  distilling->add_option("-o,--output", distilled->out, "The safetensors file to write")->required()->type_name("FILE");
+  distilling->callback([&cli, distilled] { cli.action = [&cli, distilled] { return distil(cli, *distilled); }; });
+
   const auto inputs = std::make_shared<std::pair<std::string, std::string>>();
   checking->add_option("FILE", inputs->first, "An edit script; - is stdin")->required();
   checking->add_option("MODEL", inputs->second, "A folder, org/name of the HF cache, or demo")->required();

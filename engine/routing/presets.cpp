@@ -178,7 +178,7 @@ const std::vector<Preset>& presets() {
 
       {{.name = "stable_moe", .title = "StableMoE: frozen token router", .source = "ACL 2022, 2204.08396", .exact = false,
         .formula = "expert = table[token id], distilled from a trace; w = sigmoid(z of it)",
-        .parameters = {{"file", Type::kFile, std::string(), 0, 0, {}, "safetensors with table.{layer} [vocab], int32 (recipe distil TRACE)"}},
+        .parameters = {{"file", Type::kFile, std::string(), 0, 0, {}, "safetensors with table.{layer} [vocab], int32 (recipe distil TRACE MODEL)"}},
         .needs = {"file"}},
        [](const Values&, Stages& s) { s.selector = Selector::kTable, s.k = 1, s.weights = WeightRule::kSigmoid; }},
 

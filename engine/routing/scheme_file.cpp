@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "engine/base/folder.h"
+#include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/model/safetensors.h"
 
@@ -105,6 +106,31 @@ Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& pa
   Reader reader(file, *out);
   for (const TensorInfo& tensor : tensors) SY_CHECK(reader.take(tensor));
   return std::shared_ptr<const SchemeFile>(std::move(out));
+}
+
+std::string scheme_file_bytes(const SchemeFile& file) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  std::string body;
+  const auto add = [&]<class T>(const std::string& name, DType dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
+    if (values.empty()) return;
+    const size_t begin = body.size();
+    body.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+    header[name] = {{"dtype", switchyard::name(dtype)}, {"shape", shape}, {"data_offsets", {begin, body.size()}}};
+  };
+  const auto add_layer = [&](const SchemeData& data, const std::string& suffix, const std::string& prototypes) {
+    const std::vector<int32_t> table(data.table.begin(), data.table.end());
+    if (data.columns > 0) add("table" + suffix, DType::kI32, {int64_t(table.size()) / data.columns, data.columns}, table);
+    add("threshold" + suffix, DType::kF32, {int64_t(data.thresholds.size())}, data.thresholds);
+    if (data.width > 0) add(prototypes, DType::kF32, {int64_t(data.prototypes.size()) / data.width, data.width}, data.prototypes);
+  };
+  add_layer(file.every, "", "");
+  for (const auto& [layer, data] : file.layers)
+    add_layer(data, fmt::format(".{}", layer), fmt::format("layers.{}.gate.proto", layer));
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins at a multiple of 8
+  std::string out(8, '\0');
+  for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(text.size() >> (8 * i) & 0xFF);
+  return out + text + body;
 }
 
 }  // namespace switchyard

@@ -13,4 +13,7 @@ namespace switchyard {
 // threshold and threshold.{layer} [E] F32. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
 
+// The bytes of such a file; what `read_scheme_file` reads back. Only tables, thresholds and prototypes are written.
+std::string scheme_file_bytes(const SchemeFile& file);
+
 }  // namespace switchyard

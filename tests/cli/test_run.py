@@ -66,6 +66,27 @@ class Run(CliTest):
                 numpy.testing.assert_allclose(after["weights"][row, token, :n], p[order[:n]], atol=1e-5)
         self.assertGreater(len(counts), 3)
 
+    def test_a_token_router_distilled_from_a_trace_routes_by_token_id(self):
+        trace, table, again = self.folder / "run.moetrace.h5", self.folder / "table.safetensors", self.folder / "again.moetrace.h5"
+        self.json_of("run", "run", "demo", *PYTHON, "--trace", trace)
+        document = self.json_of("recipe_distil", "recipe", "distil", trace, "demo", "-o", table)
+        before = rows(trace)
+        for row, share in enumerate(document["agreement"]):  # counted here again
+            first = {}
+            for token, expert in zip(before["token_id"], before["ids"][row, :, 0]):
+                first.setdefault(int(token), []).append(int(expert))
+            agreed = sum(max(chosen.count(e) for e in chosen) for chosen in first.values())
+            self.assertAlmostEqual(share, agreed / len(before["token_id"]))
+        recipe = self.edits({"kind": "scheme", "layer": "all", "name": "stable_moe", "parameters": {"file": str(table)}})
+        self.json_of("run", "run", "demo", *PYTHON, "--recipe", recipe, "--trace", again)
+        after = rows(again)
+        for row in range(after["ids"].shape[0]):
+            chosen = {}
+            for token, expert in zip(after["token_id"], after["ids"][row, :, 0]):
+                self.assertEqual(chosen.setdefault(int(token), int(expert)), int(expert))
+        self.assert_refused(5, "exists", "recipe", "distil", trace, "demo", "-o", table)
+        self.assert_refused(2, "no router logits", "recipe", "distil", trace, "demo", "--kind", "threshold", "-o", self.folder / "t.safetensors")
+
     def test_text_on_stdout_equals_the_document(self):
         document = self.json_of("run", "run", "demo", *PYTHON)
         self.assertEqual(run("run", "demo", *PYTHON).stdout.decode(), document["text"])

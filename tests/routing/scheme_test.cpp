@@ -15,6 +15,7 @@
 
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/scheme_file.h"
 
 namespace switchyard {
 namespace {
@@ -734,6 +735,41 @@ TEST(Schemes, EveryParameterIsCheckedAndNamed) {
   EXPECT_FALSE(make_scheme({"top_p", {{"m", 0.5}}}).has_value());
   EXPECT_FALSE(make_scheme({"hash", {{"file", std::string("no/such/file.safetensors")}}}).has_value());
   EXPECT_FALSE(make_scheme({"stable_moe", {}}).has_value());
+}
+
+TEST(SchemeFiles, AreReadBackAsWrittenAndCheckedAgainstTheModel) {
+  SchemeFile file;
+  file.layers[3] = {.table = {1, 2, 0, 3}, .columns = 2, .prototypes = {1, 2, 3, 4, 5, 6}, .width = 3, .thresholds = {0.25f, 0.5f}};
+  file.every.thresholds = {0.1f, 0.2f};
+  const std::string path = ::testing::TempDir() + "/scheme.safetensors";
+  std::ofstream(path, std::ios::binary) << scheme_file_bytes(file);
+  const auto read = read_scheme_file(path);
+  ASSERT_TRUE(read.has_value()) << read.error().message();
+  const SchemeData& layer = (*read)->layers.at(3);
+  EXPECT_EQ(layer.table, file.layers[3].table);
+  EXPECT_EQ(layer.columns, 2);
+  EXPECT_EQ(layer.prototypes, file.layers[3].prototypes);
+  EXPECT_EQ(layer.width, 3);
+  EXPECT_EQ(layer.thresholds, file.layers[3].thresholds);
+  EXPECT_EQ((*read)->every.thresholds, file.every.thresholds);
+
+  const auto refused = [&](const char* name, int layer_of, int experts, int64_t hidden, int64_t vocab) {
+    const auto scheme = make_scheme({name, {{"file", path}}});
+    EXPECT_TRUE(scheme.has_value());
+    const auto fits = check_scheme(scheme->of_layer(layer_of), spec_of(experts, 1), hidden, vocab);
+    return fits ? std::string() : fits.error().message();
+  };
+  EXPECT_EQ(refused("hash", 3, 4, 3, 2), "scheme hash: the file has 2 thresholds, the router 4 experts");
+  EXPECT_THAT(refused("hash", 3, 4, 3, 5), testing::HasSubstr("has 2 token ids, the model 5"));
+  EXPECT_THAT(refused("hash", 3, 3, 3, 2), testing::HasSubstr("names expert 3, the router has 3"));
+  EXPECT_THAT(refused("hash", 4, 4, 3, 2), testing::HasSubstr("no table for this layer"));
+  EXPECT_EQ(refused("prototype", 3, 2, 3, 2), "");
+  EXPECT_THAT(refused("prototype", 3, 2, 4, 2), testing::HasSubstr("are [2, 3], needed [2, 4]"));
+
+  for (const char* broken : {"", "short", "\xff\xff\xff\xff\xff\xff\xff\x7f{}"}) {
+    std::ofstream(path, std::ios::binary) << broken;
+    EXPECT_FALSE(read_scheme_file(path).has_value());
+  }
 }
 
 }  // namespace
