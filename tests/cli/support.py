@@ -13,7 +13,8 @@ import jsonschema
 SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE"])
 PROGRAM = os.environ["SWITCHYARD_PROGRAM"]
 SCHEMAS = SOURCE / "tests/cli/schemas"
-PROMPTS = SOURCE / "assets/prompts"
+ASSETS = SOURCE / "assets"
+PROMPTS = ASSETS / "prompts"
 EXPECTED = json.loads((SOURCE / "assets/models/demo/expected.json").read_text())["prompts"]
 
 

@@ -5,7 +5,7 @@ import unittest
 import h5py
 import numpy
 
-from support import EXPECTED, PROMPTS, CliTest, run
+from support import ASSETS, EXPECTED, PROMPTS, CliTest, run
 
 PYTHON = ("--prompt-file", PROMPTS / "python.txt", "--max-new-tokens", "32", "--greedy")
 
@@ -65,6 +65,57 @@ class Run(CliTest):
                 self.assertTrue((after["ids"][row, token, n:] == 255).all())
                 numpy.testing.assert_allclose(after["weights"][row, token, :n], p[order[:n]], atol=1e-5)
         self.assertGreater(len(counts), 3)
+
+    def test_adapted_biases_lower_the_loss_that_score_measures(self):
+        out = self.folder / "biases.json"
+        text = ("--text-file", PROMPTS / "python.txt")
+        before = self.json_of("score", "score", "demo", *text)["nll"]
+        for method, backend in (("rewire", "reference"), ("spsa", "cpu")):
+            with self.subTest(method=method):
+                out.unlink(missing_ok=True)
+                found = self.json_of("adapt", "adapt", "demo", *text, "--method", method, "--steps", "3", "--lr", "0.05", "--out", out)
+                self.assertEqual(found["backend"], backend)
+                self.assertAlmostEqual(found["loss_before"], before, delta=1e-4)
+                self.assertAlmostEqual(self.json_of("score", "score", "demo", *text, "--edits", out)["nll"], found["loss_after"], delta=1e-4)
+                self.assertLessEqual(found["loss_after"], before + 1e-6)
+        self.assert_refused(5, "exists", "adapt", "demo", *text, "--method", "spsa", "--out", out)
+        self.assert_refused(2, "no gradients", "adapt", "demo", *text, "--method", "rewire", "--backend", "cpu")
+        self.assert_refused(2, "EMA", "adapt", "demo", *text, "--method", "ema")
+
+    def test_contrast_counts_what_traces_count_and_steers_towards_a(self):
+        folder = ASSETS / "contrast"
+        steer = self.folder / "steer.json"
+        found = self.json_of("calibrate_contrast", "calibrate", "contrast", "demo", "--a", folder / "code.jsonl", "--b", folder / "prose.jsonl",
+                             "--top", "256", "--steer", steer)
+        counts = {}
+        for side in ("code", "prose"):
+            trace = self.folder / f"{side}.moetrace.h5"
+            self.json_of("score", "score", "demo", "--texts", folder / f"{side}.jsonl", "--trace", trace)
+            ids = rows(trace)["ids"]
+            counts[side] = ids.shape[1], [numpy.bincount(ids[row].ravel(), minlength=32) for row in range(ids.shape[0])]
+        self.assertEqual((found["tokens_a"], found["tokens_b"]), (counts["code"][0], counts["prose"][0]))
+        self.assertEqual(len(found["experts"]), 256)
+        for one in found["experts"]:
+            a, b = (counts[side][1][one["layer"]][one["expert"]] / counts[side][0] for side in ("code", "prose"))
+            self.assertAlmostEqual(one["rd"], a - b)
+            self.assertLessEqual(one["low"], one["high"])
+        self.assertGreater(found["significant"], 10)
+        steered = self.folder / "steered.moetrace.h5"
+        self.json_of("score", "score", "demo", "--texts", folder / "prose.jsonl", "--edits", steer, "--trace", steered)
+        ids = rows(steered)["ids"]
+        for edit in json.loads(steer.read_text())["edits"]:
+            for expert in edit["parameters"].get("on", []):
+                self.assertTrue((ids[edit["layer"]] == expert).any(axis=1).all())
+            for expert in edit["parameters"].get("off", []):
+                self.assertFalse((ids[edit["layer"]] == expert).any())
+
+    def test_sensitivity_of_a_layer_is_the_score_of_its_edit(self):
+        text = ("--text-file", PROMPTS / "python.txt")
+        found = self.json_of("calibrate_sensitivity", "calibrate", "sensitivity", "demo", *text, "--k", "1")
+        for layer in (0, 3):
+            score = self.json_of("score", "score", "demo", *text, "--edits", self.edits({"kind": "top_k", "layer": layer, "k": 1}), "--baseline")
+            self.assertAlmostEqual(found["layers"][layer]["dnll"], score["baseline"]["dnll"])
+            self.assertAlmostEqual(found["layers"][layer]["kl"], score["baseline"]["kl"])
 
     def test_a_token_router_distilled_from_a_trace_routes_by_token_id(self):
         trace, table, again = self.folder / "run.moetrace.h5", self.folder / "table.safetensors", self.folder / "again.moetrace.h5"
