@@ -16,10 +16,11 @@
 #include "engine/routing/decision.h"
 
 #ifdef __CUDACC__
-#define SWITCHYARD_STAGE __host__ __device__ inline
+#define SWITCHYARD_BOTH_SIDES __host__ __device__
 #else
-#define SWITCHYARD_STAGE inline
+#define SWITCHYARD_BOTH_SIDES
 #endif
+#define SWITCHYARD_STAGE SWITCHYARD_BOTH_SIDES inline
 
 namespace switchyard::stages {
 
@@ -27,6 +28,8 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr float kLargest = std::numeric_limits<float>::max();
 
 constexpr int kMaxGroups = 256;
+
+SWITCHYARD_STAGE float kept_finite(float x) { return x > kLargest ? kLargest : x < -kLargest ? -kLargest : x; }
 
 // The caller's scratch, cut into the arrays of one decision.
 struct Workspace {
@@ -46,9 +49,9 @@ struct SoftmaxSums {
   float max = kNever;
   double sum = 0;       // of exp(z - max)
   double weighted = 0;  // of exp(z - max) * (z - max)
-  bool empty() const { return max == kNever; }
-  double lse() const { return double(max) + std::log(sum); }
-  double entropy() const { return std::max(0.0, std::log(sum) - weighted / sum); }
+  SWITCHYARD_BOTH_SIDES bool empty() const { return max == kNever; }
+  SWITCHYARD_BOTH_SIDES double lse() const { return double(max) + std::log(sum); }
+  SWITCHYARD_BOTH_SIDES double entropy() const { return std::max(0.0, std::log(sum) - weighted / sum); }
 };
 
 SWITCHYARD_STAGE SoftmaxSums softmax_sums(std::span<const float> z, float* exponentials) {
@@ -98,7 +101,7 @@ SWITCHYARD_STAGE void edit_logits(const LayerRecipe& recipe, std::span<const flo
     }
     if (!recipe.logit_bias.empty()) logit += recipe.logit_bias[e];
     if (recipe.temperature != 1.0f) logit /= recipe.temperature;
-    z[e] = std::clamp(logit, -kLargest, kLargest);
+    z[e] = kept_finite(logit);
     if (!recipe.muted.empty() && recipe.muted[e]) z[e] = kNever;
   }
 }
@@ -291,7 +294,7 @@ SWITCHYARD_STAGE DecisionStats stats_of(const SoftmaxSums& sums, std::span<const
   float highest = kNever;
   for (size_t e = 0; e < z.size(); ++e)
     if (z[e] > highest && std::find(ids.begin(), ids.end(), static_cast<ExpertId>(e)) == ids.end()) highest = z[e];
-  if (highest != kNever && !ids.empty()) stats.margin = std::clamp(lowest - highest, -kLargest, kLargest);
+  if (highest != kNever && !ids.empty()) stats.margin = kept_finite(lowest - highest);
   stats.lse = static_cast<float>(sums.lse());
   return stats;
 }
@@ -364,7 +367,7 @@ SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, co
       z[e] = activated(s.activation, z[e] - own) + own;
     }
     if (s.gumbel) z[e] += gumbel(s.seed, in, uint32_t(e));
-    if (tau != 1.0f) z[e] = std::clamp(z[e] / tau, -kLargest, kLargest);
+    if (tau != 1.0f) z[e] = kept_finite(z[e] / tau);
   }
   for (int j = 0; j < s.nulls; ++j) z[experts + j] = s.null_source == NullSource::kCopy ? z[j % experts] : s.null_logit;
   if (!data || (data->on.empty() && data->off.empty())) return;
