@@ -148,6 +148,7 @@ void RunModel::adopt(TraceRun run, const std::filesystem::path& path) {
   prepare_data(trace_->plan, trace_->tokenizer);
   data_.snapshot = trace_->snapshot;
   data_.frames = trace_->frames;
+  data_.router_tensors = trace_->router_tensors;
   data_.prompt_tokens = trace_->snapshot->prompt_ids.size();
   for (uint64_t i = 0; i < data_.frames.size(); ++i) count_frame(i);
   take_texts();

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/session/router_tensors.h"
 #include "engine/model/checkpoint.h"
 #include "engine/routing/edit.h"
 
@@ -41,6 +42,11 @@ void use_model_at_hand(TraceRun& run) {
         checkpoint->plan.max_experts() != run.info.experts)
       continue;
     run.plan = checkpoint->plan;
+    run.model_at_hand = true;
+    if (auto tensors = read_router_tensors(*checkpoint))
+      run.router_tensors = std::move(*tensors);
+    else
+      run.model_at_hand = false;  // without its biases the native choice is not known
     if (const auto tokenizer = Tokenizer::load(*checkpoint)) run.tokenizer = *tokenizer;
     return;
   }
@@ -78,7 +84,19 @@ float at_or_zero(const std::vector<float>& values, size_t i) {
   return i < values.size() ? values[i] : 0.0f;
 }
 
-void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, const TraceInfo& info) {
+// Selected experts that the native router would not have selected, as its logits tell; no file records it.
+int changed_by_edits(const TraceRun& run, int row, std::span<const ExpertId> used, std::span<const float> logits) {
+  const RouterSpec& spec = run.plan.routed(row).router;
+  RouterInput in{.logits = logits.first(size_t(spec.experts))};
+  if (size_t(row) < run.router_tensors.size())
+    in.router_bias = run.router_tensors[size_t(row)].logit_bias,
+    in.select_bias = run.router_tensors[size_t(row)].select_bias;
+  const std::vector<uint8_t> native = explain(spec, nullptr, in).native_selected;
+  return int(std::count_if(used.begin(), used.end(), [&](ExpertId id) { return !native[id]; }));
+}
+
+void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, const TraceRun& run, bool edited) {
+  const TraceInfo& info = run.info;
   const auto k = size_t(info.top_k), experts = size_t(info.experts);
   const std::span<const ExpertId> ids(block.ids.data() + i * k, k);
   Decision decision;
@@ -90,11 +108,21 @@ void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, con
   if (!block.weights.empty()) std::copy_n(block.weights.begin() + ptrdiff_t(i * k), k, weights.begin());
   std::span<const float> logits;
   if (!block.logits.empty()) logits = {block.logits.data() + i * experts, experts};
+  if (edited && run.model_at_hand && !logits.empty())
+    decision.changed = changed_by_edits(run, row, ids.first(size_t(decision.k_used)), logits);
   frame.record(row, decision, ids, weights, kinds, logits);
   if (decision.k_used == 0 && decision.stats.lse == 0) frame.header().flags |= FrameFlags::kPartial;
 }
 
-std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, uint64_t first, uint64_t tokens) {
+// The edits of an epoch; its number and its parent stand beside them.
+Result<std::vector<EditCommand>> edits_of_epoch(const std::string& text, const ModelPlan& plan) {
+  const json row = json::parse(text, nullptr, false);
+  const json edits = row.is_object() && row.contains("edits") ? row["edits"] : json();
+  return parse_script(json{{"edits", edits}}.dump(), plan);
+}
+
+std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, uint64_t first, uint64_t tokens,
+                             std::vector<std::string>& notes) {
   std::vector<Epoch> out;
   const auto rows = reader.epochs();
   if (!rows) return out;
@@ -104,12 +132,15 @@ std::vector<Epoch> epochs_of(const TraceReader& reader, const ModelPlan& plan, u
     Epoch epoch;
     epoch.epoch = number++;
     epoch.first_token = row.first_token > first ? row.first_token - first : 0;
-    const auto edits = parse_script(row.json, plan);
+    const auto edits = edits_of_epoch(row.json, plan);
     auto recipe = std::make_shared<Recipe>();
     recipe->epoch = epoch.epoch;
     if (edits) {
       epoch.edits = *edits;
       for (const EditCommand& command : *edits) apply(command.edit, plan, *recipe);
+    } else {
+      notes.push_back("The edits from token " + std::to_string(row.first_token) +
+                      " on cannot be shown: " + edits.error().message());
     }
     epoch.sentence = epoch.edits.empty() ? "Native router" : describe(epoch.edits.back().edit);
     epoch.recipe = recipe;
@@ -155,7 +186,7 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
   snapshot->backend.name = "trace";
   snapshot->backend.detail = path.filename().string();
   snapshot->dropped_frames = run.info.dropped;
-  snapshot->epochs = epochs_of(*reader, run.plan, first, tokens);
+  snapshot->epochs = epochs_of(*reader, run.plan, first, tokens, run.info.notes);
 
   run.frames.reserve(tokens);
   constexpr uint64_t kBlock = 1024;
@@ -177,7 +208,10 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
     }
     for (int row = 0; row < rows; ++row) {
       SY_TRY(const RowBlock columns, read_row(*reader, row, first + begin, count));
-      for (uint64_t i = 0; i < count; ++i) fill_row(block[i], row, columns, i, run.info);
+      for (uint64_t i = 0; i < count; ++i) {
+        const Recipe* recipe = snapshot->recipe_at(begin + i);
+        fill_row(block[i], row, columns, i, run, recipe && recipe->layer(row));
+      }
     }
     for (RoutingFrame& frame : block) run.frames.push_back(std::make_shared<const RoutingFrame>(std::move(frame)));
   }

@@ -13,12 +13,15 @@
 #include "engine/runtime/session.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/trace/trace.h"
+#include "views/view.h"
 
 namespace switchyard {
 
 struct TraceRun {
   TraceInfo info;
   ModelPlan plan;                              // routing rows only: enough to draw, not to run
+  bool model_at_hand = false;                  // the plan is the model's own
+  std::vector<RouterTensors> router_tensors;   // of the model at hand; may be empty
   std::shared_ptr<const Tokenizer> tokenizer;  // nullptr: the model is not on this machine; ids are shown
   std::vector<std::shared_ptr<const RoutingFrame>> frames;
   std::shared_ptr<const SessionSnapshot> snapshot;  // finished; epochs and ids of the sequence

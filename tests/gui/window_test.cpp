@@ -346,6 +346,31 @@ TEST_F(Window, EverySequenceOfATraceCanBeShown) {
   shows(first, "sequence 1 of 2");
 }
 
+// No trace records which choices an edit changed; the logits tell, with the model at hand.
+TEST_F(Window, ATraceKnowsWhatEditsChanged) {
+  run("The king said unto the people", 8);
+  const int row = 5, expert = model().data().shown({})->ids(row)[0];
+  model().edit({Mute{LayerSet{{model().data().plan->moe_layers[row]}}, {ExpertId(expert)}}, std::nullopt});
+  const TemporaryFolder folder;
+  model().record_to(folder / "run.moetrace.h5", false);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+  run("The king said unto the people", 40);
+  std::vector<int> live;
+  for (const auto& frame : model().data().frames)
+    for (int r = 0; r < frame->header().moe_layers; ++r) live.push_back(frame->layer(r).changed);
+  EXPECT_GT(std::count(live.begin(), live.end(), 1), 3);
+  model().stop_recording();
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(folder / "run.moetrace.h5"); })) << newest_message();
+  window_->open_path(QString::fromStdString((folder / "run.moetrace.h5").string()));
+  ASSERT_TRUE(wait_until([&] { return model().has_trace(); })) << newest_message();
+  std::vector<int> reopened;
+  for (const auto& frame : model().data().frames)
+    for (int r = 0; r < frame->header().moe_layers; ++r) reopened.push_back(frame->layer(r).changed);
+  EXPECT_EQ(reopened, live);
+  ASSERT_FALSE(model().snapshot()->epochs.empty());
+  EXPECT_TRUE(is_muted(model().snapshot()->recipe_at(3)->layer(row), expert));
+}
+
 // The GUI thread must answer while the engine works, with either number of threads. The bound is loose because
 // the machine is shared; the numbers are printed.
 TEST_F(Window, NeverStallsWhileGenerating) {
