@@ -6,6 +6,7 @@
 #include <QClipboard>
 
 #include "app/gui/docks/live_dock.h"
+#include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/main_window.h"
 #include "app/gui/style.h"
@@ -178,6 +179,30 @@ ActionRow backend_row(MainWindow& w, const char* id, const char* title, const ch
           [&w, name] { return w.model().has_session() && w.model().opened().backend == name; }};
 }
 
+// One row for each gating scheme: what the Scheme panel would do, in the layers it is set to.
+void add_scheme_rows(MainWindow& w, std::vector<ActionRow>& rows) {
+  rows.push_back({"scheme.panel", tr("Choose a gating scheme…"), "Scheme", "Ctrl+G",
+                  tr("Opens the panel of schemes, their numbers and the histogram of active experts."),
+                  [&w] { w.show_dock("scheme"); }, needs_any(w)});
+  rows.push_back({"scheme.all_layers", tr("Schemes apply to all layers"), "Scheme", "",
+                  tr("Whether a choice is made for the selected layer or for all of them."),
+                  [&w] { w.scheme().set_all_layers(!w.scheme().all_layers()); }, needs_model(w),
+                  [&w] { return w.scheme().all_layers(); }});
+  bool line = true;
+  for (const SchemeInfo& info : schemes()) {
+    const QString name = QString::fromUtf8(info.name), title = QString::fromUtf8(info.title);
+    rows.push_back({"scheme." + name, tr("Scheme: %1").arg(title), line ? "-Scheme" : "Scheme", "",
+                    tr("Routes by this scheme with its standard parameters."),
+                    [&w, name] {
+                      w.show_dock("scheme");
+                      w.scheme().choose(name);
+                    },
+                    [&w, name] { return w.scheme().why_not(name); },
+                    [&w, name] { return w.scheme().shown().name == name.toStdString(); }});
+    line = false;
+  }
+}
+
 ActionRow dock_row(MainWindow& w, const char* id, const char* title, bool line = false) {
   return {QString("view.dock.") + id,
           tr(title),
@@ -209,7 +234,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
     return dock && dock->has_table() ? QString() : tr("click into a picture first");
   };
 
-  return {
+  std::vector<ActionRow> rows = {
       // File
       {"file.open_model", tr("Open model…"), "File", "Ctrl+O", tr("Opens a checkpoint folder."),
        [&w] { w.ask_for_model(); }},
@@ -259,6 +284,9 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       {"edit.copy_script_cli", tr("Copy edits as command line"), "Edit", "",
        tr("Puts a `switchyard run` line with the edits in force on the clipboard."), [&w] { copy_script(w, true); },
        edits},
+  };
+  add_scheme_rows(w, rows);
+  const std::vector<ActionRow> more = {
       // Run
       {"run.toggle", tr("Run or pause"), "Run", "Space", tr("Runs the prompt, pauses, or goes on."),
        [&w] { w.toggle_run(); }, model},
@@ -324,6 +352,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "generation", "Generation", true),
       dock_row(w, "routing_heatmap", "Routing"),
       dock_row(w, "gate_inspector", "Gate inspector"),
+      dock_row(w, "scheme", "Scheme"),
       dock_row(w, "expert_load", "Expert load"),
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),
@@ -376,6 +405,8 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        tr("Copies versions and the last messages; file paths are left out."),
        [&w] { QGuiApplication::clipboard()->setText(w.log().bug_report()); }},
   };
+  rows.insert(rows.end(), more.begin(), more.end());
+  return rows;
 }
 
 }  // namespace switchyard

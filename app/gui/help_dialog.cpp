@@ -90,14 +90,17 @@ HelpDialog::HelpDialog(const ActionTable& actions, QWidget* parent) : QDialog(pa
   auto* row = new QHBoxLayout(this);
   list_ = new QListWidget;
   list_->setAccessibleName(tr("Help pages"));
-  list_->setFixedWidth(190);
+  list_->setFixedWidth(215);
+  list_->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
   browser_ = new QTextBrowser;
   browser_->setAccessibleName(tr("Help text"));
   browser_->setOpenLinks(false);
   row->addWidget(list_);
   row->addWidget(browser_, 1);
   for (const QString& page : help_pages()) {
-    auto* item = new QListWidgetItem(title_of(page), list_);
+    QString title = title_of(page);
+    if (page.startsWith("schemes/")) title = "    " + title.section(": ", 1);  // under "Gating schemes"
+    auto* item = new QListWidgetItem(title, list_);
     item->setData(Qt::UserRole, page);
   }
   auto* keys = new QListWidgetItem(tr("Keys"), list_);

@@ -19,12 +19,14 @@
 
 #include "app/gui/action_table.h"
 #include "app/gui/actions.h"
+#include "app/gui/active_experts_plot.h"
 #include "app/gui/behaviors/drop_open.h"
 #include "app/gui/behaviors/workspace.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/log_panel.h"
+#include "app/gui/docks/scheme_panel.h"
 #include "app/gui/go_to.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/palette.h"
@@ -36,6 +38,7 @@
 #include "app/gui/token_text_view.h"
 #include "app/gui/tool_row.h"
 #include "app/gui/workbench.h"
+#include "views/ui/table_twin.h"
 
 namespace switchyard {
 namespace {
@@ -138,6 +141,20 @@ void MainWindow::build_docks() {
   history->set_body(new HistoryPanel(model_, [this](const QString& id) { actions_->run(id); }));
   history->set_help("edit_history");
   workbench_->add(history);
+
+  scheme_ = new SchemePanel(model_, jobs_);
+  auto* scheme = new Dock("scheme", tr("Scheme"), workbench_);
+  scheme->set_body(scheme_);
+  scheme->set_help("schemes");
+  connect(scheme_, &SchemePanel::scheme_shown, scheme,
+          [scheme](const QString& name) { scheme->set_help(name == "native" ? "schemes" : "schemes/" + name); });
+  auto* counts = new TableTwin(scheme);
+  auto* table = new TablePanel(counts, [this, counts] { counts->set(active_experts_table(scheme_->plot().counts())); });
+  scheme->set_table(table);
+  connect(&model_, &RunModel::data_changed, table, &TablePanel::data_changed);
+  connect(&model_, &RunModel::selection_changed, table, &TablePanel::data_changed);
+  connect(&model_, &RunModel::cursor_changed, table, &TablePanel::data_changed);
+  workbench_->add(scheme);
 
   for (auto& view : make_builtin_views()) {
     auto* dock = new LiveDock(std::move(view), model_, commands_, workbench_);
@@ -313,6 +330,13 @@ void MainWindow::set_theme(const QString& name) {
 void MainWindow::set_scale(double scale) {
   set_ui_scale(scale);
   set_theme(current_theme().dark ? "dark" : "light");
+}
+
+void MainWindow::show_dock(const QString& id) {
+  Dock* dock = workbench_->dock(id);
+  if (!dock) return;
+  dock->show();
+  dock->raise();
 }
 
 void MainWindow::toggle_dock(const QString& id) {

@@ -24,6 +24,7 @@ class GenerationPanel;
 class HelpDialog;
 class LiveDock;
 class Palette;
+class SchemePanel;
 class StartPage;
 class StatusRow;
 class Toasts;
@@ -42,6 +43,7 @@ class MainWindow : public QMainWindow {
   ActionTable& actions() { return *actions_; }
   Workbench& workbench() { return *workbench_; }
   GenerationPanel& generation() { return *generation_; }
+  SchemePanel& scheme() { return *scheme_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -70,6 +72,7 @@ class MainWindow : public QMainWindow {
   void set_theme(const QString& name);
   void set_scale(double scale);
   void toggle_dock(const QString& id);
+  void show_dock(const QString& id);
 
  Q_SIGNALS:
   void theme_changed();
@@ -99,6 +102,7 @@ class MainWindow : public QMainWindow {
   Toasts* toasts_ = nullptr;
   HelpDialog* help_ = nullptr;
   GenerationPanel* generation_ = nullptr;
+  SchemePanel* scheme_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

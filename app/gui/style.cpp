@@ -74,6 +74,7 @@ QLabel { background: transparent; }
 QLabel[kind="muted"] { color: @muted; }
 QLabel[kind="faint"] { color: @faint; }
 QLabel[kind="edit"] { color: @edit; }
+QLabel[kind="error"] { color: @error; }
 QLabel[kind="title"] { font-weight: 600; color: @text; }
 QLabel[kind="heading"] { font-weight: 600; color: @text; font-size: @22; }
 #dockHeader { background: @dock; border: 1px solid @line; border-bottom: 1px solid @line; border-top-left-radius: @7; border-top-right-radius: @7; }

@@ -71,6 +71,11 @@ void Workbench::arrange_default() {
   split(generation, history, Qt::Vertical);
   split(routing, load, Qt::Vertical);
   split(load, affinity, Qt::Horizontal);
+  if (Dock* scheme = dock("scheme"); scheme && inspector) {
+    scheme->show();
+    tabifyDockWidget(inspector, scheme);
+    inspector->raise();
+  }
   if (strip) addDockWidget(Qt::BottomDockWidgetArea, strip);
   for (const char* id : {"token_table", "load_table", "log"})
     if (Dock* spare = dock(id)) {

@@ -99,6 +99,7 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
       out);
   if (recipe->k != 0) out.push_back({TopK{only(layer), 0}, std::nullopt});
   if (recipe->temperature != 1.0f) out.push_back({Temperature{only(layer), 1.0f}, std::nullopt});
+  if (recipe->scheme) out.push_back({SetScheme{only(layer), {}}, std::nullopt});
   return out;
 }
 

@@ -179,6 +179,7 @@ void reset_layer(const ViewContext& context, int moe_layer) {
   const LayerSet layers = layer_of(context, moe_layer);
   if (recipe && recipe->k != 0) edits.push_back({TopK{layers, 0}, std::nullopt});
   if (recipe && recipe->temperature != 1.0f) edits.push_back({Temperature{layers, 1.0f}, std::nullopt});
+  if (recipe && recipe->scheme) edits.push_back({SetScheme{layers, {}}, std::nullopt});
   send_all(context, std::move(edits));
 }
 

@@ -1,0 +1,253 @@
+// The Scheme panel from the user's hand: choose, drag, see the experts per token vary, undo; and its help pages.
+#include <algorithm>
+#include <set>
+
+#include <QAction>
+#include <QComboBox>
+#include <QDir>
+#include <QDoubleSpinBox>
+#include <QLabel>
+#include <QLineEdit>
+#include <QPushButton>
+#include <QSlider>
+#include <QStandardItemModel>
+
+#include "app/gui/action_table.h"
+#include "app/gui/active_experts_plot.h"
+#include "app/gui/docks/scheme_panel.h"
+#include "app/gui/help_dialog.h"
+#include "app/gui/workbench.h"
+#include "app/session/scheme_choices.h"
+#include "tests/gui/support.h"
+
+namespace switchyard {
+namespace {
+
+class SchemeWindow : public DemoWindow {
+ protected:
+  void SetUp() override {
+    DemoWindow::SetUp();
+    if (HasFatalFailure()) return;
+    window_->show_dock("scheme");
+    model().select({kRow, std::nullopt, std::nullopt});
+    QTest::qWait(50);
+  }
+  SchemePanel& panel() { return window_->scheme(); }
+  QComboBox* box(const char* name) { return panel().findChild<QComboBox*>(name); }
+  // As a hand picks an entry.
+  void pick(QComboBox* list, const QString& data) {
+    const int index = list->findData(data);
+    ASSERT_GE(index, 0) << data.toStdString();
+    list->setCurrentIndex(index);
+    Q_EMIT list->activated(index);
+  }
+  bool taken() {
+    return wait_until([&] { return !model().data().recipe_ahead; }, 5000);
+  }
+  const Scheme* in_force(int row) {
+    const Recipe* recipe = model().recipe_ahead();
+    const LayerRecipe* layer = recipe ? recipe->layer(row) : nullptr;
+    return layer && layer->scheme ? &layer->scheme : nullptr;
+  }
+  // How many experts the generated tokens from `first` on took in a row.
+  std::multiset<int> used(int row, uint64_t first) {
+    std::multiset<int> out;
+    for (uint64_t t = first; t < model().data().tokens(); ++t) out.insert(model().data().frames[t]->layer(row).k_used);
+    return out;
+  }
+  static constexpr int kRow = 5;
+};
+
+TEST_F(SchemeWindow, TopPChosenInThePanelVariesTheExpertsPerTokenAndUndoBringsTheModelBack) {
+  const int k = model().data().plan->routed(kRow).router.experts_per_token;
+  pick(box("scheme.choice"), "top_p");
+  ASSERT_TRUE(taken()) << newest_message();
+  ASSERT_EQ(model().snapshot()->history.size(), 1u);
+  ASSERT_TRUE(in_force(kRow));
+  EXPECT_EQ(in_force(kRow)->choice.name, "top_p");
+  EXPECT_FALSE(in_force(kRow - 1));
+  auto* p = panel().findChild<QDoubleSpinBox*>("scheme.number.p");
+  ASSERT_TRUE(p);
+  p->setValue(0.5);
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_NEAR(in_force(kRow)->stages.p, 0.5, 1e-6);
+
+  run("The king said unto the people", 120);
+  const auto here = used(kRow, 0), elsewhere = used(kRow - 1, 0);
+  EXPECT_GT(std::set<int>(here.begin(), here.end()).size(), 2u);
+  EXPECT_EQ(std::set<int>(elsewhere.begin(), elsewhere.end()), std::set<int>{k});
+  // By the scheme's own words: the fewest experts whose probabilities add up to more than p.
+  for (uint64_t t = 0; t < model().data().tokens(); ++t) {
+    const auto logits = model().data().frames[t]->logits(kRow);
+    std::vector<double> scores;
+    double sum = 0, mass = 0;
+    const float top = *std::max_element(logits.begin(), logits.end());
+    for (const float z : logits) scores.push_back(std::exp(double(z) - top)), sum += scores.back();
+    std::sort(scores.rbegin(), scores.rend());
+    int needed = 0;
+    while (mass <= 0.5) mass += scores[size_t(needed++)] / sum;
+    if (std::abs(mass - 0.5) < 1e-5 || std::abs(mass - scores[size_t(needed - 1)] / sum - 0.5) < 1e-5) continue;
+    EXPECT_EQ(model().data().frames[t]->layer(kRow).k_used, needed) << "token " << t;
+  }
+
+  // The histogram counts the last tokens, as the frames say.
+  const ActiveExperts& counts = panel().plot().counts();
+  const uint64_t window = uint64_t(model().data().window);
+  ASSERT_TRUE(wait_until([&] { return panel().plot().counts().total == window; }, 3000)) << counts.total;
+  const auto last = used(kRow, model().data().tokens() - window);
+  for (size_t n = 0; n < counts.tokens.size(); ++n) EXPECT_EQ(counts.tokens[n], last.count(int(n))) << n;
+  EXPECT_TRUE(panel().plot().accessibleDescription().contains("tokens"));
+
+  window_->actions().run("edit.undo");  // the number
+  window_->actions().run("edit.undo");  // the scheme
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == 0; }, 5000));
+  EXPECT_EQ(box("scheme.choice")->currentData().toString(), "native");
+  const uint64_t undone = model().data().tokens();
+  model().play(5);
+  ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kFinished && model().data().tokens() > undone; }));
+  model().drain();
+  const auto native = used(kRow, undone);
+  EXPECT_EQ(std::set<int>(native.begin(), native.end()), std::set<int>{k});
+}
+
+TEST_F(SchemeWindow, ADragOfASliderIsOneStep) {
+  panel().choose("top_p");
+  ASSERT_TRUE(taken());
+  QTest::qWait(1200);  // a second later it is a step of its own
+  const size_t before = model().snapshot()->history.size();
+  auto* slider = panel().findChild<QSlider*>("scheme.slider.p");
+  ASSERT_TRUE(slider);
+  slider->setSliderDown(true);
+  for (int at = 300; at <= 700; at += 20) {
+    slider->setValue(at);
+    QTest::qWait(5);
+  }
+  slider->setSliderDown(false);
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(model().snapshot()->history.size(), before + 1);
+  EXPECT_NEAR(in_force(kRow)->stages.p, panel().findChild<QDoubleSpinBox*>("scheme.number.p")->value(), 1e-3);
+  window_->actions().run("edit.undo");
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == before; }, 5000));
+  EXPECT_EQ(in_force(kRow)->choice, (SchemeChoice{"top_p", {}}));
+  EXPECT_NEAR(panel().findChild<QDoubleSpinBox*>("scheme.number.p")->value(),
+              std::get<double>(find_scheme("top_p")->parameters[0].standard), 1e-6);
+}
+
+TEST_F(SchemeWindow, AllLayersAtOnceAndNativeAgain) {
+  Q_EMIT box("scheme.scope")->activated(1);
+  EXPECT_TRUE(panel().all_layers());
+  window_->actions().run("scheme.min_p");
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(model().snapshot()->history.size(), 1u);
+  for (size_t row = 0; row < model().data().plan->moe_layers.size(); ++row) {
+    ASSERT_TRUE(in_force(int(row))) << row;
+    EXPECT_EQ(in_force(int(row))->choice.name, "min_p");
+  }
+  auto* native = panel().findChild<QPushButton*>("scheme.native");
+  ASSERT_TRUE(native->isEnabled());
+  native->click();
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(model().snapshot()->history.size(), 2u);
+  EXPECT_TRUE(model().snapshot()->epochs.back().recipe->is_identity());
+  EXPECT_FALSE(native->isEnabled());
+}
+
+// Every scheme of the registry can be chosen by hand and by its action, or says why not, in the box and in the menu.
+TEST_F(SchemeWindow, WhatCannotBeChosenIsGreyAndSaysWhy) {
+  const auto* items = qobject_cast<QStandardItemModel*>(box("scheme.choice")->model());
+  ASSERT_EQ(items->rowCount(), int(schemes().size()));
+  size_t edits = 0;
+  for (int i = 0; i < items->rowCount(); ++i) {
+    const QString name = box("scheme.choice")->itemData(i).toString(), reason = panel().why_not(name);
+    SCOPED_TRACE(name.toStdString());
+    EXPECT_EQ(items->item(i)->isEnabled(), reason.isEmpty());
+    EXPECT_FALSE(items->item(i)->toolTip().isEmpty());
+    EXPECT_EQ(window_->actions().action("scheme." + name)->isEnabled(), reason.isEmpty());
+    if (!reason.isEmpty()) {
+      EXPECT_EQ(items->item(i)->toolTip(), reason);
+      panel().choose(name);
+      EXPECT_NE(panel().shown().name, name.toStdString());
+      continue;
+    }
+    panel().choose(name);
+    ASSERT_TRUE(taken()) << newest_message();
+    if (panel().message().isEmpty()) {
+      EXPECT_EQ(scheme_in_force(model().recipe_ahead(), kRow).name, name.toStdString());
+      edits = model().snapshot()->history.size();
+    } else {  // it waits for its file
+      EXPECT_TRUE(needs_file(*find_scheme(name.toStdString()))) << panel().message().toStdString();
+      EXPECT_EQ(model().snapshot()->history.size(), edits);
+    }
+    for (const SchemeParameter& parameter : find_scheme(name.toStdString())->parameters)
+      EXPECT_TRUE(panel().findChild<QWidget*>(QString("scheme.") + parameter.name)) << parameter.name;
+  }
+}
+
+// No real expert at all: every picture has to live with a row without a choice.
+TEST_F(SchemeWindow, TokensWithoutAnExpertAreCountedAndDrawn) {
+  panel().choose("adamoe");
+  panel().set_parameter("null_source", SchemeValue(std::string("constant")));
+  panel().set_parameter("null_logit", SchemeValue(1000.0));
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(panel().message(), QString());
+  run("The king said unto the people", 40);
+  const auto here = used(kRow, 0);
+  EXPECT_EQ(std::set<int>(here.begin(), here.end()), std::set<int>{0});
+  ASSERT_TRUE(wait_until([&] { return panel().plot().counts().total > 0; }, 3000));
+  EXPECT_EQ(panel().plot().counts().tokens.size(), 1u);
+  EXPECT_EQ(panel().plot().counts().mean, 0);
+  QTest::qWait(400);  // all pictures have drawn it
+  for (LiveDock* dock : window_->live_docks())
+    EXPECT_FALSE(dock->live()->items().find("failure")) << dock->objectName().toStdString();
+}
+
+TEST_F(SchemeWindow, AFileThatCannotBeReadIsToldInPlaceAndChangesNothing) {
+  const SchemeInfo* info = nullptr;
+  const SchemeParameter* file = nullptr;
+  for (const SchemeInfo& scheme : schemes())
+    for (const SchemeParameter& parameter : scheme.parameters)
+      if (parameter.type == SchemeParameter::Type::kFile && !file) info = &scheme, file = &parameter;
+  ASSERT_TRUE(file);
+  panel().choose(info->name);
+  ASSERT_TRUE(taken());
+  const size_t before = model().snapshot()->history.size();
+  panel().set_parameter(file->name, SchemeValue(std::string("/no/such/table.json")));
+  ASSERT_TRUE(wait_until([&] { return panel().message().contains("/no/such"); }, 5000))
+      << panel().message().toStdString();
+  EXPECT_TRUE(panel().findChild<QLabel*>("scheme.message")->isVisible());
+  EXPECT_EQ(model().snapshot()->history.size(), before);
+}
+
+TEST(SchemePages, EachSchemeHasAWholePageAndTheListLinksToIt) {
+  const QString list = help_page("schemes");
+  std::set<QString> registered;
+  for (const SchemeInfo& scheme : schemes()) {
+    const QString name = scheme.name;
+    if (name == "native") continue;
+    registered.insert(name);
+    SCOPED_TRACE(name.toStdString());
+    const QString page = help_page("schemes/" + name);
+    for (const char* part : {"# Scheme: ", "## What it is", "## Formula", "## Worked example", "## Source",
+                             "## Parameters", "## What to look for", "## Traps"})
+      EXPECT_TRUE(page.contains(part)) << part;
+    EXPECT_FALSE(page.contains("Not in this version"));
+    EXPECT_TRUE(list.contains("(schemes/" + name + ".md)"));
+  }
+  // A page of a scheme that is not there says so first.
+  for (const QString& page : help_pages())
+    if (page.startsWith("schemes/") && !registered.count(page.mid(8))) {
+      EXPECT_TRUE(help_page(page).section('\n', 2, 2).startsWith("**Not in this version.**")) << page.toStdString();
+    }
+}
+
+TEST_F(SchemeWindow, HelpOfTheDockIsThePageOfTheScheme) {
+  panel().choose("top_p");
+  ASSERT_TRUE(taken());
+  EXPECT_EQ(window_->workbench().dock("scheme")->help_page(), "schemes/top_p");
+  panel().choose("native");
+  ASSERT_TRUE(taken());
+  EXPECT_EQ(window_->workbench().dock("scheme")->help_page(), "schemes");
+}
+
+}  // namespace
+}  // namespace switchyard
