@@ -20,6 +20,7 @@ constexpr std::string_view kDamaged = "The file is damaged or not a GGUF file: d
 constexpr uint64_t kMaxKeyBytes = 65'535;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr size_t kMaxDimensions = 4;
+constexpr int64_t kMaxRopeFactors = 1 << 14;
 
 // gguf_metadata_value_type of the format.
 enum Type : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kTypes };
@@ -235,6 +236,19 @@ Result<void> place_tensors(std::vector<GgufTensor>& tensors, uint64_t data, uint
   return {};
 }
 
+// The tensors of Gguf::rope_factors; of any other form they stay unread and are refused by who needs them.
+Result<void> read_rope_factors(const OpenFile& file, Gguf& gguf) {
+  for (const GgufTensor& tensor : gguf.tensors) {
+    if (tensor.name != "rope_freqs.weight" && !tensor.name.starts_with("rope_factors_")) continue;
+    if (tensor.type != GgmlType::kF32 || tensor.shape.size() != 1 || tensor.shape[0] > kMaxRopeFactors) continue;
+    std::vector<float> factors(static_cast<size_t>(tensor.shape[0]));
+    SY_CHECK(
+        file.read(tensor.begin, std::span(reinterpret_cast<char*>(factors.data()), factors.size() * sizeof(float))));
+    gguf.rope_factors.emplace(tensor.name, std::move(factors));
+  }
+  return {};
+}
+
 }  // namespace
 
 const GgufValue* Gguf::find(const std::string& key) const {
@@ -305,6 +319,7 @@ Result<Gguf> read_gguf(const OpenFile& file) {
   const uint64_t data = (in.at() + alignment - 1) / alignment * alignment;
   if (!out.tensors.empty() && data > file.size()) return in.fail(in.at(), "the file ends before its data. Was it cut?");
   SY_CHECK(place_tensors(out.tensors, data, alignment, in, file.size()));
+  SY_CHECK(read_rope_factors(file, out));
   return out;
 }
 

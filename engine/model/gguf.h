@@ -28,11 +28,14 @@ struct GgufTensor {
   GgmlType type = GgmlType::kF32;
   std::vector<int64_t> shape;   // rows first, as safetensors writes it: the file's dimensions reversed
   uint64_t begin = 0, end = 0;  // bytes from the start of the file
+  int part = 0;                 // of a split model, from 0
 };
 
 struct Gguf {
   std::map<std::string, GgufValue> metadata;
   std::vector<GgufTensor> tensors;  // in order of offset
+  // Divisors of the rope frequencies, by the name of their tensor: part of the config, though stored as weights.
+  std::map<std::string, std::vector<float>> rope_factors;
 
   const GgufValue* find(const std::string& key) const;
   std::optional<std::string> text(const std::string& key) const;
@@ -41,7 +44,7 @@ struct Gguf {
   std::optional<bool> flag(const std::string& key) const;
 };
 
-// Reads the header only.
+// Reads the header, and of the data the rope factors only.
 Result<Gguf> read_gguf(const OpenFile& file);
 
 }  // namespace switchyard

@@ -49,6 +49,14 @@ class Keys {
                                  [&](const GgufTensor& t) { return t.name == name; });
     return at == gguf_.tensors.end() ? nullptr : &*at;
   }
+  // Divisors of the rope frequencies; nullopt: the file has none. Another form than one F32 a pair is refused.
+  std::optional<std::vector<float>> rope_factors(const std::string& name) {
+    if (!has_tensor(name)) return std::nullopt;
+    const auto at = gguf_.rope_factors.find(name);
+    if (at != gguf_.rope_factors.end()) return at->second;
+    refuse(fmt::format("has a tensor {} that is no short vector of F32.", quote(name)));
+    return std::nullopt;
+  }
   void refuse(std::string what) {
     if (!error_) error_ = Error{ErrorCode::kMalformed, std::move(what), file_, ""};
   }
@@ -61,10 +69,32 @@ class Keys {
   std::optional<Error> error_;
 };
 
+// Frequencies that the converter computed: `rope_freqs` of llama3 scaling, short and long factors of longrope. Both are
+// longrope to the families; rope_freqs are the same whatever the length.
+bool put_rope_factors(Keys& keys, Json& config) {
+  const auto same = keys.rope_factors("rope_freqs.weight");
+  const auto shorter = same ? same : keys.rope_factors("rope_factors_short.weight");
+  const auto longer = same ? same : keys.rope_factors("rope_factors_long.weight");
+  if (!shorter && !longer) return false;
+  if (!shorter || !longer) {
+    keys.refuse("has only one of rope_factors_short.weight and rope_factors_long.weight.");
+    return true;
+  }
+  const double magnitude = same ? 1 : keys.number("rope.scaling.attn_factor").value_or(1);
+  config["rope_scaling"] = {
+      {"rope_type", "longrope"},
+      {"short_factor", *shorter},
+      {"long_factor", *longer},
+      {"factor", 1},
+      {"attention_factor", magnitude},
+      {"original_max_position_embeddings", keys.optional_count("rope.scaling.original_context_length")
+                                               .value_or(config["max_position_embeddings"].get<int64_t>())}};
+  return true;
+}
+
 void put_rope(Keys& keys, Json& config, double default_theta) {
   config["rope_theta"] = keys.number("rope.freq_base").value_or(default_theta);
-  if (keys.has_tensor("rope_freqs.weight") || keys.has_tensor("rope_factors_long.weight"))
-    keys.refuse("stores rope frequencies as a tensor, which is not supported.");
+  if (put_rope_factors(keys, config)) return;
   const std::string type = keys.text("rope.scaling.type").value_or("none");
   const double factor = keys.number("rope.scaling.factor").value_or(0);
   if (type == "none" || factor == 0) return;
@@ -199,18 +229,79 @@ void deepseek(Keys& keys, Json& config) {
   }
 }
 
+// The file does not say how its weights are renormalised: llama.cpp divides by their sum, which is the p-norm of 1.
+void dbrx(Keys& keys, Json& config) {
+  constexpr double kEps = 1e-5;
+  if (const double eps = keys.number("attention.layer_norm_epsilon").value_or(kEps); std::abs(eps - kEps) > 1e-9)
+    keys.refuse(fmt::format("has attention.layer_norm_epsilon = {}, dbrx runs with {}.", eps, kEps));
+  const double clip = keys.number("attention.clamp_kqv").value_or(0);
+  config["d_model"] = config["hidden_size"];
+  config["n_heads"] = config["num_attention_heads"];
+  config["n_layers"] = config["num_hidden_layers"];
+  config["max_seq_len"] = config["max_position_embeddings"];
+  config["attn_config"] = {{"kv_n_heads", keys.count("attention.head_count_kv")},
+                           {"clip_qkv", clip > 0 ? Json(clip) : Json()},
+                           {"rope_theta", config["rope_theta"]}};
+  config["ffn_config"] = {{"ffn_hidden_size", keys.count("feed_forward_length")},
+                          {"moe_num_experts", keys.count("expert_count")},
+                          {"moe_top_k", keys.count("expert_used_count")},
+                          {"moe_normalize_expert_weights", 1}};
+  for (const char* key : {"hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers",
+                          "max_position_embeddings", "head_dim"})
+    config.erase(key);
+}
+
+// The router's jitter and longrope's short_mscale and long_mscale are not stored: 0.01 as released, and the file's own
+// magnitude for both. What makes it phimoe (layer norms with bias, sparsemixer) is that of the release; llama.cpp runs
+// RMS norms and softmax in their place.
+void phimoe(Keys& keys, Json& config) {
+  put_experts(keys, config, "num_local_experts");
+  config["intermediate_size"] = keys.count("feed_forward_length");
+  config["attention_bias"] = keys.has_tensor("blk.0.attn_q.bias");
+  config["lm_head_bias"] = keys.has_tensor("output.bias");
+  config["router_jitter_noise"] = 0.01;
+  if (const auto window = keys.optional_count("attention.sliding_window").value_or(0); window > 0)
+    config["sliding_window"] = window;
+  if (config.contains("rope_scaling") && config["rope_scaling"]["rope_type"] == "longrope")
+    config["rope_scaling"]["short_mscale"] = config["rope_scaling"]["long_mscale"] =
+        config["rope_scaling"]["attention_factor"];
+}
+
+// The attention chunk, the temperature of the layers without rope and which layers those are are not stored: as
+// llama.cpp runs them, which is as released; Maverick (128 experts) does not normalise q and k. A window of 0 marks a
+// model that does neither.
+void llama4(Keys& keys, Json& config) {
+  put_experts(keys, config, "num_local_experts");
+  config["intermediate_size"] = keys.count("expert_feed_forward_length");
+  config["intermediate_size_mlp"] = keys.count("feed_forward_length");
+  config["interleave_moe_layer_step"] = keys.count("interleave_moe_layer_step");
+  config["attention_bias"] = keys.has_tensor("blk.0.attn_q.bias");
+  config["use_qk_norm"] = config["num_local_experts"] != 128;
+  if (keys.optional_count("attention.sliding_window") == 0)
+    keys.refuse("is a llama4 model without chunked attention, which is not supported.");
+  if (const auto period = keys.optional_count("attention.sliding_window_pattern").value_or(4); period != 4)
+    keys.refuse(fmt::format("has attention.sliding_window_pattern = {}, supported is 4.", period));
+  config["no_rope_layer_interval"] = 4;
+  config["attention_chunk_size"] = config["floor_scale"] = 8192;
+  config["attn_scale"] = 0.1;
+  config["attn_temperature_tuning"] = true;
+}
+
 struct Architecture {
   std::string_view name, model_type;
   double theta;
   void (*put)(Keys&, Json&);
 };
-constexpr std::array<Architecture, 7> kArchitectures{{{"llama", "mixtral", 1e4, mixtral},
-                                                      {"olmoe", "olmoe", 1e4, olmoe},
-                                                      {"qwen2moe", "qwen2_moe", 1e4, qwen2_moe},
-                                                      {"qwen3moe", "qwen3_moe", 1e4, qwen3_moe},
-                                                      {"granitemoe", "granitemoe", 1e4, granite_moe},
-                                                      {"gpt-oss", "gpt_oss", 1.5e5, gpt_oss},
-                                                      {"deepseek2", "deepseek_v2", 1e4, deepseek}}};
+constexpr std::array<Architecture, 10> kArchitectures{{{"llama", "mixtral", 1e4, mixtral},
+                                                       {"olmoe", "olmoe", 1e4, olmoe},
+                                                       {"qwen2moe", "qwen2_moe", 1e4, qwen2_moe},
+                                                       {"qwen3moe", "qwen3_moe", 1e4, qwen3_moe},
+                                                       {"granitemoe", "granitemoe", 1e4, granite_moe},
+                                                       {"gpt-oss", "gpt_oss", 1.5e5, gpt_oss},
+                                                       {"deepseek2", "deepseek_v2", 1e4, deepseek},
+                                                       {"dbrx", "dbrx", 1e4, dbrx},
+                                                       {"phimoe", "phimoe", 1e4, phimoe},
+                                                       {"llama4", "llama4_text", 1e4, llama4}}};
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -44,6 +45,44 @@ std::string part_name(const Part& part, int number) {
   return fmt::format("{}-{:05}-of-{:05}.gguf", part.stem, number, part.count);
 }
 
+// The metadata of the first part, the tensors of all.
+Result<Gguf> joined(std::vector<Gguf> parts, const std::vector<std::string>& names) {
+  Gguf whole = std::move(parts.front());
+  std::map<std::string, int, std::less<>> part_of_tensor;
+  for (const GgufTensor& tensor : whole.tensors) part_of_tensor.emplace(tensor.name, 0);
+  for (size_t i = 1; i < parts.size(); ++i) {
+    for (GgufTensor& tensor : parts[i].tensors) {
+      const auto [at, first] = part_of_tensor.emplace(tensor.name, static_cast<int>(i));
+      if (!first)
+        return fail(
+            ErrorCode::kMalformed,
+            fmt::format("tensor {} stands in {} too.", quote(tensor.name), names[static_cast<size_t>(at->second)]),
+            names[i]);
+      tensor.part = static_cast<int>(i);
+      whole.tensors.push_back(std::move(tensor));
+    }
+    whole.rope_factors.merge(parts[i].rope_factors);
+  }
+  return whole;
+}
+
+// What a part says of the set that it belongs to, where it says so.
+Result<void> check_part(const Gguf& gguf, size_t at, size_t count, const std::string& name) {
+  constexpr std::string_view kHint =
+      "Keep the parts of one set together, under the names that they were published under: NAME-00001-of-0000N.gguf.";
+  const auto declared = static_cast<size_t>(gguf.integer("split.count").value_or(0));
+  if (declared > 1 && declared != count)
+    return fail(ErrorCode::kMalformed,
+                fmt::format("is one of {} parts by its metadata, {} by its name.", declared, count), name,
+                std::string(kHint));
+  const auto number = static_cast<size_t>(gguf.integer("split.no").value_or(static_cast<int64_t>(at)));
+  if (count > 1 && number != at)
+    return fail(ErrorCode::kMalformed,
+                fmt::format("is part {} of {} by its metadata, {} by its name.", number + 1, count, at + 1), name,
+                std::string(kHint));
+  return {};
+}
+
 }  // namespace
 
 bool is_gguf_name(std::string_view name) {
@@ -65,35 +104,43 @@ Result<std::string> only_gguf(const Folder& folder) {
   return models.empty() ? std::string() : *models.begin();
 }
 
-Result<GgufModel> read_gguf_model(const Folder& folder, const std::string& name) {
-  const auto part = part_of(name);
-  if (part && (part->count > kMaxParts || part->number > part->count))
-    return fail(ErrorCode::kMalformed, fmt::format("is part {} of {}, the limit is {}.", part->number, part->count, kMaxParts),
-                printable(name));
+Result<GgufModel> gguf_model_of(std::vector<Gguf> parts, const std::vector<std::string>& names) {
+  for (size_t i = 0; i < parts.size(); ++i) SY_CHECK(check_part(parts[i], i, parts.size(), names[i]));
   GgufModel model;
-  for (int i = 1; i <= (part ? part->count : 1); ++i) {
-    const std::string file_name = part ? part_name(*part, i) : name;
-    SY_TRY(const OpenFile file, folder.open_file(file_name));
-    SY_TRY(const Gguf gguf, read_gguf(file));
-    const int64_t declared = gguf.integer("split.count").value_or(part ? part->count : 1);
-    if (declared > 1 && (!part || declared != part->count))
-      return fail(ErrorCode::kMalformed,
-                  fmt::format("is one of {} parts by its metadata, which its name does not say.", declared), file_name,
-                  "Keep the names that the parts were published under, NAME-00001-of-0000N.gguf.");
-    if (i == 1) {
-      SY_TRY(model.config, config_of(gguf, file_name));
-    }
-    SY_CHECK(add_gguf_tensors(gguf, model.config, i - 1, file_name, model.table.tensors));
-    model.table.shards.push_back(file_name);
-  }
+  SY_TRY(const Gguf whole, joined(std::move(parts), names));
+  if (const auto total = whole.integer("split.tensors.count");
+      names.size() > 1 && total && *total != static_cast<int64_t>(whole.tensors.size()))
+    return fail(ErrorCode::kMalformed,
+                fmt::format("counts {} tensors in all parts, they hold {}.", *total, whole.tensors.size()),
+                names.front(), "Are all parts of one set, and whole? Download them again.");
+  SY_TRY(model.config, config_of(whole, names.front()));
+  SY_TRY(model.table.tensors, gguf_tensors_of(whole, model.config, names));
+  model.table.shards = names;
   std::vector<TensorInfo>& tensors = model.table.tensors;
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   const auto twice = std::adjacent_find(tensors.begin(), tensors.end(),
                                         [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; });
   if (twice != tensors.end())
     return fail(ErrorCode::kMalformed, fmt::format("tensor {} stands twice.", quote(twice->name)),
-                model.table.shards[static_cast<size_t>(std::next(twice)->shard)]);
+                names[static_cast<size_t>(std::next(twice)->shard)]);
   return model;
+}
+
+Result<GgufModel> read_gguf_model(const Folder& folder, const std::string& name) {
+  const auto part = part_of(name);
+  if (part && (part->count > kMaxParts || part->number > part->count))
+    return fail(ErrorCode::kMalformed,
+                fmt::format("is part {} of {}, the limit is {}.", part->number, part->count, kMaxParts),
+                printable(name));
+  std::vector<Gguf> parts;
+  std::vector<std::string> names;
+  for (int i = 1; i <= (part ? part->count : 1); ++i) {
+    names.push_back(part ? part_name(*part, i) : name);
+    SY_TRY(const OpenFile file, folder.open_file(names.back()));
+    SY_TRY(Gguf header, read_gguf(file));
+    parts.push_back(std::move(header));
+  }
+  return gguf_model_of(std::move(parts), names);
 }
 
 }  // namespace switchyard

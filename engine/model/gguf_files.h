@@ -9,6 +9,7 @@
 #include "engine/base/folder.h"
 #include "engine/base/json.h"
 #include "engine/base/result.h"
+#include "engine/model/gguf.h"
 #include "engine/model/shards.h"
 
 namespace switchyard {
@@ -24,5 +25,7 @@ struct GgufModel {
   TensorTable table;
 };
 Result<GgufModel> read_gguf_model(const Folder& folder, const std::string& name);
+// The same of headers that were read: all parts, in order, and their file names.
+Result<GgufModel> gguf_model_of(std::vector<Gguf> parts, const std::vector<std::string>& names);
 
 }  // namespace switchyard

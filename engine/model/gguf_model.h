@@ -21,9 +21,9 @@ std::string supported_gguf_architectures();  // "llama, olmoe, ..."
 // list, and missing or mistyped keys by name.
 Result<Json> config_of(const Gguf& gguf, const std::string& file);
 
-// Tensors of one part (number `shard`), each under its Hugging Face name where it has one; experts one by one.
-// config: of config_of(). Appends.
-Result<void> add_gguf_tensors(const Gguf& gguf, const Json& config, int shard, const std::string& file,
-                              std::vector<TensorInfo>& tensors);
+// The tensors of all parts, each under its Hugging Face name where it has one; experts one by one; not sorted.
+// config: of config_of(). files: names of the parts, for messages.
+Result<std::vector<TensorInfo>> gguf_tensors_of(const Gguf& gguf, const Json& config,
+                                                std::span<const std::string> files);
 
 }  // namespace switchyard

@@ -22,7 +22,9 @@ struct Rename {
 
 constexpr std::array kShared{
     Rename{"attn_norm.weight", "input_layernorm.weight"},
+    Rename{"attn_norm.bias", "input_layernorm.bias"},
     Rename{"ffn_norm.weight", "post_attention_layernorm.weight"},
+    Rename{"ffn_norm.bias", "post_attention_layernorm.bias"},
     Rename{"post_attention_norm.weight", "post_attention_layernorm.weight"},
     Rename{"attn_q.weight", "self_attn.q_proj.weight"},
     Rename{"attn_k.weight", "self_attn.k_proj.weight"},
@@ -76,6 +78,29 @@ constexpr std::array kGranite{
     Rename{"ffn_down_exps.weight", "block_sparse_moe.output_linear.weight"},
     Rename{"ffn_down_shexp.weight", "shared_mlp.output_linear.weight"},
 };
+// The releases store experts in one tensor, down transposed; the file has them the other way, so each stands alone.
+constexpr std::array kDbrx{
+    Rename{"attn_norm.weight", "norm_attn_norm.norm_1.weight"},
+    Rename{"attn_qkv.weight", "norm_attn_norm.attn.Wqkv.weight"},
+    Rename{"attn_output.weight", "norm_attn_norm.attn.out_proj.weight"},
+    Rename{"attn_output_norm.weight", "norm_attn_norm.norm_2.weight"},
+    Rename{"ffn_gate_inp.weight", "ffn.router.layer.weight"},
+    Rename{"ffn_gate_exps.weight", "ffn.experts.{e}.w1.weight"},
+    Rename{"ffn_up_exps.weight", "ffn.experts.{e}.v1.weight"},
+    Rename{"ffn_down_exps.weight", "ffn.experts.{e}.w2.weight"},
+};
+constexpr std::array kLlama4{
+    Rename{"ffn_gate_inp.weight", "feed_forward.router.weight"},
+    Rename{"ffn_gate_exps.weight", "feed_forward.experts.{e}.gate_proj.weight"},
+    Rename{"ffn_up_exps.weight", "feed_forward.experts.{e}.up_proj.weight"},
+    Rename{"ffn_down_exps.weight", "feed_forward.experts.{e}.down_proj.weight"},
+    Rename{"ffn_gate_shexp.weight", "feed_forward.shared_expert.gate_proj.weight"},
+    Rename{"ffn_up_shexp.weight", "feed_forward.shared_expert.up_proj.weight"},
+    Rename{"ffn_down_shexp.weight", "feed_forward.shared_expert.down_proj.weight"},
+    Rename{"ffn_gate.weight", "feed_forward.gate_proj.weight"},
+    Rename{"ffn_up.weight", "feed_forward.up_proj.weight"},
+    Rename{"ffn_down.weight", "feed_forward.down_proj.weight"},
+};
 constexpr std::array kGptOss{
     Rename{"ffn_gate_inp.weight", "mlp.router.weight"},
     Rename{"ffn_gate_inp.bias", "mlp.router.bias"},
@@ -84,11 +109,31 @@ constexpr std::array kGptOss{
 };
 
 std::span<const Rename> names_of(const std::string& family) {
-  if (family == "mixtral") return kMixtral;
+  if (family == "mixtral" || family == "phimoe") return kMixtral;
+  if (family == "dbrx") return kDbrx;
+  if (family == "llama4_text") return kLlama4;
   if (family.starts_with("deepseek")) return kDeepseek;
   if (family.starts_with("granite")) return kGranite;
   if (family == "gpt_oss") return kGptOss;
   return kPlainMoe;
+}
+
+// Names outside the layers.
+constexpr std::array kFrame{Rename{"token_embd.weight", "model.embed_tokens.weight"},
+                            Rename{"output_norm.weight", "model.norm.weight"},
+                            Rename{"output_norm.bias", "model.norm.bias"}, Rename{"output.weight", "lm_head.weight"},
+                            Rename{"output.bias", "lm_head.bias"}};
+constexpr std::array kDbrxFrame{Rename{"token_embd.weight", "transformer.wte.weight"},
+                                Rename{"output_norm.weight", "transformer.norm_f.weight"},
+                                Rename{"output.weight", "lm_head.weight"}};
+
+std::span<const Rename> frame_of(const std::string& family) {
+  if (family == "dbrx") return kDbrxFrame;
+  return kFrame;
+}
+
+std::string layer_prefix_of(const std::string& family, int layer) {
+  return fmt::format("{}.{}.", family == "dbrx" ? "transformer.blocks" : "model.layers", layer);
 }
 
 // Two stored tensors that are one: `unit` elements of the first, then of the second, ...
@@ -118,31 +163,30 @@ DType dtype_of(GgmlType type) {
 
 class Builder {
  public:
-  Builder(const Gguf& gguf, const Json& config, int shard, const std::string& file, std::vector<TensorInfo>& tensors)
-      : config_(config), family_(config["model_type"]), shard_(shard), file_(file), tensors_(tensors) {
+  Builder(const Gguf& gguf, const Json& config, std::span<const std::string> files)
+      : config_(config), family_(config["model_type"]), files_(files) {
     for (const GgufTensor& tensor : gguf.tensors) by_name_[tensor.name] = &tensor;
   }
 
-  Result<void> run() {
+  Result<std::vector<TensorInfo>> run() {
     for (const auto& [name, tensor] : by_name_) {
       SY_TRY(const bool done, add(*tensor));
       if (!done) plain(name, *tensor, tensor->shape);  // nothing asks for it; listed as it is
     }
-    return {};
+    return std::move(tensors_);
   }
 
  private:
   Result<bool> add(const GgufTensor& tensor) {
-    if (tensor.name == "token_embd.weight") return plain("model.embed_tokens.weight", tensor, tensor.shape);
-    if (tensor.name == "output_norm.weight") return plain("model.norm.weight", tensor, tensor.shape);
-    if (tensor.name == "output.weight") return plain("lm_head.weight", tensor, tensor.shape);
+    for (const Rename& name : frame_of(family_))
+      if (tensor.name == name.from) return plain(std::string(name.to), tensor, tensor.shape);
     constexpr std::string_view kBlock = "blk.";
     if (!tensor.name.starts_with(kBlock)) return false;
     int layer = 0;
     const char* end = tensor.name.data() + tensor.name.size();
     const auto [rest, error] = std::from_chars(tensor.name.data() + kBlock.size(), end, layer);
     if (error != std::errc() || rest == end || *rest != '.' || layer < 0 || layer >= kMaxLayers) return false;
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    const std::string prefix = layer_prefix_of(family_, layer);
     const std::string part(rest + 1, end), block = fmt::format("blk.{}.", layer);
     for (const Merge& merge : merges_of(family_)) {
       if (part == merge.first) return merged(tensor, block, prefix, merge);
@@ -198,8 +242,7 @@ class Builder {
                       const Merge& merge) {
     const auto at = by_name_.find(block + std::string(merge.second));
     if (at == by_name_.end() || at->second->shape != first.shape)
-      return fail(first, fmt::format("needs {} beside it, of the same shape, in the same file",
-                                     block + std::string(merge.second)));
+      return fail(first, fmt::format("needs {} beside it, of the same shape", block + std::string(merge.second)));
     const GgufTensor& second = *at->second;
     Shape shape = first.shape;
     const size_t axis = merge.unit == Merge::kElement ? shape.size() - 1 : shape.size() < 2 ? 0 : shape.size() - 2;
@@ -217,7 +260,7 @@ class Builder {
                        .cols = unit,
                        .ggml = first.type,
                        .second_ggml = second.type,
-                       .second = {dtype_of(second.type), shard_, second.begin, second.end},
+                       .second = {dtype_of(second.type), second.part, second.begin, second.end},
                        .unit = unit};
     put(prefix + std::string(merge.to), first, shape, std::make_shared<const QuantLayout>(std::move(layout)));
     return true;
@@ -237,7 +280,7 @@ class Builder {
                        .cols = rank,
                        .ggml = keys.type,
                        .second_ggml = values.type,
-                       .second = {dtype_of(values.type), shard_, values.begin, values.end},
+                       .second = {dtype_of(values.type), values.part, values.begin, values.end},
                        .heads = heads,
                        .nope = nope,
                        .value = value};
@@ -265,32 +308,32 @@ class Builder {
                         .shape = std::move(shape),
                         .begin = tensor.begin,
                         .end = tensor.end,
-                        .shard = shard_,
+                        .shard = tensor.part,
                         .layout = std::move(layout)});
   }
 
   static std::string label(GgmlType type) { return "GGUF " + std::string(ggml_block(type).name); }
 
   tl::unexpected<Error> fail(const GgufTensor& tensor, std::string_view what) const {
-    return switchyard::fail(ErrorCode::kMalformed,
-                            fmt::format("tensor {} has shape {}, it {}.", quote(tensor.name), shape_text(tensor.shape), what),
-                            file_);
+    return switchyard::fail(
+        ErrorCode::kMalformed,
+        fmt::format("tensor {} has shape {}, it {}.", quote(tensor.name), shape_text(tensor.shape), what),
+        files_[static_cast<size_t>(tensor.part)]);
   }
 
   const Json& config_;
   std::string family_;
-  int shard_;
-  const std::string& file_;
-  std::vector<TensorInfo>& tensors_;
+  std::span<const std::string> files_;
+  std::vector<TensorInfo> tensors_;
   std::map<std::string, const GgufTensor*> by_name_;
   std::map<GgmlType, std::shared_ptr<const QuantLayout>> layouts_;
 };
 
 }  // namespace
 
-Result<void> add_gguf_tensors(const Gguf& gguf, const Json& config, int shard, const std::string& file,
-                              std::vector<TensorInfo>& tensors) {
-  return Builder(gguf, config, shard, file, tensors).run();
+Result<std::vector<TensorInfo>> gguf_tensors_of(const Gguf& gguf, const Json& config,
+                                                std::span<const std::string> files) {
+  return Builder(gguf, config, files).run();
 }
 
 }  // namespace switchyard

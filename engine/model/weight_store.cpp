@@ -6,12 +6,10 @@
 
 #include "engine/base/checked.h"
 #include "engine/base/folder.h"
-#include "engine/base/json.h"
 #include "engine/base/mapped_file.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 #include "engine/model/gguf_files.h"
-#include "engine/model/gguf_model.h"
 #include "engine/model/quantised.h"
 #include "engine/model/safetensors.h"
 
@@ -120,26 +118,26 @@ void convert(const std::byte* data, int64_t rows, int64_t cols, int64_t row_stri
     }
 }
 
-// The shard's header must be the one that the plan was made from: the file may have been replaced since.
-Result<void> check_same_header(const OpenFile& file, int shard, const Checkpoint& checkpoint) {
-  const std::vector<TensorInfo>& planned = checkpoint.tensors;
-  std::vector<TensorInfo> stored;
-  if (is_gguf_name(file.name())) {
-    SY_TRY(const Gguf gguf, read_gguf(file));
-    SY_TRY(const Json config, parse_json(checkpoint.config_json, file.name()));
-    SY_CHECK(add_gguf_tensors(gguf, config, shard, file.name(), stored));
-  } else {
-    SY_TRY(stored, read_safetensors(file));
-  }
-  std::sort(stored.begin(), stored.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-  for (const TensorInfo& tensor : planned) {
-    if (tensor.shard != shard) continue;
+// The header of a shard must be the one that the plan was made from: the file may have been replaced since.
+// stored: sorted by name; what the file holds now, of other shards too.
+Result<void> check_same_header(const std::vector<TensorInfo>& stored, size_t shard, const Checkpoint& checkpoint) {
+  for (const TensorInfo& tensor : checkpoint.tensors) {
+    if (static_cast<size_t>(tensor.shard) != shard) continue;
     const TensorInfo* now = find_tensor(stored, tensor.name);
     if (!now || now->dtype != tensor.dtype || now->shape != tensor.shape || now->begin != tensor.begin)
       return fail(ErrorCode::kMalformed,
                   fmt::format("has another header than when the model was opened (tensor {}).", quote(tensor.name)),
-                  file.name(), "Open the model again.");
+                  checkpoint.shards[shard], "Open the model again.");
   }
+  return {};
+}
+
+Result<void> check_same_gguf(std::vector<Gguf> headers, const Checkpoint& checkpoint) {
+  SY_TRY(const GgufModel now, gguf_model_of(std::move(headers), checkpoint.shards));
+  if (now.config.dump(2) != checkpoint.config_json)
+    return fail(ErrorCode::kMalformed, "has other metadata than when the model was opened.", checkpoint.shards.front(),
+                "Open the model again.");
+  for (size_t i = 0; i < checkpoint.shards.size(); ++i) SY_CHECK(check_same_header(now.table.tensors, i, checkpoint));
   return {};
 }
 
@@ -187,16 +185,25 @@ Result<void> WeightStore::read(const TensorRef& ref, float* out) const {
 Result<std::shared_ptr<const WeightStore>> WeightStore::open(const Checkpoint& checkpoint, Task* task) {
   SY_TRY(const Folder folder, Folder::open(checkpoint.folder));
   std::vector<std::shared_ptr<const MappedFile>> shards;
+  std::vector<Gguf> gguf;
   for (size_t i = 0; i < checkpoint.shards.size(); ++i) {
     if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "opening was stopped.", checkpoint.name);
     if (task)
       task->report(static_cast<double>(i) / static_cast<double>(checkpoint.shards.size()),
                    "Mapping " + checkpoint.shards[i]);
     SY_TRY(OpenFile file, folder.open_file(checkpoint.shards[i]));
-    SY_CHECK(check_same_header(file, static_cast<int>(i), checkpoint));
+    if (is_gguf_name(file.name())) {
+      SY_TRY(Gguf header, read_gguf(file));
+      gguf.push_back(std::move(header));
+    } else {
+      SY_TRY(auto stored, read_safetensors(file));
+      std::sort(stored.begin(), stored.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+      SY_CHECK(check_same_header(stored, i, checkpoint));
+    }
     SY_TRY(auto shard, MappedFile::map(std::move(file)));
     shards.push_back(std::move(shard));
   }
+  if (!gguf.empty()) SY_CHECK(check_same_gguf(std::move(gguf), checkpoint));
   return std::make_shared<const MappedWeights>(checkpoint.tensors, std::move(shards));
 }
 

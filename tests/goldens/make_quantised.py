@@ -10,7 +10,9 @@ logits and a greedy continuation in fp32. GGUF files are written by the `gguf` p
 order of llama.cpp's convert_hf_to_gguf.py. Every parameter is seeded noise; a seed with a near tie is not taken.
 """
 import json
+import math
 import pathlib
+import re
 import shutil
 import sys
 
@@ -20,8 +22,9 @@ import torch
 from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV3Config, GptOssConfig, GraniteMoeSharedConfig,
-                          MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig)
+from transformers import (AutoModelForCausalLM, DbrxConfig, DeepseekV2Config, DeepseekV3Config, GptOssConfig,
+                          GraniteMoeSharedConfig, Llama4TextConfig, MixtralConfig, OlmoeConfig, PhimoeConfig, Qwen2MoeConfig,
+                          Qwen3MoeConfig)
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 OUT = pathlib.Path(sys.argv[1]) / "tests/data/quantised_models"
@@ -41,6 +44,22 @@ GPT_OSS = dict(SMALL, head_dim=16, intermediate_size=32, num_local_experts=4, sl
                layer_types=["sliding_attention", "full_attention"],
                rope_parameters=dict(rope_type="yarn", rope_theta=150000.0, factor=4.0, original_max_position_embeddings=16,
                                     beta_fast=32.0, beta_slow=1.0, truncate=False))
+IDS = {k: COMMON[k] for k in ("vocab_size", "tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id")}
+DBRX = dict(IDS, d_model=64, n_heads=4, n_layers=2, max_seq_len=64, rope_parameters=dict(rope_type="default", rope_theta=10000.0),
+            attn_config=dict(kv_n_heads=2, clip_qkv=1.0, rope_theta=10000.0),
+            ffn_config=dict(hidden_size=64, ffn_hidden_size=32, moe_num_experts=4, moe_top_k=2))
+# The file stores one magnitude for all lengths, so the model has that one; the second prompt passes the original context.
+MAGNITUDE = math.sqrt(1 + math.log(64 / 16) / math.log(16))
+PHIMOE = dict(SMALL, intermediate_size=32, num_local_experts=4, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.01,
+              rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=16,
+                                   short_factor=[1.0 + 0.1 * i for i in range(8)], long_factor=[2.0 + 0.4 * i for i in range(8)],
+                                   short_mscale=MAGNITUDE, long_mscale=MAGNITUDE))
+# Chunk, temperature and the layers without rope as released: the file does not store them.
+LLAMA4 = dict(SMALL, num_hidden_layers=4, head_dim=16, intermediate_size=32, intermediate_size_mlp=64, num_local_experts=4,
+              interleave_moe_layer_step=2, attention_chunk_size=8192, floor_scale=8192, attn_scale=0.1,
+              rope_parameters=dict(rope_type="default", rope_theta=500000.0))
+LLAMA3_ROPE = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=64)
 CASES = {  # config class, values, storage
     "gptq": (Qwen3MoeConfig, QWEN3, "gptq"),
     "gptq_act": (Qwen3MoeConfig, QWEN3, "gptq_act"),
@@ -63,10 +82,19 @@ CASES = {  # config class, values, storage
     "gguf_granite_q8_0": (GraniteMoeSharedConfig, dict(SMALL, intermediate_size=32, num_local_experts=4, shared_intermediate_size=64,
                                                        embedding_multiplier=3.0, attention_multiplier=0.2,
                                                        residual_multiplier=0.4, logits_scaling=2.0), "Q8_0"),
+    "gguf_granite_split": (GraniteMoeSharedConfig, dict(SMALL, intermediate_size=32, num_local_experts=4, shared_intermediate_size=64,
+                                                        embedding_multiplier=3.0), "Q8_0"),
     "gguf_deepseek2_q8_0": (DeepseekV2Config, MLA, "Q8_0"),
     "gguf_deepseek3_q8_0": (DeepseekV3Config, dict(MLA, q_lora_rank=32, norm_topk_prob=True), "Q8_0"),
     "gguf_gpt_oss_mxfp4": (GptOssConfig, GPT_OSS, "MXFP4"),
+    "gguf_dbrx_f32": (DbrxConfig, DBRX, "F32"),
+    "gguf_dbrx_q8_0": (DbrxConfig, DBRX, "Q8_0"),
+    "gguf_phimoe_f32": (PhimoeConfig, PHIMOE, "F32"),
+    "gguf_phimoe_q8_0": (PhimoeConfig, PHIMOE, "Q8_0"),
+    "gguf_llama4_f32": (Llama4TextConfig, LLAMA4, "F32"),
+    "gguf_llama4_q4_0": (Llama4TextConfig, dict(LLAMA4, num_experts_per_tok=1, rope_parameters=LLAMA3_ROPE), "Q4_0"),
 }
+SPLIT = {"gguf_granite_split": 7}  # tensors a part: gate and up of an expert, which are one to the family, part in the middle
 EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 
@@ -79,13 +107,13 @@ def build(config_class, values, seed):
     noise = torch.Generator().manual_seed(seed)
     for name, p in list(model.named_parameters()) + [b for b in model.named_buffers() if "correction_bias" in b[0]]:
         n = torch.randn(p.shape, generator=noise)
-        if name.endswith("norm.weight") or "layernorm" in name:
-            value = 1 + 0.2 * n
-        elif name.endswith("bias") or "sinks" in name:
+        if name.endswith("bias") or "sinks" in name:
             value = 0.2 * n
-        elif name.endswith(("gate.weight", "router.weight")):
+        elif re.search(r"norm(_[12f])?\.weight$", name):
+            value = 1 + 0.2 * n
+        elif name.endswith(("gate.weight", "router.weight", "router.layer.weight")):
             value = 0.3 * n
-        elif "embed_tokens" in name:
+        elif "embed_tokens" in name or "wte" in name:
             value = n
         else:
             value = 1.3 * n / p.shape[-1] ** 0.5
@@ -252,24 +280,31 @@ def unpermute(w, heads):
 
 
 ARCH = {"mixtral": "llama", "olmoe": "olmoe", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "granitemoeshared": "granitemoe",
-        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "gpt_oss": "gpt-oss"}
-LAYER = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "ffn_norm.weight",
+        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "gpt_oss": "gpt-oss", "dbrx": "dbrx", "phimoe": "phimoe",
+        "llama4_text": "llama4"}
+LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.sinks": "attn_sinks.weight",
          "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
          "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
          "mlp.gate.e_score_correction_bias": "exp_probs_b.bias", "mlp.gate": "ffn_gate_inp", "mlp.router": "ffn_gate_inp",
          "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "block_sparse_moe.router": "ffn_gate_inp",
-         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
-for shared in ("mlp.shared_expert", "mlp.shared_experts"):
+         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+         "feed_forward.router": "ffn_gate_inp", "feed_forward.gate_proj": "ffn_gate", "feed_forward.up_proj": "ffn_up",
+         "feed_forward.down_proj": "ffn_down", "norm_attn_norm.norm_1": "attn_norm", "norm_attn_norm.norm_2": "attn_output_norm",
+         "norm_attn_norm.attn.Wqkv": "attn_qkv", "norm_attn_norm.attn.out_proj": "attn_output", "ffn.router.layer": "ffn_gate_inp"}
+TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight",
+       "model.norm.bias": "output_norm.bias", "lm_head.bias": "output.bias", "transformer.wte.weight": "token_embd.weight",
+       "transformer.norm_f.weight": "output_norm.weight"}
+for shared in ("mlp.shared_expert", "mlp.shared_experts", "feed_forward.shared_expert"):
     LAYER |= {f"{shared}.{p}_proj": f"ffn_{p}_shexp" for p in ("gate", "up", "down")}
 
 
 class GgufModel:
-    def __init__(self, model, path, kind, seed):
+    def __init__(self, model, path, kind, seed, split=0):
         self.model, self.kind, self.rng = model, gguf.GGMLQuantizationType[kind], np.random.default_rng(seed)
         self.config, self.type = model.config, model.config.model_type
-        self.writer = gguf.GGUFWriter(path, ARCH[self.type])
+        self.writer = gguf.GGUFWriter(path, ARCH[self.type], split_max_tensors=split, small_first_shard=split > 0)
 
     def add(self, name, w, plain=False):
         """Writes one tensor, returns its values."""
@@ -283,13 +318,47 @@ class GgufModel:
         self.writer.add_tensor(name, data, raw_dtype=kind)
         return value
 
+    def dbrx_metadata(self):
+        c, w, ffn, attn = self.config, self.writer, self.config.ffn_config, self.config.attn_config
+        w.add_block_count(c.n_layers)
+        w.add_context_length(c.max_seq_len)
+        w.add_embedding_length(c.d_model)
+        w.add_feed_forward_length(ffn.ffn_hidden_size)
+        w.add_head_count(c.n_heads)
+        w.add_head_count_kv(attn.kv_n_heads)
+        w.add_rope_freq_base(attn.rope_theta)
+        w.add_clamp_kqv(attn.clip_qkv)
+        w.add_expert_count(ffn.moe_num_experts)
+        w.add_expert_used_count(ffn.moe_top_k)
+        w.add_layer_norm_eps(1e-5)
+        w.add_bos_token_id(2)
+        w.add_eos_token_id(3)
+
+    def rope_tensors(self):
+        rope = getattr(self.config, "rope_parameters", {})
+        f32 = lambda name, values: self.add(name, torch.tensor(values, dtype=torch.float32), plain=True)
+        if rope.get("rope_type") == "longrope":
+            for length in ("short", "long"):
+                f32(f"rope_factors_{length}.weight", rope[f"{length}_factor"])
+        if rope.get("rope_type") == "llama3":
+            dim, old = self.config.head_dim, rope["original_max_position_embeddings"]
+            factors = []
+            for i in range(0, dim, 2):
+                wave = 2 * math.pi * rope["rope_theta"] ** (i / dim)
+                smooth = (old / wave - rope["low_freq_factor"]) / (rope["high_freq_factor"] - rope["low_freq_factor"])
+                smooth = min(max(smooth, 0.0), 1.0)
+                factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
+            f32("rope_freqs.weight", factors)
+
     def metadata(self):
+        if self.type == "dbrx":
+            return self.dbrx_metadata()
         c, w, arch = self.config, self.writer, ARCH[self.type]
         rope = c.rope_parameters
         w.add_block_count(c.num_hidden_layers)
         w.add_context_length(c.max_position_embeddings)
         w.add_embedding_length(c.hidden_size)
-        w.add_feed_forward_length(c.intermediate_size)
+        w.add_feed_forward_length(c.intermediate_size_mlp if arch == "llama4" else c.intermediate_size)
         w.add_head_count(c.num_attention_heads)
         w.add_layer_norm_rms_eps(c.rms_norm_eps)
         w.add_rope_freq_base(rope["rope_theta"])
@@ -318,7 +387,7 @@ class GgufModel:
         else:
             w.add_head_count_kv(c.num_key_value_heads)
             w.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
-        if arch in ("qwen3moe", "gpt-oss"):
+        if arch in ("qwen3moe", "gpt-oss", "llama4"):
             w.add_key_length(c.head_dim)
             w.add_value_length(c.head_dim)
         if arch in ("qwen2moe", "qwen3moe"):
@@ -331,6 +400,13 @@ class GgufModel:
             w.add_residual_scale(c.residual_multiplier)
             w.add_embedding_scale(c.embedding_multiplier)
             w.add_attention_scale(c.attention_multiplier)
+        if arch == "phimoe":
+            w.add_sliding_window(0)
+            w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+            w.add_rope_scaling_attn_factors(MAGNITUDE)
+        if arch == "llama4":
+            w.add_interleave_moe_layer_step(c.interleave_moe_layer_step)
+            w.add_expert_feed_forward_length(c.intermediate_size)
         if arch == "gpt-oss":
             w.add_expert_feed_forward_length(c.intermediate_size)
             w.add_sliding_window(c.sliding_window)
@@ -358,14 +434,21 @@ class GgufModel:
                 both = [self.add(block + f"ffn_{p}_exps{ends}", x[:, i::2].contiguous(), plain=ends == ".bias") for i, p in enumerate(("gate", "up"))]
                 x = torch.stack(both, 2).flatten(1, 2)
                 return x if ends == ".bias" else x.transpose(1, 2)
-            both = [self.add(block + f"ffn_{p}_exps.weight", h.contiguous()) for p, h in zip(("gate", "up"), w.chunk(2, 1))]
-            return torch.cat(both, 1)
+            x = w.transpose(1, 2) if self.type == "llama4_text" else w  # llama4: [E, H, 2I]
+            both = [self.add(block + f"ffn_{p}_exps.weight", h.contiguous()) for p, h in zip(("gate", "up"), x.chunk(2, 1))]
+            x = torch.cat(both, 1)
+            return x.transpose(1, 2) if self.type == "llama4_text" else x
         if part.endswith("experts.down_proj"):
-            if self.type == "gpt_oss":
+            if self.type in ("gpt_oss", "llama4_text"):
                 return self.add(block + "ffn_down_exps.weight", w.transpose(1, 2).contiguous()).transpose(1, 2)
             return self.add(block + "ffn_down_exps.weight", w)
         if part.endswith("experts.down_proj_bias"):
             return self.add(block + "ffn_down_exps.bias", w, plain=True)
+        if part.startswith("ffn.experts.mlp."):  # dbrx: [E F, H], down not transposed
+            x = w.reshape(c.ffn_config.moe_num_experts, c.ffn_config.ffn_hidden_size, c.d_model)
+            if end == "w2":
+                return self.add(block + "ffn_down_exps.weight", x.transpose(1, 2).contiguous()).transpose(1, 2).reshape(w.shape)
+            return self.add(block + {"w1": "ffn_gate_exps.weight", "v1": "ffn_up_exps.weight"}[end], x).reshape(w.shape)
         if part == "shared_mlp.input_linear.weight":
             return torch.cat([self.add(block + f"ffn_{p}_shexp.weight", h.contiguous()) for p, h in zip(("gate", "up"), w.chunk(2))])
         if part == "shared_mlp.output_linear.weight":
@@ -379,10 +462,10 @@ class GgufModel:
 
     def write(self):
         self.metadata()
-        top = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
+        self.rope_tensors()
         for name, tensor in self.model.state_dict().items():
-            if name in top:
-                tensor.copy_(self.add(top[name], tensor))
+            if name in TOP:
+                tensor.copy_(self.add(TOP[name], tensor))
             else:
                 _, _, n, part = name.split(".", 3)
                 part = part.replace("block_sparse_moe.gate.", "mlp.gate.")
@@ -424,7 +507,7 @@ def write_case(name, seed):
     elif storage == "mxfp4":
         model = write_mxfp4(model, folder)
     else:
-        model = GgufModel(model, folder / "model.gguf", storage, seed).write()
+        model = GgufModel(model, folder / "model.gguf", storage, seed, SPLIT.get(name, 0)).write()
     draw = torch.Generator().manual_seed(seed)
     prompts = [torch.randint(4, values["vocab_size"], (n,), generator=draw).tolist() for n in PROMPTS]
     data = {"seed": seed, "prompts": [expected(model, p) for p in prompts]}

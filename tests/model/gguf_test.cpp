@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "engine/base/json.h"
 #include "engine/model/checkpoint.h"
 #include "tests/support/temporary_folder.h"
@@ -66,12 +69,99 @@ TEST(Gguf, NoByteFlipBreaksTheReader) {
   EXPECT_GT(refused, opened);
 }
 
-TEST(Gguf, PartsOpenTogetherAndAMissingOneIsNamed) {
+// What the program takes from the family because the file usually does not say it, must not be said otherwise.
+TEST(Gguf, AFileThatDiffersFromItsFamilyIsRefused) {
   const TemporaryFolder folder;
-  fs::copy(kFolder / "sound.gguf", folder.path() / "m-00001-of-00002.gguf");
+  std::string content =
+      file_content(fs::path(SWITCHYARD_SOURCE_DIR) / "tests/data/quantised_models/gguf_dbrx_f32/model.gguf");
+  constexpr std::string_view kKey = "dbrx.attention.layer_norm_epsilon";
+  const size_t at = content.find(kKey);
+  ASSERT_NE(at, std::string::npos);
+  const float eps = 1e-3f;
+  std::memcpy(content.data() + at + kKey.size() + 4, &eps, sizeof eps);  // behind the type of the value
+  put_file(folder.path() / "x.gguf", content);
   const auto checkpoint = open_checkpoint(folder.path().string());
   ASSERT_FALSE(checkpoint);
-  EXPECT_THAT(checkpoint.error().message(), HasSubstr("m-00002-of-00002.gguf"));
+  EXPECT_THAT(checkpoint.error().message(), HasSubstr("layer_norm_epsilon = 0.001"));
+}
+
+// A whole set in parts, as the `gguf` package splits it (make_quantised.py): the first holds metadata alone, and
+// tensors that are one to the family lie in different parts. Its numbers: tests/backend/quantised_models_test.cpp.
+class SplitGguf : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const auto& entry : fs::directory_iterator(kSplit))
+      if (entry.path().extension() == ".gguf") {
+        fs::copy(entry.path(), folder_.path() / entry.path().filename());
+        parts_.push_back(entry.path().filename());
+      }
+    std::sort(parts_.begin(), parts_.end());
+    ASSERT_GE(parts_.size(), 3u);
+  }
+
+  std::string refusal() const {
+    const auto checkpoint = open_checkpoint(folder_.path().string());
+    return checkpoint ? "opened" : checkpoint.error().message();
+  }
+
+  const fs::path kSplit = fs::path(SWITCHYARD_SOURCE_DIR) / "tests/data/quantised_models/gguf_granite_split";
+  const TemporaryFolder folder_;
+  std::vector<std::string> parts_;
+};
+
+TEST_F(SplitGguf, OpensFromTheFolderAndFromAnyPart) {
+  const auto whole = open_checkpoint(folder_.path().string());
+  ASSERT_TRUE(whole) << whole.error().message();
+  EXPECT_EQ(whole->shards, parts_);
+  for (const std::string& part : parts_) {
+    SCOPED_TRACE(part);
+    const auto checkpoint = open_checkpoint((folder_.path() / part).string());
+    ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+    EXPECT_EQ(checkpoint->shards, parts_);
+    EXPECT_EQ(checkpoint->config_json, whole->config_json);
+    ASSERT_EQ(checkpoint->tensors.size(), whole->tensors.size());
+    for (size_t i = 0; i < whole->tensors.size(); ++i) {
+      EXPECT_EQ(checkpoint->tensors[i].name, whole->tensors[i].name);
+      EXPECT_EQ(checkpoint->tensors[i].shard, whole->tensors[i].shard);
+      EXPECT_EQ(checkpoint->tensors[i].begin, whole->tensors[i].begin);
+    }
+    const auto weights = WeightStore::open(*checkpoint);
+    EXPECT_TRUE(weights) << weights.error().message();
+  }
+}
+
+TEST_F(SplitGguf, AMissingPartIsNamed) {
+  for (const std::string& part : parts_) {
+    SCOPED_TRACE(part);
+    fs::rename(folder_.path() / part, folder_.path() / "away");
+    EXPECT_THAT(refusal(), HasSubstr(part));
+    fs::rename(folder_.path() / "away", folder_.path() / part);
+  }
+  EXPECT_EQ(refusal(), "opened");
+}
+
+TEST_F(SplitGguf, PartsInEachOthersPlaceAreRefused) {
+  fs::rename(folder_.path() / parts_[1], folder_.path() / "away");
+  fs::rename(folder_.path() / parts_[2], folder_.path() / parts_[1]);
+  fs::rename(folder_.path() / "away", folder_.path() / parts_[2]);
+  EXPECT_THAT(refusal(), HasSubstr(parts_[1] + ": is part 3 of "));
+  EXPECT_THAT(refusal(), HasSubstr("2 by its name"));
+}
+
+TEST_F(SplitGguf, APartThatWasReplacedAfterOpeningIsNamed) {
+  const auto checkpoint = open_checkpoint(folder_.path().string());
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+  const TensorInfo* norm = checkpoint->find("model.layers.1.input_layernorm.weight");
+  ASSERT_TRUE(norm);
+  const std::string part = checkpoint->shards[size_t(norm->shard)];
+  std::string other = file_content(folder_.path() / part);
+  const size_t name = other.find("blk.1.attn_norm.weight");
+  ASSERT_NE(name, std::string::npos);
+  other[name + 4] = '7';
+  put_file(folder_.path() / part, other);
+  const auto weights = WeightStore::open(*checkpoint);
+  ASSERT_FALSE(weights);
+  EXPECT_THAT(weights.error().message(), HasSubstr(part));
 }
 
 }  // namespace

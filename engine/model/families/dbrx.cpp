@@ -64,8 +64,23 @@ RouterSpec dbrx_router(PlanBuilder& builder, const JsonView& config, size_t laye
   return spec;
 }
 
-MoeSpec dbrx_moe(PlanBuilder& builder, const RouterSpec& spec, const FfnShape& shape, const std::string& module,
+// One tensor an expert and matrix: how a GGUF file is shown here, whose down matrices are not transposed.
+constexpr MoeNames kSeparate{.module = "ffn",
+                             .gate = "w1",
+                             .up = "v1",
+                             .down = "w2",
+                             .experts_key = "moe_num_experts",
+                             .width_key = "ffn_hidden_size",
+                             .router = "router.layer.weight"};
+
+MoeSpec dbrx_moe(PlanBuilder& builder, const RouterSpec& spec, const FfnShape& shape, const std::string& prefix,
                  int hidden) {
+  const std::string module = prefix + "ffn.";
+  if (builder.has(module + "experts.0.w1.weight")) {
+    MoeSpec separate = moe(builder, spec, prefix, kSeparate, hidden, shape.width);
+    separate.expert = shape;
+    return separate;
+  }
   MoeSpec moe{{.router = spec}, shape};
   moe.router_weight = builder.matrix(module + "router.layer.weight", spec.experts, hidden, "moe_num_experts");
   const int64_t width = shape.width, rows = int64_t{spec.experts} * width;
@@ -128,7 +143,7 @@ ModelPlan plan_dbrx(PlanBuilder& builder) {
     layer.sublayers.push_back(
         {.norm = layer_norm(builder, inner + "norm_1", plan.hidden, kEps, false), .op = std::move(attention)});
     layer.sublayers.push_back({.norm = layer_norm(builder, inner + "norm_2", plan.hidden, kEps, false),
-                               .op = dbrx_moe(builder, spec, expert, prefix + "ffn.", plan.hidden)});
+                               .op = dbrx_moe(builder, spec, expert, prefix, plan.hidden)});
   }
   number_rows(plan);
   return plan;

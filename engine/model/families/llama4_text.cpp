@@ -34,7 +34,22 @@ std::vector<int> moe_layers(PlanBuilder& builder, int layers) {
   return list;
 }
 
-MoeSpec llama4_moe(PlanBuilder& builder, const RouterSpec& spec, const std::string& module, int hidden, int width) {
+// One tensor an expert and matrix, as quantisers and GGUF files store it.
+constexpr MoeNames kSeparate{.module = "feed_forward",
+                             .gate = "gate_proj",
+                             .up = "up_proj",
+                             .down = "down_proj",
+                             .experts_key = "num_local_experts",
+                             .width_key = "intermediate_size",
+                             .router = "router.weight"};
+
+MoeSpec llama4_moe(PlanBuilder& builder, const RouterSpec& spec, const std::string& prefix, int hidden, int width) {
+  const std::string module = prefix + "feed_forward.";
+  if (builder.has(module + "experts.0.gate_proj.weight")) {
+    MoeSpec separate = moe(builder, spec, prefix, kSeparate, hidden, width);
+    separate.shared = glu(builder, module + "shared_expert.", hidden, width, "intermediate_size");
+    return separate;
+  }
   MoeSpec moe{{.router = spec}, {.activation = builder.activation(), .width = width}};
   moe.router_weight = builder.matrix(module + "router.weight", spec.experts, hidden, "num_local_experts");
   moe.experts = transposed_experts(builder, module + "experts.gate_up_proj", module + "experts.down_proj", spec.experts,
@@ -83,7 +98,7 @@ ModelPlan plan_llama4_text(PlanBuilder& builder) {
                                          {.qkv_bias = bias, .o_bias = bias})});
     const NormSpec norm = rms_norm(builder, prefix + "post_attention_layernorm", plan.hidden, eps);
     if (std::count(sparse.begin(), sparse.end(), static_cast<int>(n)) > 0)
-      layer.sublayers.push_back({.norm = norm, .op = llama4_moe(builder, spec, module, plan.hidden, width)});
+      layer.sublayers.push_back({.norm = norm, .op = llama4_moe(builder, spec, prefix, plan.hidden, width)});
     else
       layer.sublayers.push_back(
           {.norm = norm,
