@@ -188,6 +188,70 @@ TEST(Route, RenormalisesAsTheFamilySays) {
   expect_near(run(spec, kZ).weights, {.5792585 / norm, .2130973 / norm});
 }
 
+// One rule of a family from logits to weights, families.md sections 1 and 2. Expected values: the formulas in fp64,
+// written out in Python.
+TEST(WorkedRule, DbrxDividesByThePNormOfTheSelected) {
+  RouterSpec spec = spec_of(4, 3, ScoreFn::kSoftmaxAll, Renorm::kPNorm);
+  spec.renorm_floor = 1;
+  expect_near(run(spec, kZ).weights, {0.6285317192117625, 0.2312238976221491, 0.14024438316608848});
+  spec.renorm_floor = 3;
+  expect_near(run(spec, kZ).weights, {0.9804882356277432, 0.36070146419790766, 0.21877649703926974});
+}
+
+TEST(WorkedRule, ErnieSelectsByBiasedProbabilityAndFloorsTheSum) {
+  RouterSpec spec = spec_of(4, 2, ScoreFn::kSoftmaxAll, Renorm::kMaxSum);
+  spec.has_select_bias = true;
+  spec.renorm_floor = 1e-12f;
+  const Floats bias{-.5f, .1f, .3f, .4f};
+  const Routed native = run(spec, kZ, nullptr, {}, bias);
+  EXPECT_THAT(native.ids, ElementsAre(3, 2));  // the two least likely
+  expect_near(native.weights, {0.3775406687981455, 0.6224593312018546});
+  spec.renorm_floor = .5f;  // their probabilities sum to .207644
+  expect_near(run(spec, kZ, nullptr, {}, bias).weights, {0.15678823443367942, 0.2585000971063255});
+}
+
+// Scores so small that the 1e-6 of the sum counts.
+TEST(WorkedRule, Lfm2AddsItsEpsilonToTheSumAndScales) {
+  RouterSpec spec = spec_of(4, 2, ScoreFn::kSigmoid, Renorm::kSumEps6);
+  spec.has_select_bias = true;
+  spec.scale = 1.5f;
+  const Routed got = run(spec, {-14, -15, -13.5f, 2}, nullptr, {}, {0, .9f, .8f, -2});
+  EXPECT_THAT(got.ids, ElementsAre(1, 2));
+  expect_near(got.weights, {0.17141480594664413, 0.7682270441000347});
+}
+
+// Expert 5 is the third best of all, but its group's best is the third group; what is left of the kept groups follows.
+TEST(WorkedRule, DeepSeekV2LimitsTheGroupsByTheirBest) {
+  RouterSpec spec = spec_of(8, 3, ScoreFn::kSoftmaxAll, Renorm::kNone);
+  spec.groups = 4;
+  spec.groups_kept = 2;
+  spec.scale = 16;
+  const Floats logits{1, .2f, 2.5f, -1, .9f, 2, -.5f, 3};
+  const Routed got = run(spec, logits);
+  EXPECT_THAT(got.ids, ElementsAre(7, 2, 6));
+  expect_near(got.weights, {6.83315390683293, 4.1445173470293355, 0.2063433685083476});
+  spec.groups = spec.groups_kept = 1;
+  EXPECT_THAT(run(spec, logits).ids, ElementsAre(7, 2, 5));
+}
+
+// Group sums of the two best biased scores: 1.1914, 1.6698, 1.1724. A bias below -1 makes a biased score negative,
+// which still beats an expert outside the kept groups.
+TEST(WorkedRule, DeepSeekV3LimitsTheGroupsByTheirBestPair) {
+  RouterSpec spec = spec_of(9, 4, ScoreFn::kSigmoid, Renorm::kSumEps20);
+  spec.groups = 3;
+  spec.groups_kept = 2;
+  spec.group_score = GroupScore::kTop2Sum;
+  spec.group_fill = GroupFill::kMinusInfinity;
+  spec.has_select_bias = true;
+  spec.scale = 2.5f;
+  const Floats logits{2, -1, .5f, 1.5f, 1.4f, -2, 3, -3, .1f}, bias{-1.5f, .2f, .1f, 0, .05f, 0, -1.2f, .3f, .3f};
+  const Routed got = run(spec, logits, nullptr, {}, bias);
+  EXPECT_THAT(got.ids, ElementsAre(4, 3, 2, 1));  // expert 8 has the second best biased score of all
+  expect_near(got.weights, {0.7986191347099897, 0.8139413294774227, 0.6196932393765987, 0.2677462964359888});
+  spec.experts_per_token = 6;
+  EXPECT_THAT(run(spec, logits, nullptr, {}, bias).ids, ElementsAre(4, 3, 2, 1, 5, 0));
+}
+
 TEST(Route, BreaksTiesByLowerId) {
   EXPECT_THAT(run(spec_of(6, 3), {1, 2, 1, 2, 1, 1}).ids, ElementsAre(1, 3, 0));
   EXPECT_THAT(run(spec_of(6, 3, ScoreFn::kSigmoid), Floats(6, 0.25f)).ids, ElementsAre(0, 1, 2));
