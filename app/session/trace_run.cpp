@@ -2,6 +2,7 @@
 #include "app/session/trace_run.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include <nlohmann/json.hpp>
 
@@ -13,6 +14,23 @@ namespace switchyard {
 namespace {
 
 using nlohmann::json;
+
+// The encoder's layers, from names like "encoder layer 1" and "decoder layer 0": the decoder counts anew.
+int encoder_layers_of(const TraceInfo& info) {
+  int encoder = 0;
+  for (size_t row = 0; row < info.router_names.size(); ++row) {
+    std::string_view name = info.router_names[row];
+    const int layer = info.moe_layers[row];
+    if (name.starts_with("encoder layer ")) encoder = std::max(encoder, layer + 1);
+    constexpr std::string_view kDecoder = "decoder layer ";
+    if (!name.starts_with(kDecoder)) continue;
+    name.remove_prefix(kDecoder.size());
+    int own = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), own);
+    if (error == std::errc() && own >= 0 && own <= layer) return layer - own;
+  }
+  return encoder;
+}
 
 // A plan with the routing rows of the trace. Where the model is at hand its own plan is used instead.
 ModelPlan plan_of(const TraceInfo& info) {
@@ -26,7 +44,17 @@ ModelPlan plan_of(const TraceInfo& info) {
   moe.router.experts = info.experts;
   moe.router.experts_per_token = std::max(info.top_k, 1);
   moe.experts.resize(size_t(info.experts));
-  for (const int layer : info.moe_layers) plan.layers[size_t(layer)].sublayers.push_back({.op = moe});
+  MixtureAttentionSpec attention;
+  attention.router = moe.router;
+  plan.encoder_layers = encoder_layers_of(info);
+  for (size_t row = 0; row < info.moe_layers.size(); ++row) {
+    const bool mixes = row < info.router_names.size() && info.router_names[row].ends_with(" attention");
+    auto& sublayers = plan.layers[size_t(info.moe_layers[row])].sublayers;
+    if (mixes)
+      sublayers.push_back({.op = attention});
+    else
+      sublayers.push_back({.op = moe});
+  }
   number_rows(plan);
   return plan;
 }
@@ -215,6 +243,9 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
     }
     for (RoutingFrame& frame : block) run.frames.push_back(std::make_shared<const RoutingFrame>(std::move(frame)));
   }
+  if (run.plan.encoder_layers > 0)  // the decoder counts its positions anew
+    for (uint64_t i = 1; i < tokens && snapshot->encoder_tokens == 0; ++i)
+      if (positions[i] == 0) snapshot->encoder_tokens = i;
   run.snapshot = std::move(snapshot);
   return run;
 }

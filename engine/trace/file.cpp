@@ -54,8 +54,9 @@ bool fits(const Field& field, int experts, hid_t type) {
 }
 
 ScoreFn score_of(const std::string& name, const std::string& order) {
-  if (name == "softmax") return order == "after top-k" ? ScoreFn::kSoftmaxTopK : ScoreFn::kSoftmaxAll;
-  if (name == "sigmoid") return ScoreFn::kSigmoid;
+  const bool after = order == "after top-k";
+  if (name == "softmax") return after ? ScoreFn::kSoftmaxTopK : ScoreFn::kSoftmaxAll;
+  if (name == "sigmoid") return after ? ScoreFn::kSigmoidTopK : ScoreFn::kSigmoid;
   return name == "sparsemixer" ? ScoreFn::kSparseMixer : ScoreFn::kNone;
 }
 
@@ -199,6 +200,8 @@ Result<void> TraceFile::read_header() {
       }
     }
   }
+  info_.router_names = header_.router_names;
+  info_.score = header_.router.score;
   return {};
 }
 

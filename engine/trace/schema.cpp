@@ -28,9 +28,10 @@ const char* score_name(ScoreFn score) {
   return "none";
 }
 
+// Of a sigmoid only "after top-k" is told: before it, the order makes no difference to a score.
 const char* softmax_order(ScoreFn score) {
   if (score == ScoreFn::kSoftmaxAll) return "before top-k";
-  return score == ScoreFn::kSoftmaxTopK ? "after top-k" : "none";
+  return score == ScoreFn::kSoftmaxTopK || score == ScoreFn::kSigmoidTopK ? "after top-k" : "none";
 }
 
 std::string utc_now() {

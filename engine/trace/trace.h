@@ -56,6 +56,8 @@ struct TraceInfo {
   uint64_t sequences = 0;
   int layers = 0, experts = 0, top_k = 0;  // top_k: width of the slot axis
   std::vector<int> moe_layers;
+  std::vector<std::string> router_names;  // of each row, as ModelPlan::row_name() wrote it; empty: a foreign file
+  ScoreFn score = ScoreFn::kNone;         // of the first row
   CaptureLevel capture = CaptureLevel::kIds;
   bool complete = false;
   uint64_t dropped = 0;
