@@ -62,7 +62,7 @@ Result<int> run(Cli& cli, Options options) {
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size())));
   SY_TRY(const Adaptation found, adapt(*backend, checkpoint.plan, ids, start, options.adapt, &task));
 
   if (!options.out.empty()) {

@@ -85,7 +85,8 @@ Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
   const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
-  SY_TRY(const auto backend, arguments.backend.open(checkpoint, task));
+  const int64_t capacity = int64_t{arguments.options.prompt_tokens} + arguments.options.new_tokens + 1;
+  SY_TRY(const auto backend, arguments.backend.open(checkpoint, task, capacity));
   BenchOptions options = arguments.options;
   options.threads = arguments.backend.threads;
   if (arguments.recording.wanted()) {

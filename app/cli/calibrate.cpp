@@ -71,7 +71,7 @@ Result<int> contrast(Cli& cli, const ContrastOptions& options) {
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(longest)));
   ForcedPass pass(*backend, plan, recipe_spans(edits, plan), int(longest));
   ContrastProfile profile(int(plan.moe_layers.size()), plan.max_experts());
   std::atomic<uint64_t> tokens_done{0};
@@ -160,7 +160,7 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size())));
   const auto vocab = size_t(plan.vocab);
   std::vector<EditEffect> effects(layers.size());
   std::atomic<size_t> done{0};

@@ -5,6 +5,7 @@
 
 #include "app/cli/edits_input.h"
 #include "app/cli/help.h"
+#include "engine/model/limits.h"
 
 namespace switchyard {
 
@@ -20,9 +21,11 @@ Result<void> BackendChoice::check() const {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task) const {
+Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task, int64_t context) const {
   SY_TRY(auto weights, WeightStore::open(checkpoint, &task));
-  return make_backend(name, checkpoint, std::move(weights), {.threads = threads}, &task);
+  return make_backend(name, checkpoint, std::move(weights),
+                      {.threads = threads, .context = static_cast<int>(std::min<int64_t>(context, kMaxContext))},
+                      &task);
 }
 
 std::string coupling_note(const ModelPlan& plan) {

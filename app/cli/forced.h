@@ -24,7 +24,8 @@ struct BackendChoice {
 
   void add_options(CLI::App& app);
   Result<void> check() const;
-  Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task) const;
+  // context: tokens that the caches will hold, for the check that all fits in memory; 0: they do not count.
+  Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task, int64_t context = 0) const;
 };
 
 // What a user should know of a model that couples the tokens that run together; empty: it does not.

@@ -228,8 +228,9 @@ Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunO
   const std::vector<TokenId> scored = plan.encoder_layers > 0 ? std::vector{plan.decoder_start} : prompt;
   SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, scored.size(), static_cast<uint64_t>(plan.vocab),
                                            cli.output.options.force));
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
-  ForcedPass pass(*backend, plan, recipe_spans(edits, plan), static_cast<int>(prompt.size()) + 1);
+  const int capacity = static_cast<int>(prompt.size()) + 1;
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity));
+  ForcedPass pass(*backend, plan, recipe_spans(edits, plan), capacity);
   pass.begin(0);
   std::vector<RoutingFrame> frames;
   if (plan.encoder_layers > 0) SY_CHECK(pass.encode(prompt, CaptureLevel::kOff, frames, &task));

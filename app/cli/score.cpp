@@ -238,7 +238,8 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task));
+  const auto capacity = static_cast<int64_t>(longest) * (options.baseline ? 2 : 1);  // a cache of each pass
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity));
   if (!backend->info().note.empty()) cli.output.info(backend->info().note);
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {

@@ -72,6 +72,7 @@ class Backend {
 
 struct BackendOptions {
   int threads = 0;  // 0: one per core
+  int context = 0;  // tokens that its caches will hold: counted in the check that all fits in memory
 };
 
 // What a plan would take, in bytes; shown before loading.

@@ -27,10 +27,27 @@ uint64_t kv_floats(const SublayerOp& op) {
   return 0;
 }
 
+// Floats of a sequence's recurrent state, whatever its length: the state proper and the inputs that a convolution
+// looks back on.
+uint64_t state_floats(const SublayerOp& op) {
+  if (const auto* l = std::get_if<LightningSpec>(&op))
+    return uint64_t(l->heads) * uint64_t(l->head_dim) * uint64_t(l->head_dim);
+  if (const auto* d = std::get_if<DeltaNetSpec>(&op))
+    return uint64_t(d->value_heads) * uint64_t(d->key_dim) * uint64_t(d->value_dim) + uint64_t(d->conv.elements());
+  if (const auto* m = std::get_if<MambaSpec>(&op))
+    return uint64_t(m->inner) * uint64_t(m->state) + uint64_t(m->conv.elements());
+  if (const auto* c = std::get_if<ShortConvSpec>(&op)) return uint64_t(c->conv.elements());
+  return 0;
+}
+
+// Keys and values of all tokens; recurrent state, and the copies of it that a cache keeps to be cut back to.
 uint64_t kv_bytes(const ModelPlan& plan, int context) {
+  constexpr int kMarks = 16, kSpacing = 32;  // ReferenceCache's
+  const auto states = uint64_t(context > 0 ? 1 + std::min(kMarks, context / kSpacing) : 0);
   uint64_t floats = 0;
   for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers) floats += kv_floats(sublayer.op) * uint64_t(context);
+    for (const Sublayer& sublayer : layer.sublayers)
+      floats += kv_floats(sublayer.op) * uint64_t(context) + state_floats(sublayer.op) * states;
   return floats * sizeof(float);
 }
 

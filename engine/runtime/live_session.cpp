@@ -12,6 +12,17 @@ const Recipe* SessionSnapshot::recipe_at(uint64_t token_index) const {
   return nullptr;
 }
 
+namespace {
+
+// Tokens that the cache holds, see SessionOptions::context.
+int capacity_of(const ModelPlan& plan, const SessionOptions& options) {
+  constexpr int kUsual = 4096;
+  const int model = plan.context > 0 ? plan.context : kUsual;
+  return std::min(model, options.context > 0 ? options.context : kUsual);
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, const SessionOptions& options, Task* task) {
   SY_CHECK(validate(options.sampling));
   // A model can be run by token ids without a tokenizer: one that cannot be read shows in the first snapshot.
@@ -23,7 +34,9 @@ Result<std::unique_ptr<Session>> Session::open(const Checkpoint& checkpoint, con
     else complaint = std::move(loaded).error();
   }
   SY_TRY(std::shared_ptr<const WeightStore> weights, WeightStore::open(checkpoint, task));
-  SY_TRY(std::unique_ptr<Backend> backend, make_backend(options.backend, checkpoint, weights, {options.threads}, task));
+  SY_TRY(std::unique_ptr<Backend> backend,
+         make_backend(options.backend, checkpoint, weights, {options.threads, capacity_of(checkpoint.plan, options)},
+                      task));
   if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "opening was stopped", checkpoint.name);
   return std::make_unique<LiveSession>(checkpoint, std::move(backend), std::move(weights), std::move(tokenizer), options, std::move(complaint));
 }
@@ -42,8 +55,7 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
       logits_(checkpoint_.plan.vocab),
       ledger_(checkpoint_.plan),
       frames_(std::make_shared<FrameLog>()) {
-  const int model = checkpoint_.plan.context > 0 ? checkpoint_.plan.context : 4096;
-  cache_ = backend_->new_cache(options.context > 0 ? std::min(options.context, model) : std::min(model, 4096));
+  cache_ = backend_->new_cache(capacity_of(checkpoint_.plan, options));
   if (complaint) report(std::move(*complaint));
   publish(true);
   thread_ = std::thread([this] { run(); });

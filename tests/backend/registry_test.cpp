@@ -156,6 +156,29 @@ TEST(EstimateMemory, CountsWeightsAndKeysAndValues) {
   EXPECT_EQ(cpu.total(), cpu.weights + cpu.kv + cpu.workspace);
 }
 
+// minimax: lightning layers of 4 heads of 12 (tests/goldens/minimax), a state of 4 x 12 x 12 each; 2 of 3 layers; a
+// copy every 32 tokens, at most 16. The third layer: 2 kv heads of 12.
+TEST(EstimateMemory, CountsRecurrentStateAndItsCopies) {
+  const Checkpoint& minimax = checkpoint("minimax");
+  const auto kv = [&](int context) { return estimate_memory("reference", minimax.plan, minimax, context).kv; };
+  EXPECT_EQ(kv(0), 0u);
+  EXPECT_EQ(kv(10), (2u * 4 * 12 * 12 + 2 * 2 * 12 * 10) * 4);
+  EXPECT_EQ(kv(100), (2u * 4 * 12 * 12 * (1 + 3) + 2 * 2 * 12 * 100) * 4);
+  EXPECT_EQ(kv(5000), (2u * 4 * 12 * 12 * (1 + 16) + 2 * 2 * 12 * 5000) * 4);
+}
+
+// The context counts: a cache of more tokens than there is memory is refused before anything is loaded.
+TEST(EstimateMemory, MakingABackendCountsItsContext) {
+  const Checkpoint& demo = checkpoint("demo");
+  const auto weights = WeightStore::open(demo);
+  ASSERT_TRUE(weights) << weights.error().message();
+  EXPECT_TRUE(make_backend("cpu", demo, *weights, {.threads = 1, .context = 4096}));
+  const auto refused = make_backend("cpu", demo, *weights, {.threads = 1, .context = 1 << 30});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kMemory);
+  EXPECT_NE(refused.error().message().find("keys and values"), std::string::npos) << refused.error().message();
+}
+
 TEST(EstimateMemory, WhatDoesNotFitIsRefusedWithTheSumTermByTerm) {
   const MemoryEstimate need{.in_file = 9'000'000'000, .decoded = 1'000'000'000, .weights = 10'000'000'000,
                             .kv = 500'000'000, .workspace = 1'500'000'000};
