@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <regex>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -35,6 +36,7 @@ class Program : public ::testing::Test {
     std::vector<char*> argv{const_cast<char*>(SWITCHYARD_GUI_PROGRAM)};
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
+    if (!::freopen((home_ / "stderr.txt").c_str(), "a", stderr)) ::_exit(126);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
@@ -89,6 +91,12 @@ TEST_F(Program, ScreenshotAndTraceOfTheDemo) {
   EXPECT_TRUE(verified->info.complete);
   EXPECT_EQ(verified->info.dropped, 0u);
   EXPECT_FALSE(fs::exists(trace.string() + ".part"));
+
+  std::ifstream told(home_ / "stderr.txt");
+  const std::string text((std::istreambuf_iterator<char>(told)), {});
+  static const std::regex line(
+      "frames: p50 [0-9.]+ p99 [0-9.]+ ms over [0-9]+, whole window 1280 x 720; [0-9]+ tokens/s, .+\\n");
+  EXPECT_TRUE(std::regex_search(text, line)) << text;
 }
 
 TEST_F(Program, FailuresEndWithTheirCode) {

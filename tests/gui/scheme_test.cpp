@@ -201,6 +201,29 @@ TEST_F(SchemeWindow, TokensWithoutAnExpertAreCountedAndDrawn) {
     EXPECT_FALSE(dock->live()->items().find("failure")) << dock->objectName().toStdString();
 }
 
+// doge's product keys: no router row an expert, so nothing to take a cosine of.
+TEST(SchemeChoices, SayWhyARouterCannotRunAScheme) {
+  ModelPlan plan;
+  plan.vocab = 64;
+  plan.hidden = 8;
+  plan.layers.resize(2);
+  MoeSpec moe;
+  moe.router.experts = 4;
+  moe.router.experts_per_token = 2;
+  plan.layers[0].sublayers.push_back({.op = moe});
+  moe.router.product_key = true;
+  plan.layers[1].sublayers.push_back({.op = moe});
+  number_rows(plan);
+  const SchemeInfo& prototype = *find_scheme("prototype");
+  EXPECT_EQ(why_not(prototype, plan, 0, false), "");
+  EXPECT_NE(why_not(prototype, plan, 1, false).find("no row per expert"), std::string::npos)
+      << why_not(prototype, plan, 1, false);
+  EXPECT_NE(why_not(prototype, plan, 0, true), "");  // all layers: one of them cannot
+  EXPECT_EQ(why_not(*find_scheme("top_p"), plan, 0, true), "");
+  EXPECT_FALSE(scheme_edit(*make_scheme({"top_k", {{"k", 5.0}}}), plan, 0, false));  // four experts
+  EXPECT_TRUE(scheme_edit(*make_scheme({"top_k", {{"k", 4.0}}}), plan, 0, false));
+}
+
 TEST_F(SchemeWindow, AFileThatCannotBeReadIsToldInPlaceAndChangesNothing) {
   const SchemeInfo* info = nullptr;
   const SchemeParameter* file = nullptr;

@@ -301,6 +301,22 @@ TEST(SessionEdits, MakeTheNextTokenWhilePaused) {
   EXPECT_EQ(now->epochs.back().sentence, "Mute expert 3 in layer 1; Undo: mute expert 3 in layer 1; Redo: mute expert 3 in layer 1");
 }
 
+// Who nudges a number again before the engine took the last nudge needs to know which of them a snapshot has.
+TEST(SessionEdits, AreCountedWhenTaken) {
+  HashSession s;
+  s->send(Start{prompt_of(10), 20, true});
+  EXPECT_EQ(s->wait()->edits_taken, 0u);
+  for (int i = 1; i <= 50; ++i) ASSERT_TRUE(s->send(EditCommand{Bias{{{1}}, {3}, float(i)}, {}}));  // replace each other
+  auto now = s->wait();
+  EXPECT_EQ(now->edits_taken, 50u);
+  EXPECT_EQ(now->history.size(), 1u);
+  s->undo();
+  s->redo();
+  ASSERT_TRUE(s->send(std::vector<EditCommand>{mute(1, 1), mute(1, 2)}));
+  EXPECT_FALSE(s->send(mute(0, 1)));  // refused: never sent
+  EXPECT_EQ(s->wait()->edits_taken, 53u);
+}
+
 TEST(SessionEdits, AreRefusedAtOnce) {
   HashSession s;
   EXPECT_FALSE(s->send(mute(0, 1)));
