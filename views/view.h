@@ -14,6 +14,7 @@
 #include "engine/analysis/affinity.h"
 #include "engine/analysis/load.h"
 #include "engine/model/plan.h"
+#include "engine/model/router_tensors.h"
 #include "engine/routing/edit.h"
 #include "engine/routing/frame.h"
 #include "engine/runtime/session.h"
@@ -34,11 +35,6 @@ struct Selection {
 
 // FollowLive (no value) or pinned to a token.
 using TimeCursor = std::optional<uint64_t>;
-
-// The checkpoint's own tensors that steer a router beside its weight; each [E] or empty.
-struct RouterTensors {
-  std::vector<float> logit_bias, select_bias;
-};
 
 // Everything a view may read in one repaint; filled by app/session, constant while views draw.
 // All token-indexed vectors cover the current sequence from token 0.

@@ -36,6 +36,7 @@ void add_open(CLI::App& app, Cli& cli);
 void add_inspect(CLI::App& app, Cli& cli);
 void add_run(CLI::App& app, Cli& cli);
 void add_score(CLI::App& app, Cli& cli);
+void add_compare(CLI::App& app, Cli& cli);
 void add_tokenize(CLI::App& app, Cli& cli);  // and detokenize
 void add_recipe(CLI::App& app, Cli& cli);
 void add_trace(CLI::App& app, Cli& cli);

@@ -47,6 +47,7 @@ void build(CLI::App& app, Cli& cli) {
   add_inspect(app, cli);
   add_run(app, cli);
   add_score(app, cli);
+  add_compare(app, cli);
   add_tokenize(app, cli);
   add_recipe(app, cli);
   add_adapt(app, cli);

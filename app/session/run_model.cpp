@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "app/session/edits_in_force.h"
-#include "app/session/router_tensors.h"
+#include "engine/model/router_tensors.h"
 
 namespace switchyard {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "app/session/router_tensors.h"
+#include "engine/model/router_tensors.h"
 #include "engine/model/checkpoint.h"
 #include "engine/routing/edit.h"
 

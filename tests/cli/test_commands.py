@@ -209,7 +209,7 @@ class Output(CliTest):
         self.assertTrue(done.stderr.startswith(b"error: "))
 
     def test_help_leads_with_examples_and_goes_to_stdout(self):
-        for command in ["inspect", "run", "score", "tokenize", "detokenize", "open", "bench", "recipe", "trace", "adapt", "calibrate"]:
+        for command in ["inspect", "run", "score", "compare", "tokenize", "detokenize", "open", "bench", "recipe", "trace", "adapt", "calibrate"]:
             done = run(command, "--help")
             self.assertEqual(done.returncode, 0)
             text = done.stdout.decode()
