@@ -17,7 +17,8 @@ bool CommandQueue::cuts_short(const Command& command) const {
   const auto* transport = std::get_if<TransportCommand>(&command);
   if (!transport) return false;
   return std::holds_alternative<Start>(*transport) || std::holds_alternative<Stop>(*transport) ||
-         std::holds_alternative<Reset>(*transport) || (std::holds_alternative<Pause>(*transport) && !decode_);
+         std::holds_alternative<Reset>(*transport) || ((std::holds_alternative<Pause>(*transport) || std::holds_alternative<Rewind>(*transport) ||
+           std::holds_alternative<SwitchBranch>(*transport)) && !decode_);
 }
 
 void CommandQueue::push(Command command) {

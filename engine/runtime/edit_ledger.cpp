@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@ namespace switchyard {
 namespace {
 
 constexpr auto kDragPause = std::chrono::seconds(1);
+constexpr uint32_t kNoEpoch = std::numeric_limits<uint32_t>::max();  // go_back() gives the entry the new one
 
 // "mute expert 5 in layer 3": a sentence inside another.
 std::string lowered(std::string sentence) {
@@ -59,6 +61,102 @@ void EditLedger::begin_sequence(uint32_t sequence) {
   shared_epochs_.reset();
   sequence_ = sequence;
   position_ = 0;
+  cursors_ = {{0, cursor_, top()}};
+}
+
+EditLedger::Mark EditLedger::mark() {
+  finish_epoch();
+  Mark mark{position_, {position_, cursor_, top()}, recipe_, epochs_, cursors_};
+  if (newest_.first_token < position_) mark.epochs.push_back(std::make_shared<const Epoch>(newest_));
+  return mark;
+}
+
+EditLedger::Mark EditLedger::mark_at(uint64_t token) {
+  Mark mark = this->mark();
+  if (token >= position_) return mark;
+  mark.position = token;
+  while (mark.cursors.size() > 1 && mark.cursors.back().position > token) mark.cursors.pop_back();
+  mark.cursor = mark.cursors.back();
+  while (mark.epochs.back()->first_token > token) mark.epochs.pop_back();
+  mark.recipe = mark.epochs.back()->recipe;
+  if (mark.epochs.back()->first_token == token) mark.epochs.pop_back();
+  return mark;
+}
+
+void EditLedger::go_back(const Mark& mark, const std::string& reason) {
+  position_ = mark.position;
+  epochs_ = mark.epochs;
+  cursors_ = mark.cursors;
+  const size_t cursor = mark.cursor.cursor;
+  if (cursor <= entries_.size() && (cursor == 0 || entries_[cursor - 1].serial == mark.cursor.top)) cursor_ = cursor;
+  Recipe recipe = rebuilt();
+  restore_by_entry(recipe, *mark.recipe, reason);
+
+  recipe.epoch = recipe_->epoch + (epoch_used_ ? 1 : 0);
+  epoch_used_ = false;
+  recipe_ = std::make_shared<const Recipe>(std::move(recipe));
+  newest_ = {.epoch = recipe_->epoch, .sequence = sequence_, .first_token = position_, .recipe = recipe_};
+  reasons_ = {reason};
+  epoch_stale_ = true;
+  shared_epochs_.reset();
+  // What this branch was not routed under before is in force from here on.
+  for (size_t e = 0; e < cursor_; ++e) {
+    Entry& entry = entries_[e];
+    const auto routed = [&](const auto& epoch) { return epoch->epoch == entry.shown.epoch; };
+    if (!entry.shown.applied || std::any_of(epochs_.begin(), epochs_.end(), routed)) continue;
+    entry.shared.reset();
+    entry.shown.applied = false;
+    took_effect(entry);
+  }
+  history_changed();
+}
+
+Recipe EditLedger::rebuilt() {
+  // In the order in which they took effect, then those that take effect now.
+  std::vector<std::pair<size_t, size_t>> due;
+  const auto is_due = [&](size_t e, size_t p) { return e < cursor_ && token_of(entries_[e].parts[p].command) <= position_; };
+  for (const Applied& item : log_)
+    if (is_due(item.entry, item.part)) due.emplace_back(item.entry, item.part);
+  for (size_t e = 0; e < cursor_; ++e)
+    for (size_t p = 0; p < entries_[e].parts.size(); ++p)
+      if (is_due(e, p) && !entries_[e].parts[p].applied) due.emplace_back(e, p);
+  log_.clear();
+  for (Entry& entry : entries_)
+    for (Part& part : entry.parts) part.applied = part.dropped = false;
+  Recipe recipe;
+  for (const auto& [e, p] : due) {
+    if (validate(entries_[e].parts[p].command.edit, plan_, recipe)) apply_part(e, p, recipe);
+    else entries_[e].parts[p].dropped = true;
+  }
+  for (size_t e = 0; e < cursor_; ++e) {
+    const bool applied = std::any_of(entries_[e].parts.begin(), entries_[e].parts.end(), [](const Part& part) { return part.applied; });
+    if (applied == entries_[e].shown.applied) continue;
+    if (!applied) {
+      wait_anew(entries_[e]);
+    } else {
+      entries_[e].shown.applied = true;
+      entries_[e].shown.epoch = kNoEpoch;
+    }
+  }
+  return recipe;
+}
+
+// The history no longer says how `wanted` came about: one entry on top takes the recipe there.
+void EditLedger::restore_by_entry(Recipe& recipe, const Recipe& wanted, const std::string& reason) {
+  if (recipe.layers == wanted.layers) return;
+  Entry entry{.serial = next_serial_++};
+  for (const Edit& edit : edits_of(recipe, plan_))
+    for (Edit& neutral : invert(edit, plan_, {})) entry.parts.push_back({{std::move(neutral), std::nullopt}});
+  for (Edit& edit : edits_of(wanted, plan_)) entry.parts.push_back({{std::move(edit), std::nullopt}});
+  for (const Part& part : entry.parts) entry.shown.edits.push_back(part.command);
+  entry.shown.sentence = reason + ": the edits in force there";
+  entry.shown.author = "rewind";
+  entry.shown.applied = true;
+  entry.shown.epoch = kNoEpoch;
+  entries_.resize(cursor_);
+  entries_.push_back(std::move(entry));
+  ++cursor_;
+  for (size_t part = 0; part < entries_.back().parts.size(); ++part) apply_part(cursor_ - 1, part, recipe);
 }
 
 void EditLedger::tokens_routed(uint64_t count) {
@@ -68,7 +166,7 @@ void EditLedger::tokens_routed(uint64_t count) {
 
 Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now) {
   if (edits.empty()) return {};
-  Entry entry{.shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author)}, .when = now};
+  Entry entry{.serial = next_serial_++, .shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author)}, .when = now};
   const bool drag = continues_drag(entry);
   // All of them must fit together.
   Recipe trial = *recipe_;
@@ -202,6 +300,8 @@ void EditLedger::took_effect(Entry& entry) {
 
 void EditLedger::history_changed() {
   shared_history_.reset();
+  if (cursors_.back().position != position_) cursors_.push_back({});
+  cursors_.back() = {position_, cursor_, top()};
   next_scheduled_.reset();
   for (const Part* part : waiting())
     if (!next_scheduled_ || *part->command.at_token < *next_scheduled_) next_scheduled_ = part->command.at_token;

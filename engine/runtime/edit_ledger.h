@@ -39,6 +39,14 @@ class EditLedger {
   void redo() { move_cursor(cursor_ + 1); }
   void move_cursor(size_t cursor);  // entries [0, cursor) stay in force
 
+  // What a branch keeps of the books: where it stood, the edits in force there and the epochs that led to it.
+  struct Mark;
+  Mark mark();                       // as they are now
+  Mark mark_at(uint64_t token);      // as they were when `token` was routed; token <= position()
+  // Goes on from there: the edits then in force are in force again, as a new epoch that `reason` describes. Later
+  // entries of the history stay, undone; where an entry was replaced since, one new entry restores what it did.
+  void go_back(const Mark& mark, const std::string& reason);
+
   const std::shared_ptr<const Recipe>& recipe() const { return recipe_; }
   // The smallest at_token that still waits; nullopt: none.
   std::optional<uint64_t> next_scheduled() const { return next_scheduled_; }
@@ -59,6 +67,7 @@ class EditLedger {
     bool dropped = false;  // did not fit when its token came
   };
   struct Entry {
+    uint64_t serial = 0;  // what lies below an entry never changes: cursor and serial name a state of the history
     HistoryEntry shown;
     std::shared_ptr<const HistoryEntry> shared;  // shown, as it is published; null after a change
     std::vector<Part> parts;
@@ -70,6 +79,16 @@ class EditLedger {
     std::vector<Edit> inverse;
   };
 
+  // Where the cursor stood from a token on.
+  struct CursorAt {
+    uint64_t position = 0;
+    size_t cursor = 0;
+    uint64_t top = 0;  // serial of the last entry in force
+  };
+
+  uint64_t top() const { return cursor_ > 0 ? entries_[cursor_ - 1].serial : 0; }
+  Recipe rebuilt();  // applies the entries in force anew, those parts whose token has come
+  void restore_by_entry(Recipe& recipe, const Recipe& wanted, const std::string& reason);
   void carry_out(size_t entry, Recipe recipe, const std::string& prefix);
   void apply_part(size_t entry, size_t part, Recipe& recipe);
   void take_back(size_t entry, Recipe& recipe);
@@ -87,6 +106,8 @@ class EditLedger {
   std::vector<Applied> log_;
 
   std::shared_ptr<const Recipe> recipe_;
+  std::vector<CursorAt> cursors_ = {{}};  // of this branch, by rising position
+  uint64_t next_serial_ = 1;
   SharedList<Epoch>::Items epochs_;   // the newest is newest_
   Epoch newest_;
   std::vector<std::string> reasons_;  // of the newest epoch
@@ -98,6 +119,14 @@ class EditLedger {
   std::optional<uint64_t> next_scheduled_;
   std::optional<SharedList<Epoch>> shared_epochs_;
   std::optional<SharedList<HistoryEntry>> shared_history_;
+};
+
+struct EditLedger::Mark {
+  uint64_t position = 0;
+  CursorAt cursor;
+  std::shared_ptr<const Recipe> recipe;  // in force for the token at `position`
+  SharedList<Epoch>::Items epochs;       // of the tokens before it
+  std::vector<CursorAt> cursors;
 };
 
 }  // namespace switchyard

@@ -20,6 +20,22 @@ void FrameLog::append(RoutingFrame frame) {
   }
 }
 
+std::shared_ptr<FrameLog> FrameLog::prefix(uint64_t frames) const {
+  auto out = std::make_shared<FrameLog>(budget_);
+  const std::scoped_lock lock(mutex_);
+  out->first_ = std::min(first_, frames);
+  for (uint64_t i = first_; i < std::min(frames, first_ + frames_.size()); ++i) {
+    out->frames_.push_back(frames_[i - first_]);
+    out->bytes_ += frames_[i - first_]->memory_bytes();
+  }
+  return out;
+}
+
+size_t FrameLog::bytes() const {
+  const std::scoped_lock lock(mutex_);
+  return bytes_;
+}
+
 uint64_t FrameLog::size() const {
   const std::scoped_lock lock(mutex_);
   return first_ + frames_.size();

@@ -19,6 +19,10 @@ class FrameLog {
 
   void append(RoutingFrame frame);  // engine thread
 
+  // The first `frames` of them, shared with this log.
+  std::shared_ptr<FrameLog> prefix(uint64_t frames) const;
+
+  size_t bytes() const;         // of the frames held
   uint64_t size() const;        // frames ever appended
   uint64_t first_kept() const;  // index of the oldest still held
   std::shared_ptr<const RoutingFrame> at(uint64_t index) const;  // nullptr: let go or not there yet

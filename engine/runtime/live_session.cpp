@@ -54,6 +54,7 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
       sampling_(options.sampling),
       logits_(checkpoint_.plan.vocab),
       ledger_(checkpoint_.plan),
+      shadows_(checkpoint_.plan),
       frames_(std::make_shared<FrameLog>()) {
   cache_ = backend_->new_cache(capacity_of(checkpoint_.plan, options));
   if (complaint) report(std::move(*complaint));
@@ -148,6 +149,22 @@ void LiveSession::publish(bool at_once) {
   out->error = error_;
   out->error_serial = error_serial_;
   out->kv_bytes = cache_->bytes();
+  if (!branches_.empty()) {
+    Branch& shown = running().shown;
+    if (shown.tokens != known_tokens() || shown.epoch != ledger_.recipe()->epoch) {
+      shown.tokens = known_tokens();
+      shown.epoch = ledger_.recipe()->epoch;
+      shared_branches_.reset();
+    }
+    if (!shared_branches_) {
+      std::vector<Branch> list;
+      for (const BranchState& branch : branches_) list.push_back(branch.shown);
+      shared_branches_.emplace(list);
+    }
+    out->branches = *shared_branches_;
+    out->branch = branch_;
+  }
+  out->shadows = shadows_.state(at_once);
   {
     const std::scoped_lock lock(shared_mutex_);
     snapshot_ = std::move(out);

@@ -1,5 +1,5 @@
 // The Session: an engine thread over one backend. Callers' side in live_session.cpp, what the engine thread does with
-// commands and tokens in live_session_engine.cpp.
+// commands and tokens in live_session_engine.cpp, branches in live_session_branches.cpp.
 #pragma once
 
 #include <atomic>
@@ -13,6 +13,7 @@
 #include "engine/runtime/edit_ledger.h"
 #include "engine/runtime/run_meter.h"
 #include "engine/runtime/session.h"
+#include "engine/runtime/shadow_meter.h"
 #include "engine/trace/sink.h"
 
 namespace switchyard {
@@ -58,12 +59,42 @@ class LiveSession final : public Session {
   void handle(EditRequest& request);
   void handle(const MoveCursor& move);
   void handle(RecordTo& record);
+  void handle(const Rewind& rewind);
+  void handle(const SwitchBranch& change);
+  void handle(SetShadows& set);
   Result<void> check_start(const Start& start) const;
+  Result<void> check_rewind(uint64_t token) const;
+
+  // A branch of the sequence and, where it does not run, what it takes to go on with it.
+  struct BranchState {
+    Branch shown;
+    std::vector<TokenId> generated;
+    uint64_t limit = 0, last_amount = 0;
+    EditLedger::Mark mark;             // position: tokens routed
+    std::unique_ptr<KvCache> cache;    // null: let go, or the branch runs
+    std::shared_ptr<FrameLog> frames;
+    std::vector<float> logits;         // only where nothing was chosen from them yet
+    uint64_t parked_at = 0;            // place in the order of leaving
+    // Sequences of the record that hold its rows, each with its first token.
+    std::vector<std::pair<uint64_t, int64_t>> recorded;
+  };
+  BranchState& running() { return branches_[branch_]; }
+  void begin_tree();
+  void park();  // the running branch
+  void take_over(uint32_t branch, bool runs_on);
+  void let_go_of_branches();
+  uint64_t routed() const { return std::max(position(), replay_to_); }  // by this branch, also where run again
+  bool replaying() const { return position() < replay_to_; }
+  void replay();
+  const Epoch& epoch_at(uint64_t token) const;
+  void restart_shadows();
+  Result<void> begin_record(uint64_t index);
 
   void advance();
   uint64_t piece_end(uint64_t from) const;
-  Result<void> forward(uint64_t from, uint64_t to, bool logits, std::vector<RoutingFrame>& frames);
-  std::vector<RoutingFrame> make_frames(size_t count) const;
+  Result<void> forward(uint64_t from, uint64_t to, bool logits, const Recipe& recipe, std::vector<RoutingFrame>& frames);
+  std::vector<RoutingFrame> make_frames(size_t count, const Recipe& recipe) const;
+  void stamp(RoutingFrame& frame, uint64_t index, uint32_t epoch) const;
   void keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, double seconds, TokenId sampled);
   void choose_next();
   void record(const RoutingFrame& frame);
@@ -100,6 +131,14 @@ class LiveSession final : public Session {
   std::vector<float> logits_;             // of the newest token routed
   EditLedger ledger_;
   uint64_t edits_taken_ = 0;
+  std::vector<BranchState> branches_;     // of the sequence, by id
+  uint32_t branch_ = 0;
+  uint64_t parked_ = 0;                   // branches ever left
+  uint64_t replay_to_ = 0;                // tokens before it were routed already, under the recipes of their epochs
+  bool runs_on_ = false;                  // after the replay; else it is paused then
+  SharedList<Epoch> replay_epochs_;
+  std::optional<SharedList<Branch>> shared_branches_;
+  ShadowMeter shadows_;
   RunMeter meter_;
   std::shared_ptr<FrameLog> frames_;
   double record_seconds_ = 0;             // what the backend spends on one frame, measured now and then
@@ -107,6 +146,7 @@ class LiveSession final : public Session {
   std::shared_ptr<TraceSink> sink_;
   bool sink_begun_ = false;               // it knows the sequence
   std::optional<uint32_t> sink_epoch_;    // the last it knows
+  int64_t sink_sequences_ = 0;            // begun in it
   uint64_t dropped_ = 0;                  // by the sink that recorded last
 
   std::optional<Error> error_;

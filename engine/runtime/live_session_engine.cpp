@@ -80,6 +80,7 @@ void LiveSession::handle(Start& start) {
   stop_after_prefill_ = start.paused;
   sequence_ = next_sequence_++;
   ledger_.begin_sequence(sequence_);
+  begin_tree();
   error_.reset();
   state_ = RunState::kPrefilling;
 }
@@ -94,6 +95,11 @@ void LiveSession::handle(const Reset&) {
   ledger_.begin_sequence(sequence_);
   meter_ = {};
   frames_ = std::make_shared<FrameLog>();
+  branches_.clear();
+  branch_ = 0;
+  replay_to_ = 0;
+  shared_branches_.reset();
+  shadows_.restart(0);
   sink_begun_ = false;
   state_ = RunState::kIdle;
   finish_ = Finish::kNone;
@@ -108,6 +114,7 @@ void LiveSession::go_on() {
 
 void LiveSession::handle(const Play& play) {
   if (!has_sequence()) return;
+  runs_on_ = true;
   stop_after_prefill_ = stop_after_token_ = false;
   if (play.max_new_tokens > 0) {
     last_amount_ = play.max_new_tokens;
@@ -120,6 +127,7 @@ void LiveSession::handle(const Play& play) {
 
 void LiveSession::handle(const Step&) {
   if (!has_sequence()) return;
+  runs_on_ = true;
   limit_ = std::max<uint64_t>(limit_, generated_.size() + 1);
   stop_after_token_ = true;
   go_on();
@@ -179,6 +187,7 @@ uint64_t LiveSession::piece_end(uint64_t from) const {
 
 // One piece of the prompt, or one token.
 void LiveSession::advance() {
+  if (replaying()) return replay();
   const uint64_t from = position();
   if (from == known_tokens()) return choose_next();  // the run was prolonged: nothing was chosen from these logits
   const bool decode = from >= prompt_.size();
@@ -186,10 +195,11 @@ void LiveSession::advance() {
   if (to > uint64_t(cache_->capacity())) return finish(Finish::kContextFull);
 
   const auto start = Clock::now();
-  std::vector<RoutingFrame> frames = make_frames(to - from);
+  const Recipe& recipe = *ledger_.recipe();
+  std::vector<RoutingFrame> frames = make_frames(to - from, recipe);
   double capture = seconds_since(start);
   const bool last = to == known_tokens();
-  if (auto done = forward(from, to, last, frames); !done) {
+  if (auto done = forward(from, to, last, recipe, frames); !done) {
     if (done.error().code == ErrorCode::kCancelled) return;  // a command waits; this work is done again, or not at all
     report(std::move(done).error());
     state_ = RunState::kFailed;
@@ -209,7 +219,9 @@ void LiveSession::advance() {
     meter_.prefill(to - from, seconds_since(start), capture);
 }
 
-Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::vector<RoutingFrame>& frames) {
+// frames: empty for none.
+Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, const Recipe& recipe,
+                                  std::vector<RoutingFrame>& frames) {
   const std::shared_ptr<Task> task = queue_.begin_work(from >= prompt_.size());
   if (!task) return fail(ErrorCode::kCancelled, "a command waits");
   std::vector<TokenId> tokens;
@@ -217,7 +229,7 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::
   ForwardRequest request{.tokens = tokens,
                          .encode = from < encoder_tokens_,
                          .cache = cache_.get(),
-                         .recipe = ledger_.recipe().get(),
+                         .recipe = &recipe,
                          .sequence = from < prompt_.size() ? static_cast<int>(prompt_.size()) : 0,
                          .stream = sequence_,
                          .rows = logits ? LogitRows::kLast : LogitRows::kNone,
@@ -231,11 +243,11 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, std::
   return done;
 }
 
-std::vector<RoutingFrame> LiveSession::make_frames(size_t count) const {
+std::vector<RoutingFrame> LiveSession::make_frames(size_t count, const Recipe& recipe) const {
   const ModelPlan& plan = checkpoint_.plan;
   int slots = plan.max_experts_per_token();
   for (size_t row = 0; row < plan.moe_layers.size(); ++row)
-    slots = std::max(slots, slots_needed(plan.routed(int(row)).router, ledger_.recipe()->layer(int(row))));
+    slots = std::max(slots, slots_needed(plan.routed(int(row)).router, recipe.layer(int(row))));
   const RoutingFrame shape(int(plan.moe_layers.size()), plan.max_experts(), slots, capture_);
   return std::vector<RoutingFrame>(count, shape);
 }
@@ -265,29 +277,36 @@ void LiveSession::choose_next() {
   }
 }
 
+void LiveSession::stamp(RoutingFrame& frame, uint64_t index, uint32_t epoch) const {
+  FrameHeader& header = frame.header();
+  header.token_index = index;
+  header.token_id = token(index);
+  header.position = static_cast<uint32_t>(index - (index < encoder_tokens_ ? 0 : encoder_tokens_));
+  header.sequence = sequence_;
+  header.recipe_epoch = epoch;
+  header.phase = index < prompt_.size() ? Phase::kPrefill : Phase::kDecode;
+}
+
 void LiveSession::keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, double seconds, TokenId sampled) {
   std::shared_ptr<const RoutingFrame> newest;
   for (size_t i = 0; i < frames.size(); ++i) {
-    FrameHeader& header = frames[i].header();
-    header.token_index = from + i;
-    header.token_id = token(from + i);
-    header.position = static_cast<uint32_t>(from + i - (from < encoder_tokens_ ? 0 : encoder_tokens_));
-    header.sequence = sequence_;
-    header.recipe_epoch = ledger_.recipe()->epoch;
-    header.phase = from + i < prompt_.size() ? Phase::kPrefill : Phase::kDecode;
-    header.token_seconds = static_cast<float>(seconds);
-    header.sampled_id = i + 1 == frames.size() ? sampled : -1;
+    stamp(frames[i], from + i, ledger_.recipe()->epoch);
+    frames[i].header().token_seconds = static_cast<float>(seconds);
+    frames[i].header().sampled_id = i + 1 == frames.size() ? sampled : -1;
     if (sink_) record(frames[i]);
   }
   if (capture_ == CaptureLevel::kOff)
     record_seconds_ = 0;
   else if (from % kMeasureEvery == 0)
     record_seconds_ = time_of_record(frames.back());
-  if (options_.keep_frames) {
-    for (RoutingFrame& frame : frames) frames_->append(std::move(frame));
-    newest = frames_->at(from + frames.size() - 1);
-  } else {
-    newest = std::make_shared<const RoutingFrame>(std::move(frames.back()));
+  for (size_t i = 0; i < frames.size(); ++i) {
+    if (options_.keep_frames) {
+      frames_->append(std::move(frames[i]));
+      newest = frames_->at(from + i);
+    } else {
+      newest = std::make_shared<const RoutingFrame>(std::move(frames[i]));
+    }
+    if (!shadows_.empty()) shadows_.feed(newest, ledger_.recipe());
   }
   const std::scoped_lock lock(shared_mutex_);
   latest_frame_ = std::move(newest);
@@ -312,14 +331,14 @@ void LiveSession::handle(RecordTo& record) {
   sink_ = std::move(record.sink);
   sink_begun_ = false;
   sink_epoch_.reset();
+  sink_sequences_ = 0;
+  for (BranchState& branch : branches_) branch.recorded.clear();
 }
 
 void LiveSession::record(const RoutingFrame& frame) {
   const auto write = [&]() -> Result<void> {
     const uint64_t index = frame.header().token_index;
-    if (!sink_begun_)
-      SY_CHECK(sink_->begin_sequence(sequence_, uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()))));
-    sink_begun_ = true;
+    if (!sink_begun_) SY_CHECK(begin_record(index));
     if (const Epoch& epoch = ledger_.current_epoch(); sink_epoch_ != epoch.epoch) {
       SY_CHECK(sink_->begin_epoch(epoch.epoch, index, to_json_script(epoch.edits)));
       sink_epoch_ = epoch.epoch;
@@ -327,6 +346,19 @@ void LiveSession::record(const RoutingFrame& frame) {
     return sink_->append(frame);
   };
   if (auto written = write(); !written) stop_recording(written);
+}
+
+// A sequence of the record for what the running branch routes from token `index` on. Tokens before it that an earlier
+// sequence of the record holds are not written again: the new one names it.
+Result<void> LiveSession::begin_record(uint64_t index) {
+  auto& recorded = running().recorded;
+  SequenceFork fork;
+  if (!recorded.empty()) fork = {recorded.back().second, uint32_t(index)};
+  const auto prompt = uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()));
+  SY_CHECK(sink_->begin_sequence(sequence_, prompt, fork));
+  recorded.emplace_back(index, sink_sequences_++);
+  sink_begun_ = true;
+  return {};
 }
 
 // why: an error of the sink, or nothing. The run goes on without the record.

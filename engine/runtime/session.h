@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/analysis/shadow.h"
 #include "engine/backend/backend.h"
 #include "engine/base/result.h"
 #include "engine/base/task.h"
@@ -20,6 +21,7 @@
 #include "engine/routing/frame.h"
 #include "engine/runtime/frame_log.h"
 #include "engine/runtime/sampler.h"
+#include "engine/runtime/shadow_log.h"
 #include "engine/runtime/shared_list.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -35,7 +37,17 @@ struct SessionOptions {
   Sampling sampling;
   bool ignore_eos = false;
   bool keep_frames = true;        // fill the FrameLog; a CLI run that only records turns it off
+  // Bytes of keys, values and frames that branches which do not run may hold, counted as if none were shared. What
+  // is let go, oldest first, is made anew from the branch's tokens when one goes on with it.
+  size_t branch_bytes = size_t(1) << 30;
 };
+
+// A recipe that is only looked at: what it would do with the router logits of the run (gating.md, shadow mode).
+struct ShadowRecipe {
+  std::string name;
+  std::vector<EditCommand> script;  // in force beside the native router, whatever edits the run itself is under
+};
+inline constexpr size_t kMostShadows = 8;
 
 // Transport commands, taken in order at token boundaries. A running prefill is interruptible.
 // The prompt of an encoder-decoder goes through the encoder; the decoder's start token follows it, and what the decoder
@@ -55,7 +67,14 @@ struct Reset {};                  // forgets the sequence; edits and history sta
 struct SetSampling { Sampling sampling; };
 struct SetCapture { CaptureLevel level = CaptureLevel::kLogits; };
 struct SetThreads { int threads = 0; };
-using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetThreads>;
+// A new branch on which token `token`, which is known, is the next to be routed, under the edits that were in force
+// for it; tokens before it are shared with the branch that is left, and that one is kept. A run that was going on
+// goes on. Refused inside a piece that runs in one pass (an encoder's tokens, a prompt whose tokens are coupled).
+struct Rewind { uint64_t token = 0; std::string name = {}; };  // name: empty: "from token 12"
+struct SwitchBranch { uint32_t branch = 0; };  // goes on with a branch where it was left, paused
+struct SetShadows { std::vector<ShadowRecipe> recipes; };  // instead of those before; at most kMostShadows
+using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetThreads, Rewind,
+                                      SwitchBranch, SetShadows>;
 
 enum class RunState : uint8_t { kIdle, kPrefilling, kGenerating, kPaused, kFinished, kFailed };
 enum class Finish : uint8_t { kNone, kLength, kEos, kStopped, kContextFull };
@@ -81,6 +100,28 @@ struct Epoch {
   std::string sentence;                   // what began it: "Mute expert 5 in layer 3", "Undo: …"
   std::vector<EditCommand> edits;         // the fewest edits that make the recipe (edits_of), without at_token
   std::shared_ptr<const Recipe> recipe;   // never null
+};
+
+// A branch of the sequence. The tree is forgotten when a new sequence starts.
+struct Branch {
+  uint32_t id = 0;                  // 0: the first
+  std::optional<uint32_t> parent;   // nullopt: the first
+  uint64_t fork_token = 0;          // tokens before it are the parent's
+  std::string name;
+  uint64_t tokens = 0;              // known: prompt and generated
+  uint32_t epoch = 0;               // in force where it stands
+  bool held = true;                 // false: its keys, values and frames were let go (SessionOptions::branch_bytes)
+};
+
+// A shadow recipe and what it would have done on this branch, from `first_token` on.
+struct ShadowState {
+  std::string name;
+  std::vector<EditCommand> script;
+  std::string unavailable;                  // why nothing more is compared, a sentence; empty: it is
+  uint64_t first_token = 0, next_token = 0; // tokens [first_token, next_token) were looked at
+  std::shared_ptr<const GateShift> totals;  // never null; base: the run, other: this recipe
+  std::vector<GateDifference> last;         // [routing rows] of token next_token - 1
+  std::shared_ptr<const ShadowLog> tokens;  // never null
 };
 
 // What the engine thread last published; immutable.
@@ -110,6 +151,9 @@ struct SessionSnapshot {
   std::optional<Error> error;             // state kFailed, or the last refused command
   uint64_t error_serial = 0;              // grows with each new error
   uint64_t kv_bytes = 0;
+  SharedList<Branch> branches;            // of this sequence, in order of id; empty: no sequence
+  uint32_t branch = 0;                    // the one that runs
+  std::shared_ptr<const std::vector<ShadowState>> shadows;  // null: none
 
   const Recipe* recipe_at(uint64_t token_index) const;  // nullptr: identity or unknown
 };

@@ -29,7 +29,7 @@ constexpr size_t kRingBytes = size_t(64) << 20;
 constexpr auto kSyncEvery = std::chrono::seconds(10);
 
 // What happens between two tokens; `first_token` is the first row that it is true of.
-struct SequenceStart { uint64_t first_token; uint32_t prompt_tokens; };
+struct SequenceStart { uint64_t first_token; uint32_t prompt_tokens; SequenceFork fork; };
 struct EpochStart { uint64_t first_token; std::string json; };
 using Event = std::variant<SequenceStart, EpochStart>;
 
@@ -99,11 +99,12 @@ class FileRecorder final : public TraceRecorder {
   uint64_t committed_tokens() const override { return committed_.load(std::memory_order_acquire); }
   uint64_t dropped() const override { return dropped_.load(std::memory_order_relaxed); }
 
-  Result<void> begin_sequence(uint32_t, uint32_t prompt_tokens) override {
+  using TraceSink::begin_sequence;
+  Result<void> begin_sequence(uint32_t, uint32_t prompt_tokens, SequenceFork fork) override {
     SY_CHECK(still_open());
     has_sequence_ = true;
     const std::scoped_lock lock(mutex_);
-    events_.push_back(SequenceStart{accepted_, prompt_tokens});
+    events_.push_back(SequenceStart{accepted_, prompt_tokens, fork});
     return {};
   }
 
@@ -128,7 +129,7 @@ class FileRecorder final : public TraceRecorder {
                       std::to_string(shape_.layers) + ", " + std::to_string(shape_.experts) + " and " + std::to_string(int(capture_)) + ".",
                   path_.string());
     }
-    if (!has_sequence_) SY_CHECK(begin_sequence(header.sequence, 0));
+    if (!has_sequence_) SY_CHECK(begin_sequence(header.sequence, 0, {}));
     if (options_.block_when_full) {
       if (!ring_.push(frame)) return stopped();
     } else if (!ring_.try_push(frame)) {
@@ -217,7 +218,7 @@ class FileRecorder final : public TraceRecorder {
         event = std::move(events_.front());
         events_.erase(events_.begin());
       }
-      if (const auto* sequence = std::get_if<SequenceStart>(&event)) SY_CHECK(writer_->begin_sequence(sequence->prompt_tokens));
+      if (const auto* sequence = std::get_if<SequenceStart>(&event)) SY_CHECK(writer_->begin_sequence(sequence->prompt_tokens, sequence->fork.parent, sequence->fork.offset));
       if (const auto* epoch = std::get_if<EpochStart>(&event)) SY_CHECK(writer_->begin_epoch(epoch->json));
     }
   }

@@ -53,7 +53,10 @@ inline bool same_routing(const RoutingFrame& a, const RoutingFrame& b) {
 // Writes down every call in words.
 class NotingSink final : public TraceSink {
  public:
-  Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens) override { return note(fmt::format("sequence {} prompt {}", sequence, prompt_tokens)); }
+  Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceFork fork) override {
+    return note(fmt::format("sequence {} prompt {}", sequence, prompt_tokens) +
+                (fork.parent < 0 ? "" : fmt::format(" from {} of {}", fork.offset, fork.parent)));
+  }
   Result<void> begin_epoch(uint32_t epoch, uint64_t first, const std::string& json) override { return note(fmt::format("epoch {} from {} {}", epoch, first, json)); }
   Result<void> append(const RoutingFrame& frame) override {
     if (int(frame.header().token_index) == fail_at) return fail(ErrorCode::kOutput, "the disk is full", "x.moetrace.h5");

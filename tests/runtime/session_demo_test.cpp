@@ -1,5 +1,6 @@
 // The session on the shipped checkpoint: the ids of transformers, edits that take effect where they say, and
 // frames that a fresh cache reproduces bit for bit under the recipes that the epochs name.
+#include <cstdlib>
 #include <fstream>
 #include <random>
 
@@ -175,6 +176,55 @@ TEST_F(SessionOnDemo, AfterUndoTheRunIsThatOfTheNativeModelFromTheSameCache) {
     }
   }
   EXPECT_GT(changed_rows, 100);  // the edits did something
+}
+
+// Random edits, undos, steps, rewinds and branches; then the edits are taken out and the run goes back to before the
+// first of them. What follows must be, bit for bit, the run that nobody touched. SWITCHYARD_FULL=1: 500 sequences.
+TEST_F(SessionOnDemo, EditsAndRewindsEndAsTheUntouchedRun) {
+  Ids start = prompt("bible");
+  start.resize(6);
+  const auto untouched = open();
+  untouched->send(Start{start, 30});
+  const auto want = untouched->wait();
+  const auto want_frames = frames_of(*want);
+
+  const auto session = open();
+  std::mt19937_64 random(501);
+  const int sequences = std::getenv("SWITCHYARD_FULL") ? 500 : 40;
+  uint64_t branches = 0;
+  for (int sequence = 0; sequence < sequences; ++sequence) {
+    session->undo_to(0);
+    session->send(Start{start, 12, true});
+    session->wait();
+    for (int step = 0; step < 12; ++step) {
+      if (random() % 3) session->wait();  // else it comes with the next command, between the same two tokens
+      switch (random() % 8) {
+        case 0: session->undo(); break;
+        case 1: session->redo(); break;
+        case 2: session->send(SwitchBranch{uint32_t(random() % 3)}); break;
+        case 3: session->send(Rewind{random() % 14}); break;
+        case 4: case 5: session->send(Step{}); break;
+        default: (void)session->send(EditCommand{random_edit(random), {}}); break;
+      }
+    }
+    const auto now = session->wait();
+    branches += now->branches.size();
+    uint64_t back = 0;  // the first token of this branch that was not routed natively, or the end of the prompt
+    while (back < start.size() && back < now->frames->size() && !now->recipe_at(back)) ++back;
+    session->undo_to(0);
+    session->send(Rewind{back});
+    session->undo_to(0);  // what was in force there
+    session->send(Play{});
+    const auto end = session->wait();
+    const Ids& ids = end->generated_ids;
+    ASSERT_GE(ids.size(), 12u);
+    ASSERT_LE(ids.size(), want->generated_ids.size());  // steps may have prolonged it
+    ASSERT_TRUE(std::equal(ids.begin(), ids.end(), want->generated_ids.begin())) << "sequence " << sequence;
+    const auto frames = frames_of(*end);
+    ASSERT_EQ(frames.size(), start.size() + ids.size() - 1);
+    for (size_t t = 0; t < frames.size(); ++t) ASSERT_TRUE(same_routing(*frames[t], *want_frames[t])) << "sequence " << sequence << " token " << t;
+  }
+  EXPECT_GT(branches, uint64_t(sequences) * 3 / 2);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/trace/file.h"
 #include "engine/trace/provenance.h"
 #include "tests/trace/synthetic.h"
 
@@ -154,6 +155,39 @@ TEST(Recorder, TakesNothingAfterTheCloseAndClosesOnce) {
   EXPECT_FALSE(recorder->append(synthetic_frame({}, 1)));
   EXPECT_FALSE(recorder->begin_sequence(1, 0));
   EXPECT_FALSE(recorder->begin_epoch(1, 0, "{}"));
+}
+
+// A branch: its rows are a sequence of their own that names the parent and the token it goes on from (formats.md).
+TEST(Recorder, ASequenceNamesWhatItGoesOnFrom) {
+  const Folder folder;
+  auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", synthetic_header({}));
+  uint64_t row = 0;
+  const auto rows = [&](uint64_t count) {
+    for (; count > 0; --count) ASSERT_TRUE(recorder->append(synthetic_frame({}, row++)));
+  };
+  ASSERT_TRUE(recorder->begin_sequence(0, 3));
+  rows(10);
+  ASSERT_TRUE(recorder->begin_sequence(0, 0, {.parent = 0, .offset = 6}));
+  rows(5);
+  ASSERT_TRUE(recorder->begin_sequence(0, 0, {.parent = 1, .offset = 11}));
+  rows(1);
+  ASSERT_TRUE(recorder->close());
+  auto file = TraceFile::open(folder / "a.moetrace.h5");
+  ASSERT_TRUE(file) << file.error().message();
+  const auto sequences = (*file)->sequences();
+  ASSERT_TRUE(sequences);
+  ASSERT_EQ(sequences->size(), 3u);
+  const auto is = [&](size_t s, uint64_t first, int64_t parent, uint32_t offset) {
+    EXPECT_EQ((*sequences)[s].first_token, first);
+    EXPECT_EQ((*sequences)[s].parent, parent);
+    EXPECT_EQ((*sequences)[s].fork_offset, offset);
+  };
+  is(0, 0, -1, 0);
+  is(1, 10, 0, 6);
+  is(2, 15, 1, 11);
+  const auto report = verify_trace(folder / "a.moetrace.h5");
+  ASSERT_TRUE(report);
+  EXPECT_THAT(report->problems, ::testing::IsEmpty());
 }
 
 TEST(Recorder, AForgottenRecorderStillLeavesACompleteFile) {
