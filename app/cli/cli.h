@@ -39,6 +39,7 @@ void add_score(CLI::App& app, Cli& cli);
 void add_compare(CLI::App& app, Cli& cli);
 void add_tokenize(CLI::App& app, Cli& cli);  // and detokenize
 void add_recipe(CLI::App& app, Cli& cli);
+void add_export(CLI::App& app, Cli& cli);
 void add_trace(CLI::App& app, Cli& cli);
 void add_bench(CLI::App& app, Cli& cli);
 

@@ -52,6 +52,7 @@ void build(CLI::App& app, Cli& cli) {
   add_recipe(app, cli);
   add_adapt(app, cli);
   add_calibrate(app, cli);
+  add_export(app, cli);
   add_trace(app, cli);
   add_bench(app, cli);
 }

@@ -253,6 +253,8 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        tr("Writes model, prompt, edits, settings and layout to a file."), [&w] { w.ask_to_save_workspace(); }, any},
       {"edit.load_script", tr("Load edit script…"), "File", "Ctrl+L", tr("Sends every edit of a script, all or none."),
        [&w] { w.ask_to_load_script(); }, model},
+      {"file.export", tr("Export edited model…"), "File", "",
+       tr("Writes the model under the edits in force as a checkpoint folder."), [&w] { w.ask_to_export(); }, edits},
       {"file.quit", tr("Quit"), "-File", "Ctrl+Q", tr("Closes the window; a trace being recorded is closed cleanly."),
        [&w] { w.close(); }},
       // Edit

@@ -280,6 +280,12 @@ void MainWindow::ask_to_save_script() {
   model_.save_script(file.toStdString(), Overwrite::kAllow);  // the dialog asked before replacing
 }
 
+void MainWindow::ask_to_export() {
+  const QString folder = QFileDialog::getSaveFileName(this, tr("Export the edited model to a new folder"), {}, {}, nullptr,
+                                                      QFileDialog::DontConfirmOverwrite);
+  if (!folder.isEmpty()) model_.export_model(folder.toStdString());  // refuses what is there already
+}
+
 void MainWindow::ask_to_load_script() {
   const QString file = QFileDialog::getOpenFileName(this, tr("Load an edit script"), {}, script_filter());
   if (!file.isEmpty()) model_.load_script(file.toStdString());

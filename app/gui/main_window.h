@@ -63,6 +63,7 @@ class MainWindow : public QMainWindow {
   void step_run();
   void toggle_recording();
   void ask_to_save_script();
+  void ask_to_export();
   void ask_to_load_script();
   void ask_to_save_workspace();
   void ask_to_open_workspace();

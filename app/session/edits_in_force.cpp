@@ -97,6 +97,24 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
         return RouterRow{only(layer), std::move(e), 1.0f};
       },
       out);
+  collect(
+      recipe->router_rows, [](const RowSource& row) { return row != RowSource{}; },
+      [&](Experts e) {
+        return RouterRow{only(layer), std::move(e), 1.0f, RowSource{}};
+      },
+      out);
+  collect(
+      recipe->mixes, [](const ExpertMix& mix) { return !mix.empty(); },
+      [&](Experts e) {
+        return Replace{only(layer), std::move(e), {}};
+      },
+      out);
+  collect(
+      recipe->unit_masks, [](const std::vector<int>& units) { return !units.empty(); },
+      [&](Experts e) {
+        return NeuronMask{only(layer), std::move(e), {}};
+      },
+      out);
   if (recipe->k != 0) out.push_back({TopK{only(layer), 0}, std::nullopt});
   if (recipe->temperature != 1.0f) out.push_back({Temperature{only(layer), 1.0f}, std::nullopt});
   if (recipe->scheme) out.push_back({SetScheme{only(layer), {}}, std::nullopt});

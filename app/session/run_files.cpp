@@ -7,6 +7,7 @@
 
 #include "app/session/edits_in_force.h"
 #include "app/session/run_model.h"
+#include "engine/surgery/checkpoint_writer.h"
 
 namespace switchyard {
 namespace {
@@ -70,6 +71,25 @@ void RunModel::save_script(const std::filesystem::path& file, Overwrite overwrit
           Q_EMIT note(tr("Saved %1").arg(QString::fromStdString(file.string())));
         else
           Q_EMIT failed(saved.error());
+      });
+}
+
+void RunModel::export_model(const std::filesystem::path& folder) {
+  const Recipe* recipe = data_.snapshot ? recipe_in_force(*data_.snapshot) : nullptr;
+  if (!session_ || !recipe) return Q_EMIT failed({ErrorCode::kUsage, "No model is open.", "", "Open a model."});
+  std::vector<EditCommand> script;
+  for (Edit& edit : edits_of(*recipe, session_->checkpoint().plan)) script.push_back({std::move(edit), std::nullopt});
+  jobs_.start(
+      "", tr("Exporting to %1").arg(QString::fromStdString(folder.filename().string())),
+      [folder, script, checkpoint = session_->checkpoint()](Task& task) -> Result<void> {
+        SY_TRY(const CheckpointWriter writer, CheckpointWriter::plan(checkpoint, script));
+        return writer.write(folder, &task);
+      },
+      [this, folder](Result<void> written) {
+        if (written)
+          Q_EMIT note(tr("Exported to %1").arg(QString::fromStdString(folder.string())));
+        else if (written.error().code != ErrorCode::kCancelled)
+          Q_EMIT failed(written.error());
       });
 }
 

@@ -97,6 +97,8 @@ class RunModel : public QObject {
   // Files are read and written by jobs; the outcome comes as note() or failed().
   void load_script(const std::filesystem::path& file);
   void save_script(const std::filesystem::path& file, Overwrite overwrite);
+  // The model under the edits in force as a checkpoint folder (engine/surgery), as a job.
+  void export_model(const std::filesystem::path& folder);
 
   // Recording to a trace. The header hashes the model's files: a job.
   void record_to(const std::filesystem::path& path, bool overwrite);

@@ -30,6 +30,7 @@ struct RouterInput {
   std::span<const float> logits;       // [E] raw router output, the router's own bias in it
   std::span<const float> router_bias;  // [E] or empty: the checkpoint's (row_scale multiplies logit - router_bias)
   std::span<const float> select_bias;  // [E] or empty: the checkpoint's
+  std::span<const float> native;       // [E] of the checkpoint's own rows, where the recipe replaces some; else empty
   std::span<const float> hidden;       // [d] what the router read; where reads_input()
   std::span<const float> row_norms;    // [E] L2 norms of the router's rows; where reads_input()
   TokenId token = 0;
@@ -75,7 +76,8 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
                const DecisionSpans& out);
 
 // Everything the gate inspector draws for one (token, layer), recomputed from raw logits by the same
-// code as route(). All vectors have E entries.
+// code as route(). All vectors have E entries. Native is without the edits of logits: what a replaced router row
+// would have been is not in them.
 struct GateExplanation {
   std::vector<float> logits;         // raw
   std::vector<float> edited_logits;  // after row scale, bias, temperature, mute (-inf)

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <type_traits>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -20,7 +22,7 @@ struct Overloaded : Ts... {
 template <class... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
-// The four kinds that set one number per expert: where the number lives and what means "none".
+// The three kinds that set one number per expert: where the number lives and what means "none".
 struct ValueField {
   std::vector<float> LayerRecipe::*values;
   float neutral;
@@ -34,16 +36,6 @@ ValueField field_of(const SelectBias&) {
 ValueField field_of(const ExpertScale&) {
   return {&LayerRecipe::expert_scale, 1.0f};
 }
-ValueField field_of(const RouterRow&) {
-  return {&LayerRecipe::row_scale, 1.0f};
-}
-template <class E>
-float value_of(const E& edit) {
-  return edit.value;
-}
-float value_of(const RouterRow& edit) {
-  return edit.scale;
-}
 template <class E>
 concept SetsValues = requires(const E& edit) {
   field_of(edit);
@@ -52,17 +44,41 @@ template <class E>
 concept NamesExperts = requires(const E& edit) {
   edit.experts;
 };
+template <class E>
+concept NamesMembers = requires(const E& edit) {
+  edit.members;
+};
 
 const LayerSet& layers_of(const Edit& edit) {
   return std::visit([](const auto& e) -> const LayerSet& { return e.layers; }, edit);
 }
 
-// The routing rows that an edit touches, ascending.
+// nullptr: a router of attention.
+const MoeSpec* moe_of(const ModelPlan& plan, int row) {
+  const RoutingRow& at = plan.rows[row];
+  return std::get_if<MoeSpec>(&plan.layers[at.layer].sublayers[at.sublayer].op);
+}
+
+// The experts that have weights; identities come behind them.
+int stored_experts(const ModelPlan& plan, int row) {
+  const MoeSpec* moe = moe_of(plan, row);
+  return plan.routed(row).router.experts - (moe ? moe->identity_experts : 0);
+}
+
+// The routing rows of these layers, ascending.
 std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
   std::vector<int> rows;
   for (size_t row = 0; row < plan.moe_layers.size(); ++row)
     if (set.all() || std::find(set.layers.begin(), set.layers.end(), plan.moe_layers[row]) != set.layers.end())
       rows.push_back(static_cast<int>(row));
+  return rows;
+}
+
+// As above; a mask only where the experts have hidden units.
+std::vector<int> rows_of(const Edit& edit, const ModelPlan& plan) {
+  std::vector<int> rows = rows_of(layers_of(edit), plan);
+  if (std::holds_alternative<NeuronMask>(edit))
+    std::erase_if(rows, [&](int row) { return moe_of(plan, row) == nullptr; });
   return rows;
 }
 
@@ -74,7 +90,7 @@ void set_entry(std::vector<T>& values, size_t size, ExpertId expert, T value, T 
     values.assign(size, neutral);
   }
   values[expert] = value;
-  if (std::all_of(values.begin(), values.end(), [&](T entry) { return entry == neutral; })) values.clear();
+  if (std::all_of(values.begin(), values.end(), [&](const T& entry) { return entry == neutral; })) values.clear();
 }
 
 template <class T>
@@ -86,13 +102,43 @@ void set_flag(std::vector<uint8_t>& flags, size_t size, ExpertId expert, bool on
   set_entry<uint8_t>(flags, size, expert, on, 0);
 }
 
+// What runs in an expert's place, its own spelt out.
+ExpertMix running(const LayerRecipe& layer, ExpertId expert) {
+  const ExpertMix& mix = layer.mix(expert);
+  return mix.empty() ? ExpertMix{{expert, 1.0f}} : mix;
+}
+
+void set_mix(LayerRecipe& layer, size_t size, ExpertId expert, ExpertMix mix) {
+  if (mix == ExpertMix{{expert, 1.0f}}) mix.clear();
+  set_entry(layer.mixes, size, expert, mix, {});
+}
+
+// The weighted mean of what runs in the members' places.
+ExpertMix mean_of(const LayerRecipe& layer, const Merge& merge) {
+  double total = 0;
+  std::map<ExpertId, double> sums;
+  for (size_t i = 0; i < merge.members.size(); ++i) {
+    const double weight = merge.weights.empty() ? 1.0 : merge.weights[i];
+    total += weight;
+    for (const ExpertShare& share : running(layer, merge.members[i])) sums[share.expert] += weight * share.weight;
+  }
+  ExpertMix mix;
+  for (const auto& [expert, sum] : sums)
+    if (const auto weight = static_cast<float>(sum / total); weight != 0) mix.push_back({expert, weight});
+  return mix;
+}
+
+void mute(LayerRecipe& layer, size_t size, ExpertId id) {
+  set_flag(layer.muted, size, id, true);
+  set_flag(layer.forced, size, id, false);
+}
+
 // model_layer: the layer that the row belongs to.
 void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe& layer) {
   const size_t size = experts;
   std::visit(Overloaded{
                  [&](const Mute& e) {
-                   for (const ExpertId id : e.experts)
-                     set_flag(layer.muted, size, id, true), set_flag(layer.forced, size, id, false);
+                   for (const ExpertId id : e.experts) mute(layer, size, id);
                  },
                  [&](const Unmute& e) {
                    for (const ExpertId id : e.experts) set_flag(layer.muted, size, id, false);
@@ -107,10 +153,35 @@ void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe&
                  [&](const TopK& e) { layer.k = e.k; },
                  [&](const Temperature& e) { layer.temperature = e.value; },
                  [&](const SetScheme& e) { layer.scheme = e.scheme.of_layer(model_layer); },
+                 [&](const RouterRow& e) {
+                   for (const ExpertId id : e.experts) {
+                     if (!e.row) set_entry(layer.row_scale, size, id, e.scale, 1.0f);
+                     else set_entry(layer.router_rows, size, id, e.row->expert == id ? RowSource{} : *e.row, {});
+                   }
+                 },
+                 [&](const Swap& e) {
+                   ExpertMix first = running(layer, e.members[0]);
+                   set_mix(layer, size, e.members[0], running(layer, e.members[1]));
+                   set_mix(layer, size, e.members[1], std::move(first));
+                 },
+                 [&](const Merge& e) {
+                   set_mix(layer, size, e.members[0], mean_of(layer, e));
+                   for (size_t i = 1; i < e.members.size(); ++i) mute(layer, size, e.members[i]);
+                 },
+                 [&](const Clone& e) {
+                   for (size_t i = 1; i < e.members.size(); ++i)
+                     set_mix(layer, size, e.members[i], running(layer, e.members[0]));
+                 },
+                 [&](const Replace& e) {
+                   for (const ExpertId id : e.experts) set_mix(layer, size, id, e.mix);
+                 },
+                 [&](const NeuronMask& e) {
+                   for (const ExpertId id : e.experts) set_entry(layer.unit_masks, size, id, e.neurons, {});
+                 },
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
                    for (const ExpertId id : e.experts)
-                     set_entry(layer.*field.values, size, id, value_of(e), field.neutral);
+                     set_entry(layer.*field.values, size, id, e.value, field.neutral);
                  },
              },
              edit);
@@ -148,6 +219,9 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
   Gathered<float> biases, select_biases, expert_scales, row_scales, temperatures;
   Gathered<int> ks;
   std::vector<SetScheme> schemes;
+  Gathered<ExpertMix> mixes;
+  Gathered<std::vector<int>> unit_masks;
+  Gathered<RowSource> router_rows;
   for (const int row : rows) {
     const LayerRecipe& a = from.layers.empty() ? kNative : from.layers[row];
     const LayerRecipe& b = to.layers.empty() ? kNative : to.layers[row];
@@ -171,6 +245,10 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
       compare(&LayerRecipe::select_bias, 0, select_biases, id);
       compare(&LayerRecipe::expert_scale, 1, expert_scales, id);
       compare(&LayerRecipe::row_scale, 1, row_scales, id);
+      if (b.mix(id) != a.mix(id)) mixes.add(b.mix(id), layer, id);
+      if (b.unit_mask(id) != a.unit_mask(id)) unit_masks.add(b.unit_mask(id), layer, id);
+      if (const RowSource row = entry(b.router_rows, id, {}); row != entry(a.router_rows, id, {}))
+        router_rows.add(row, layer, id);
       const auto flag = [&](const std::vector<uint8_t>& was, const std::vector<uint8_t>& is, Flag off, Flag on) {
         const bool before = entry<uint8_t>(was, id, 0), after = entry<uint8_t>(is, id, 0);
         if (before != after) flags.add(after ? on : off, layer, id);
@@ -196,6 +274,15 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
         edits.push_back(Force{layers, experts});
         break;
     }
+  });
+  mixes.each([&](const ExpertMix& mix, auto& layers, auto& experts) {
+    edits.push_back(Replace{layers, experts, mix});
+  });
+  unit_masks.each([&](const std::vector<int>& neurons, auto& layers, auto& experts) {
+    edits.push_back(NeuronMask{layers, experts, neurons});
+  });
+  router_rows.each([&](const RowSource& row, auto& layers, auto& experts) {
+    edits.push_back(RouterRow{layers, experts, 1, row});
   });
   row_scales.each([&](float value, auto& layers, auto& experts) {
     edits.push_back(RouterRow{layers, experts, value});
@@ -235,9 +322,51 @@ std::string the_experts(const std::vector<ExpertId>& experts) {
   return fmt::format("expert{} {}", experts.size() == 1 ? "" : "s", ranges(experts));
 }
 
+std::string weighted(const ExpertMix& mix) {
+  if (mix.size() == 1 && mix[0].weight == 1) return fmt::format("expert {}", mix[0].expert);
+  std::string text;
+  for (const ExpertShare& share : mix)
+    text += fmt::format("{}{:g} × expert {}", text.empty() ? "" : " + ", share.weight, share.expert);
+  return text;
+}
+
 Result<void> check_value(std::string_view what, float value) {
   if (std::isfinite(value)) return {};
   return fail(ErrorCode::kMalformed, fmt::format("{} is not a finite number", what));
+}
+
+Result<void> check_weights(const std::vector<float>& weights, size_t members) {
+  if (weights.empty()) return {};
+  if (weights.size() != members)
+    return fail(ErrorCode::kMalformed, fmt::format("there are {} weights for {} experts", weights.size(), members));
+  double sum = 0;
+  for (const float weight : weights) {
+    SY_CHECK(check_value("weight", weight));
+    sum += weight;
+  }
+  if (!(sum > 0)) return fail(ErrorCode::kMalformed, fmt::format("the weights add up to {:g}, need more than 0", sum));
+  return {};
+}
+
+// rows: that the row would stand in.
+Result<void> check_row(const RowSource& source, const std::vector<int>& rows, const ModelPlan& plan) {
+  for (const int row : rows) {
+    const RouterSpec& router = plan.routed(row).router;
+    if (router.product_key)
+      return fail(ErrorCode::kUsage, fmt::format("the router of layer {} makes its logits of two sets of keys, it has no row "
+                                                 "of an expert", plan.moe_layers[row]), {}, "Use \"scale\" or bias.");
+    const bool names_expert = source.kind == RowSource::Kind::kCopy || source.kind == RowSource::Kind::kRotate;
+    if (names_expert && source.expert >= router.experts)
+      return fail(ErrorCode::kMalformed, fmt::format("there is no expert {} in layer {}; it has experts 0 to {}",
+                                                     source.expert, plan.moe_layers[row], router.experts - 1));
+  }
+  if (source.kind == RowSource::Kind::kRotate) return check_value("angle", source.degrees);
+  if (source.kind != RowSource::Kind::kValues) return {};
+  if (source.values->size() != size_t(plan.hidden))
+    return fail(ErrorCode::kMalformed, fmt::format("values has {} numbers, a router row of this model has {}",
+                                                   source.values->size(), plan.hidden));
+  for (const float value : *source.values) SY_CHECK(check_value("values", value));
+  return {};
 }
 
 }  // namespace
@@ -249,7 +378,10 @@ std::string_view kind(const Edit& edit) {
                  [](const Bias&) { return "bias"; }, [](const SelectBias&) { return "select_bias"; },
                  [](const ExpertScale&) { return "expert_scale"; }, [](const TopK&) { return "top_k"; },
                  [](const Temperature&) { return "temperature"; }, [](const RouterRow&) { return "router_row"; },
-                 [](const SetScheme&) { return "scheme"; }},
+                 [](const SetScheme&) { return "scheme"; },
+                 [](const Swap&) { return "swap"; }, [](const Merge&) { return "merge"; },
+                 [](const Clone&) { return "clone"; }, [](const Replace&) { return "replace"; },
+                 [](const NeuronMask&) { return "neuron_mask"; }},
       edit);
 }
 
@@ -262,8 +394,26 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
       return fail(ErrorCode::kMalformed, fmt::format("layer {} has no experts", layer), {},
                   fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
   }
-  const std::vector<int> rows = rows_of(layers_of(edit), plan);
+  const std::vector<int> rows = rows_of(edit, plan);
   if (rows.empty()) return fail(ErrorCode::kUsage, "the model has no layer with experts");
+  const auto known = [&](const auto& experts) -> Result<void> {
+    if (experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
+    for (const int row : rows)
+      for (const ExpertId id : experts)
+        if (const int count = plan.routed(row).router.experts; id >= count)
+          return fail(ErrorCode::kMalformed, fmt::format("there is no expert {} in layer {}; it has experts 0 to {}",
+                                                         id, plan.moe_layers[row], count - 1));
+    return {};
+  };
+  const auto have_weights = [&](const auto& experts) -> Result<void> {
+    for (const int row : rows)
+      for (const ExpertId id : experts)
+        if (const int count = stored_experts(plan, row); id >= count)
+          return fail(ErrorCode::kUsage,
+                      fmt::format("expert {} of layer {} has no weights; experts 0 to {} have", id,
+                                  plan.moe_layers[row], count - 1));
+    return {};
+  };
 
   return std::visit(
       Overloaded{
@@ -289,15 +439,47 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
             }
             return {};
           },
-          [&]<NamesExperts E>(const E& e) -> Result<void> {
-            if (e.experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
+          [&](const RouterRow& e) -> Result<void> {
+            SY_CHECK(known(e.experts));
+            return e.row ? check_row(*e.row, rows, plan) : check_value("scale", e.scale);
+          },
+          [&]<NamesMembers E>(const E& e) -> Result<void> {
+            SY_CHECK(known(e.members));
+            SY_CHECK(have_weights(e.members));
+            if (std::is_same_v<E, Swap> ? e.members.size() != 2 : e.members.size() < 2)
+              return fail(ErrorCode::kMalformed, fmt::format("{} takes {} experts, here are {}", kind(edit),
+                                                             std::is_same_v<E, Swap> ? "two" : "two or more",
+                                                             e.members.size()));
+            if (std::set(e.members.begin(), e.members.end()).size() != e.members.size())
+              return fail(ErrorCode::kMalformed, fmt::format("{} names an expert twice", kind(edit)));
+            if constexpr (std::is_same_v<E, Merge>) return check_weights(e.weights, e.members.size());
+            return {};
+          },
+          [&](const Replace& e) -> Result<void> {
+            SY_CHECK(known(e.experts));
+            SY_CHECK(have_weights(e.experts));
+            std::vector<ExpertId> from;
+            for (const ExpertShare& share : e.mix) {
+              SY_CHECK(check_value("weight", share.weight));
+              from.push_back(share.expert);
+            }
+            if (from.empty()) return {};
+            SY_CHECK(known(from));
+            return have_weights(from);
+          },
+          [&](const NeuronMask& e) -> Result<void> {
+            SY_CHECK(known(e.experts));
+            SY_CHECK(have_weights(e.experts));
             for (const int row : rows)
-              for (const ExpertId id : e.experts)
-                if (const int experts = plan.routed(row).router.experts; id >= experts)
-                  return fail(ErrorCode::kMalformed,
-                              fmt::format("there is no expert {} in layer {}; it has experts 0 to {}", id,
-                                          plan.moe_layers[row], experts - 1));
-            if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), value_of(e)));
+              if (const int width = plan.moe(row).expert.width; !e.neurons.empty() && e.neurons.back() >= width)
+                return fail(ErrorCode::kMalformed,
+                            fmt::format("there is no neuron {} in the experts of layer {}; they have 0 to {}",
+                                        e.neurons.back(), plan.moe_layers[row], width - 1));
+            return {};
+          },
+          [&]<NamesExperts E>(const E& e) -> Result<void> {
+            SY_CHECK(known(e.experts));
+            if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), e.value));
             return {};
           },
       },
@@ -307,7 +489,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
 Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& before) {
   SY_CHECK(validate(edit, plan));
   static const LayerRecipe kNative;
-  for (const int row : rows_of(layers_of(edit), plan)) {
+  for (const int row : rows_of(edit, plan)) {
     const RouterSpec& router = plan.routed(row).router;
     LayerRecipe after = before.layers.empty() ? kNative : before.layers[row];
     apply_to_layer(edit, plan.moe_layers[row], router.experts, after);
@@ -330,7 +512,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
 
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
   if (recipe.layers.empty()) recipe.layers.resize(plan.moe_layers.size());
-  for (const int row : rows_of(layers_of(edit), plan))
+  for (const int row : rows_of(edit, plan))
     apply_to_layer(edit, plan.moe_layers[row], plan.routed(row).router.experts, recipe.layers[row]);
   if (recipe.is_identity()) recipe.layers.clear();
 }
@@ -338,14 +520,15 @@ void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
 std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& before) {
   Recipe after = before;
   apply(edit, plan, after);
-  return difference(after, before, rows_of(layers_of(edit), plan), plan);
+  return difference(after, before, rows_of(edit, plan), plan);
 }
 
 std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan) {
-  return difference({}, recipe, rows_of({}, plan), plan);
+  return difference({}, recipe, rows_of(LayerSet{}, plan), plan);
 }
 
 std::string tag(const Edit& edit) {
+  if (std::visit([]<class E>(const E&) { return NamesMembers<E>; }, edit)) return {};
   const LayerSet& set = layers_of(edit);
   std::string text =
       fmt::format("{}/{}", kind(edit), set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
@@ -353,6 +536,7 @@ std::string tag(const Edit& edit) {
                         [&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
                         [](const auto&) {}},
              edit);
+  if (const auto* row = std::get_if<RouterRow>(&edit); row && row->row) text += "/row";
   return text;
 }
 
@@ -386,7 +570,38 @@ std::string describe(const Edit& edit) {
                             : fmt::format("The model's own router {}", where);
           },
           [&](const RouterRow& e) {
-            return fmt::format("Scale the router row of {} by {:g} {}", the_experts(e.experts), e.scale, where);
+            const std::string rows = fmt::format("the router row of {}", the_experts(e.experts));
+            if (!e.row) return fmt::format("Scale {} by {:g} {}", rows, e.scale, where);
+            switch (e.row->kind) {
+              case RowSource::Kind::kOwn: return fmt::format("Put {} back {}", rows, where);
+              case RowSource::Kind::kCopy: return fmt::format("Copy expert {}'s row to {} {}", e.row->expert, rows, where);
+              case RowSource::Kind::kRotate:
+                return fmt::format("Rotate {} by {:g}° towards expert {} {}", rows, e.row->degrees, e.row->expert, where);
+              case RowSource::Kind::kValues: return fmt::format("Write new values to {} {}", rows, where);
+            }
+            return rows;
+          },
+          [&](const Swap& e) {
+            return fmt::format("Swap the weights of experts {} and {} {}", e.members[0], e.members[1], where);
+          },
+          [&](const Merge& e) {
+            return fmt::format("Merge experts {} into expert {} {}{}", fmt::join(e.members, ", "), e.members[0], where,
+                               e.weights.empty() ? "" : fmt::format(" with weights {}", fmt::join(e.weights, ", ")));
+          },
+          [&](const Clone& e) {
+            const std::vector<ExpertId> others(e.members.begin() + 1, e.members.end());
+            return fmt::format("Clone expert {} over {} {}", e.members[0], the_experts(others), where);
+          },
+          [&](const Replace& e) {
+            return e.mix.empty() ? fmt::format("Give {} {} own weights back {}", the_experts(e.experts),
+                                                   e.experts.size() == 1 ? "its" : "their", where)
+                                 : fmt::format("Run {} in the place of {} {}", weighted(e.mix), the_experts(e.experts), where);
+          },
+          [&](const NeuronMask& e) {
+            return e.neurons.empty()
+                       ? fmt::format("Switch all neurons of {} on {}", the_experts(e.experts), where)
+                       : fmt::format("Switch neuron{} {} of {} off {}", e.neurons.size() == 1 ? "" : "s",
+                                     ranges(e.neurons), the_experts(e.experts), where);
           },
       },
       edit);

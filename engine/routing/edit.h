@@ -33,12 +33,23 @@ struct SelectBias { LayerSet layers; std::vector<ExpertId> experts; float value 
 struct ExpertScale { LayerSet layers; std::vector<ExpertId> experts; float value = 1; bool operator==(const ExpertScale&) const = default; };
 struct TopK { LayerSet layers; int k = 0; bool operator==(const TopK&) const = default; };  // 0: the model's own
 struct Temperature { LayerSet layers; float value = 1; bool operator==(const Temperature&) const = default; };
-struct RouterRow { LayerSet layers; std::vector<ExpertId> experts; float scale = 1; bool operator==(const RouterRow&) const = default; };
+// Either the scale (row absent) or what stands in the row; the other stays.
+struct RouterRow { LayerSet layers; std::vector<ExpertId> experts; float scale = 1; std::optional<RowSource> row = {}; bool operator==(const RouterRow&) const = default; };
+
+// Edits of what runs in an expert's place. Its router row, biases, scale and unit mask stay with the place.
+struct Swap { LayerSet layers; std::vector<ExpertId> members; bool operator==(const Swap&) const = default; };   // two
+struct Merge { LayerSet layers; std::vector<ExpertId> members; std::vector<float> weights; bool operator==(const Merge&) const = default; };  // the mean runs in the first's place, the others are muted; no weights: equal ones
+struct Clone { LayerSet layers; std::vector<ExpertId> members; bool operator==(const Clone&) const = default; };  // the first runs in all their places
+struct Replace { LayerSet layers; std::vector<ExpertId> experts; ExpertMix mix; bool operator==(const Replace&) const = default; };  // of the checkpoint's experts; empty: its own
+struct NeuronMask { LayerSet layers; std::vector<ExpertId> experts; std::vector<int> neurons; bool operator==(const NeuronMask&) const = default; };  // all that are off
+
 // An empty scheme: the model's own router.
 struct SetScheme { LayerSet layers; Scheme scheme; bool operator==(const SetScheme&) const = default; };
 
-// Values are set, not accumulated: a later bias of the same expert replaces the earlier one.
-using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow, SetScheme>;
+// Values are set, not accumulated: a later bias of the same expert replaces the earlier one. Swap, merge and clone
+// act on what runs in the places at that moment.
+using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow,
+                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask>;
 
 // One entry of a script or of the undo stack.
 struct EditCommand {
@@ -68,7 +79,7 @@ std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& 
 // The fewest edits that make this recipe from the native router.
 std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan);
 
-// Same tag: a drag; the later edit replaces the earlier as one undo step ("bias/3/5").
+// Same tag: a drag; the later edit replaces the earlier as one undo step ("bias/3/5"). Empty: never.
 std::string tag(const Edit& edit);
 
 // One sentence for people: "Mute expert 12 in layer 5", "Top-k 2 in layers 6-7".

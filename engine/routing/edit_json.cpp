@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -15,6 +16,7 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 constexpr int64_t kLargestToken = int64_t(1) << 62;
+constexpr int64_t kLargestNeuron = (int64_t(1) << 31) - 1;
 
 // The double that prints as the float's shortest decimal: 0.1f is written 0.1 and read back as 0.1f.
 double decimal(float value) {
@@ -29,6 +31,57 @@ OrderedJson one_or_list(const std::vector<T>& values) {
   return values.size() == 1 ? OrderedJson(values[0]) : OrderedJson(values);
 }
 
+OrderedJson decimals(const std::vector<float>& values) {
+  OrderedJson list = OrderedJson::array();
+  for (const float value : values) list.push_back(decimal(value));
+  return list;
+}
+
+// The fields that say what an edit of this kind does, beside its layers and experts.
+template <class E>
+void write_fields(const E& edit, OrderedJson& out) {
+  if constexpr (requires { edit.value; }) out["value"] = decimal(edit.value);
+  if constexpr (requires { edit.k; }) out["k"] = edit.k;
+}
+void write_fields(const RouterRow& edit, OrderedJson& out) {
+  if (!edit.row) {
+    out["scale"] = decimal(edit.scale);
+    return;
+  }
+  switch (edit.row->kind) {
+    case RowSource::Kind::kOwn: out["copy_from"] = "own"; break;
+    case RowSource::Kind::kCopy: out["copy_from"] = edit.row->expert; break;
+    case RowSource::Kind::kRotate:
+      out["rotate_towards"] = edit.row->expert;
+      out["angle"] = decimal(edit.row->degrees);
+      break;
+    case RowSource::Kind::kValues: out["values"] = decimals(*edit.row->values); break;
+  }
+}
+void write_fields(const Merge& edit, OrderedJson& out) {
+  if (!edit.weights.empty()) out["weights"] = decimals(edit.weights);
+}
+void write_fields(const Replace& edit, OrderedJson& out) {
+  if (edit.mix.empty()) {
+    out["from"] = "own";
+    return;
+  }
+  std::vector<ExpertId> from;
+  std::vector<float> weights;
+  for (const ExpertShare& share : edit.mix) {
+    from.push_back(share.expert);
+    weights.push_back(share.weight);
+  }
+  out["from"] = one_or_list(from);
+  if (weights != std::vector{1.0f}) out["weights"] = decimals(weights);
+}
+void write_fields(const SetScheme& edit, OrderedJson& out) {
+  out["name"] = edit.scheme ? edit.scheme.choice.name : "native";
+  for (const auto& [name, value] : edit.scheme.choice.parameters)
+    out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
+}
+void write_fields(const NeuronMask& edit, OrderedJson& out) { out["neurons"] = edit.neurons; }
+
 OrderedJson entry_json(const EditCommand& command) {
   OrderedJson out;
   out["kind"] = kind(command.edit);
@@ -36,14 +89,8 @@ OrderedJson entry_json(const EditCommand& command) {
       [&]<class E>(const E& edit) {
         out["layer"] = edit.layers.all() ? OrderedJson("all") : one_or_list(edit.layers.layers);
         if constexpr (requires { edit.experts; }) out["expert"] = one_or_list(edit.experts);
-        if constexpr (requires { edit.value; }) out["value"] = decimal(edit.value);
-        if constexpr (requires { edit.scale; }) out["scale"] = decimal(edit.scale);
-        if constexpr (requires { edit.k; }) out["k"] = edit.k;
-        if constexpr (requires { edit.scheme; }) {
-          out["name"] = edit.scheme ? edit.scheme.choice.name : "native";
-          for (const auto& [name, value] : edit.scheme.choice.parameters)
-            out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
-        }
+        if constexpr (requires { edit.members; }) out["experts"] = edit.members;
+        write_fields(edit, out);
       },
       command.edit);
   if (command.at_token) out["at_token"] = *command.at_token;
@@ -101,28 +148,51 @@ Result<LayerSet> layers_in(const Json& entry) {
   return set;
 }
 
-Result<std::vector<ExpertId>> experts_in(const Json& entry) {
-  const auto found = entry.find("expert");
-  if (found == entry.end()) return malformed("needs \"expert\"");
+// An id or a list of ids, in the order given.
+Result<std::vector<ExpertId>> ids_in(const Json& entry, const char* key) {
+  const auto found = entry.find(key);
+  if (found == entry.end()) return malformed(fmt::format("needs \"{}\"", key));
   const Json list = found->is_array() ? *found : Json::array({*found});
-  if (list.empty()) return malformed("expert is an empty list");
+  if (list.empty()) return malformed(fmt::format("{} is an empty list", key));
   std::vector<ExpertId> experts;
   for (const Json& item : list) {
-    SY_TRY(const int64_t expert, integer_in(item, "expert", 0, kNoExpert - 1));
+    SY_TRY(const int64_t expert, integer_in(item, key, 0, kNoExpert - 1));
     experts.push_back(static_cast<ExpertId>(expert));
   }
+  return experts;
+}
+
+Result<std::vector<ExpertId>> experts_in(const Json& entry) {
+  SY_TRY(std::vector<ExpertId> experts, ids_in(entry, "expert"));
   std::sort(experts.begin(), experts.end());
   experts.erase(std::unique(experts.begin(), experts.end()), experts.end());
   return experts;
 }
 
+Result<float> number(const Json& value, const char* key) {
+  if (!value.is_number()) return malformed(fmt::format("{} is {}, needs a number", key, value.dump()));
+  const float out = static_cast<float>(value.get<double>());
+  if (!std::isfinite(out)) return malformed(fmt::format("{} is {}, needs a finite number", key, value.dump()));
+  return out;
+}
+
 Result<float> number_in(const Json& entry, const char* key) {
   const auto found = entry.find(key);
   if (found == entry.end()) return malformed(fmt::format("needs \"{}\"", key));
-  if (!found->is_number()) return malformed(fmt::format("{} is {}, needs a number", key, found->dump()));
-  const float value = static_cast<float>(found->get<double>());
-  if (!std::isfinite(value)) return malformed(fmt::format("{} is {}, needs a finite number", key, found->dump()));
-  return value;
+  return number(*found, key);
+}
+
+// Absent: empty.
+Result<std::vector<float>> numbers_in(const Json& entry, const char* key) {
+  std::vector<float> values;
+  const auto found = entry.find(key);
+  if (found == entry.end()) return values;
+  if (!found->is_array() || found->empty()) return malformed(fmt::format("{} needs a list of numbers", key));
+  for (const Json& item : *found) {
+    SY_TRY(const float value, number(item, key));
+    values.push_back(value);
+  }
+  return values;
 }
 
 Result<void> check_keys(const Json& entry, std::initializer_list<std::string_view> fields) {
@@ -136,7 +206,7 @@ Result<void> check_keys(const Json& entry, std::initializer_list<std::string_vie
 
 // Kinds of specs/cli.md that this version does not execute: sound, but refused by name.
 bool is_later_kind(std::string_view kind) {
-  static const std::set<std::string_view> kLater{"swap", "merge", "clone", "neuron_mask", "layer_path"};
+  static const std::set<std::string_view> kLater{"layer_path"};
   return kLater.contains(kind);
 }
 
@@ -187,6 +257,88 @@ Result<Edit> scheme_edit(const Json& entry) {
   return SetScheme{std::move(layers), std::move(scheme)};
 }
 
+template <class E>
+Result<Edit> members_edit(const Json& entry) {
+  constexpr bool kWeighted = requires(E e) { e.weights; };
+  SY_CHECK(kWeighted ? check_keys(entry, {"experts", "weights"}) : check_keys(entry, {"experts"}));
+  E edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.members, ids_in(entry, "experts"));
+  if constexpr (kWeighted) {
+    SY_TRY(edit.weights, numbers_in(entry, "weights"));
+  }
+  return edit;
+}
+
+Result<Edit> router_row(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"expert", "scale", "values", "copy_from", "rotate_towards", "angle"}));
+  int forms = 0;
+  for (const char* form : {"scale", "values", "copy_from", "rotate_towards"}) forms += entry.contains(form);
+  if (forms != 1) return malformed("needs one of \"scale\", \"values\", \"copy_from\" and \"rotate_towards\"");
+  if (entry.contains("angle") != entry.contains("rotate_towards"))
+    return malformed("\"rotate_towards\" and \"angle\" go together");
+  if (entry.contains("scale")) return value_edit<RouterRow>(entry, "scale");
+  RouterRow edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.experts, experts_in(entry));
+  RowSource row;
+  if (entry.contains("values")) {
+    row.kind = RowSource::Kind::kValues;
+    SY_TRY(std::vector<float> values, numbers_in(entry, "values"));
+    row.values = std::make_shared<const std::vector<float>>(std::move(values));
+  } else if (entry.contains("rotate_towards")) {
+    row.kind = RowSource::Kind::kRotate;
+    SY_TRY(const int64_t expert, integer_in(entry["rotate_towards"], "rotate_towards", 0, kNoExpert - 1));
+    row.expert = static_cast<ExpertId>(expert);
+    SY_TRY(row.degrees, number_in(entry, "angle"));
+  } else if (entry["copy_from"] != "own") {
+    row.kind = RowSource::Kind::kCopy;
+    SY_TRY(const int64_t expert, integer_in(entry["copy_from"], "copy_from", 0, kNoExpert - 1));
+    row.expert = static_cast<ExpertId>(expert);
+  }
+  edit.row = std::move(row);
+  return edit;
+}
+
+Result<Edit> replace(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"expert", "from", "weights"}));
+  Replace edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.experts, experts_in(entry));
+  SY_TRY(const std::vector<float> weights, numbers_in(entry, "weights"));
+  if (const auto from = entry.find("from"); from != entry.end() && *from == "own") {
+    if (!weights.empty()) return malformed("\"weights\" belong to a list of experts");
+    return edit;
+  }
+  SY_TRY(const std::vector<ExpertId> from, ids_in(entry, "from"));
+  if (!weights.empty() && weights.size() != from.size())
+    return malformed(fmt::format("there are {} weights for {} experts", weights.size(), from.size()));
+  std::map<ExpertId, float> mix;
+  for (size_t i = 0; i < from.size(); ++i)
+    if (!mix.emplace(from[i], weights.empty() ? 1.0f / float(from.size()) : weights[i]).second)
+      return malformed(fmt::format("from names expert {} twice", from[i]));
+  for (const auto& [expert, weight] : mix)
+    if (weight != 0) edit.mix.push_back({expert, weight});
+  if (edit.mix.empty()) return malformed("all weights are 0");
+  return edit;
+}
+
+Result<Edit> neuron_mask(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"expert", "neurons"}));
+  NeuronMask edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.experts, experts_in(entry));
+  const auto found = entry.find("neurons");
+  if (found == entry.end() || !found->is_array()) return malformed("needs \"neurons\", a list");
+  for (const Json& item : *found) {
+    SY_TRY(const int64_t neuron, integer_in(item, "neurons", 0, kLargestNeuron));
+    edit.neurons.push_back(static_cast<int>(neuron));
+  }
+  std::sort(edit.neurons.begin(), edit.neurons.end());
+  edit.neurons.erase(std::unique(edit.neurons.begin(), edit.neurons.end()), edit.neurons.end());
+  return edit;
+}
+
 Result<Edit> edit_in(const Json& entry) {
   const auto found = entry.find("kind");
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
@@ -204,11 +356,12 @@ Result<Edit> edit_in(const Json& entry) {
   if (kind == "select_bias") return value_edit<SelectBias>(entry);
   if (kind == "expert_scale") return value_edit<ExpertScale>(entry);
   if (kind == "scheme") return scheme_edit(entry);
-  if (kind == "router_row") {
-    for (const char* form : {"values", "copy_from", "rotate_towards"})
-      if (entry.contains(form)) return fail(ErrorCode::kUsage, fmt::format("router_row with \"{}\" is not in this version", form), {}, "Use \"scale\".");
-    return value_edit<RouterRow>(entry, "scale");
-  }
+  if (kind == "router_row") return router_row(entry);
+  if (kind == "swap") return members_edit<Swap>(entry);
+  if (kind == "merge") return members_edit<Merge>(entry);
+  if (kind == "clone") return members_edit<Clone>(entry);
+  if (kind == "replace") return replace(entry);
+  if (kind == "neuron_mask") return neuron_mask(entry);
   if (kind == "top_k") {
     SY_CHECK(check_keys(entry, {"k"}));
     SY_TRY(LayerSet layers, layers_in(entry));

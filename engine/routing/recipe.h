@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,26 @@
 #include "engine/routing/scheme.h"
 
 namespace switchyard {
+
+// What runs in the place of an expert: experts of the checkpoint by weight, ascending ids. Empty: its own. One with
+// weight 1 is used where it lies; any other mix is the weighted sum of their matrices and biases.
+struct ExpertShare {
+  ExpertId expert = kNoExpert;
+  float weight = 1;
+  auto operator<=>(const ExpertShare&) const = default;
+};
+using ExpertMix = std::vector<ExpertShare>;
+
+// What stands in a row of the router's weight; the experts named are rows of the checkpoint. The row's entry of the
+// router's own bias stays.
+struct RowSource {
+  enum class Kind : uint8_t { kOwn, kCopy, kRotate, kValues } kind = Kind::kOwn;
+  ExpertId expert = kNoExpert;                        // copied, or rotated towards
+  float degrees = 0;                                  // of kRotate; the row's length stays
+  std::shared_ptr<const std::vector<float>> values;   // of kValues: [hidden]
+  bool operator==(const RowSource& other) const;
+  bool operator<(const RowSource& other) const;
+};
 
 // Edits of one routing row. An empty vector means "none"; a non-empty one has E entries.
 // Order of application: logit * row_scale -> + bias -> / temperature -> muted = -inf -> score
@@ -25,6 +46,14 @@ struct LayerRecipe {
   std::vector<uint8_t> muted;
   std::vector<uint8_t> forced;
   Scheme scheme;  // takes the place of the model's own score, selection and weights; the edits above hold under it
+  // Of the weights themselves; the checkpoint's stay as they are.
+  std::vector<ExpertMix> mixes;
+  std::vector<std::vector<int>> unit_masks;  // hidden units of what runs in the expert's place that are off, ascending
+  std::vector<RowSource> router_rows;        // before row_scale; raw logits are those of the rows as replaced
+
+  // Of an expert by id; own or empty where nothing is set.
+  const ExpertMix& mix(size_t expert) const;
+  const std::vector<int>& unit_mask(size_t expert) const;
 
   bool is_identity() const;  // exactly native, whatever vectors are allocated
   bool operator==(const LayerRecipe&) const = default;

@@ -191,7 +191,16 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
   const Workspace at{all.z.first(experts), all.scores.first(experts), all.keys.first(experts), all.native.first(experts)};
   Decision decision;
   decision.had_nan = copy_clean(in.logits.first(experts), at.z);
-  const double native_lse = recipe ? mark_native(spec, in.select_bias, at) : 0;
+  double native_lse = 0;
+  if (recipe) {
+    if (!in.native.empty()) copy_clean(in.native.first(experts), at.z);
+    native_lse = mark_native(spec, in.select_bias, at);
+    if (!in.native.empty()) {
+      copy_clean(in.logits.first(experts), at.z);
+      const SoftmaxSums raw = softmax_sums(at.z, nullptr);
+      native_lse = raw.empty() ? 0 : raw.lse();
+    }
+  }
   if (recipe && recipe->scheme) {
     route_by_scheme(spec, *recipe, in, all, out, decision);
   } else {

@@ -26,7 +26,7 @@ void CommandQueue::push(Command command) {
     const std::scoped_lock lock(mutex_);
     const EditCommand* edit = live_edit(command);
     const EditCommand* last = commands_.empty() ? nullptr : live_edit(commands_.back());
-    if (edit && last && tag(edit->edit) == tag(last->edit) &&
+    if (edit && last && !tag(edit->edit).empty() && tag(edit->edit) == tag(last->edit) &&
         std::get<EditRequest>(command).author == std::get<EditRequest>(commands_.back()).author) {
       std::get<EditRequest>(command).calls += std::get<EditRequest>(commands_.back()).calls;
       commands_.back() = std::move(command);

@@ -66,13 +66,15 @@ class Recipe(CliTest):
     def test_every_listed_kind_has_an_example_that_fits_the_demo(self):
         kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
         self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
-                                                      "top_k", "temperature", "router_row", "scheme"})
+                                                      "top_k", "temperature", "router_row", "swap", "merge", "clone", "replace",
+                                                      "neuron_mask", "scheme"})
         for kind in kinds:
             script = self.edits(kind["example"])
             self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})
             self.assertEqual(self.json_of("recipe_show", "recipe", "show", kind["kind"])["kind"], kind["kind"])
             for field in kind["fields"]:
-                self.assertTrue(field["name"] in kind["example"] or field["name"] == "at_token", field)
+                optional = field["meaning"].startswith(("optional", "one of four", "with rotate_towards"))
+                self.assertTrue(field["name"] in kind["example"] or optional, field)
 
     def test_every_listed_scheme_fits_the_demo_with_its_defaults(self):
         for scheme in self.json_of("recipe_list", "recipe", "list")["schemes"]:
@@ -109,6 +111,31 @@ class Open(CliTest):
         opened = subprocess.run(arguments, capture_output=True)
         self.assertEqual(opened.stdout, b"--screenshot|a b.png|--after-tokens|4|--safe-mode|demo|")
         self.assertEqual(opened.returncode, -15, "signals reach the window as they would any program")
+
+
+class Export(CliTest):
+    def test_writes_a_model_that_runs_as_the_original_does_under_the_edits(self):
+        script = self.edits({"kind": "mute", "layer": "all", "expert": [3, 17]}, {"kind": "swap", "layer": "2-4", "experts": [1, 2]})
+        target = self.folder / "out"
+        planned = self.json_of("export", "export", "demo", "--edits", script, "--out", target, "--dry-run")
+        self.assertFalse(target.exists())
+        document = self.json_of("export", "export", "demo", "--edits", script, "--out", target)
+        self.assertEqual({**planned, "written": True}, document)
+        self.assertEqual([row["experts"] for row in document["rows"]], [30] * 8)
+        self.assertEqual(document["bytes_after"], self.json_of("inspect", "inspect", target)["weight_bytes"])
+        for model, arguments in [("demo", ("--edits", script)), (target, ())]:
+            done = run("run", model, "--prompt", "The router", "--greedy", "--max-new-tokens", 16, "--json", *arguments)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            ids = json.loads(done.stdout)["generated_ids"]
+            expected = ids if model == "demo" else expected
+            self.assertEqual(ids, expected)
+
+    def test_refuses_by_name_and_writes_nothing(self):
+        target = self.folder / "out"
+        self.assert_refused(2, "force: no architecture", "export", "demo", "--out", target, "--edits", self.edits({"kind": "force", "layer": 1, "expert": 2}))
+        self.assert_refused(2, "begins at token 4", "export", "demo", "--out", target, "--edits", self.edits({"kind": "mute", "layer": "all", "expert": 2, "at_token": 4}))
+        self.assertFalse(target.exists())
+        self.assert_refused(5, "not an empty folder", "export", "demo", "--out", self.folder, "--edits", self.edits({"kind": "mute", "layer": "all", "expert": 2}))
 
 
 class Bench(CliTest):
@@ -209,7 +236,7 @@ class Output(CliTest):
         self.assertTrue(done.stderr.startswith(b"error: "))
 
     def test_help_leads_with_examples_and_goes_to_stdout(self):
-        for command in ["inspect", "run", "score", "compare", "tokenize", "detokenize", "open", "bench", "recipe", "trace", "adapt", "calibrate"]:
+        for command in ["inspect", "run", "score", "compare", "tokenize", "detokenize", "open", "bench", "recipe", "export", "trace", "adapt", "calibrate"]:
             done = run(command, "--help")
             self.assertEqual(done.returncode, 0)
             text = done.stdout.decode()

@@ -23,6 +23,31 @@ Recipe applied(std::initializer_list<Edit> edits) {
   return recipe;
 }
 
+// Some different experts of the smallest layer, in any order.
+std::vector<ExpertId> some_members(std::mt19937_64& random, size_t count) {
+  std::vector<ExpertId> ids{0, 1, 2, 3, 4, 5};
+  std::shuffle(ids.begin(), ids.end(), random);
+  ids.resize(count);
+  return ids;
+}
+
+RowSource random_row(std::mt19937_64& random) {
+  using Kind = RowSource::Kind;
+  switch (random() % 4) {
+    case 0: return {};
+    case 1: return {Kind::kCopy, ExpertId(random() % 6)};
+    case 2: return {Kind::kRotate, ExpertId(random() % 6), float(random() % 5) * 22.5f};
+    default: return {Kind::kValues, kNoExpert, 0, std::make_shared<std::vector<float>>(4, float(random() % 3) - 0.1f)};
+  }
+}
+
+ExpertMix random_mix(std::mt19937_64& random) {
+  ExpertMix mix;
+  for (ExpertId id = 0; id < 6; ++id)
+    if (random() % 3 == 0) mix.push_back({id, random() % 3 ? 0.3f * float(1 + random() % 4) : 1.0f});
+  return mix;
+}
+
 // Any edit that fits the plan by itself, of every kind.
 Edit random_edit(std::mt19937_64& random) {
   LayerSet where;
@@ -34,7 +59,24 @@ Edit random_edit(std::mt19937_64& random) {
     if (random() % 3 == 0) experts.push_back(id);
   if (experts.empty()) experts.push_back(ExpertId(random() % 6));
   const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
-  switch (random() % 11) {
+  switch (random() % 17) {
+    case 16: return Swap{where, some_members(random, 2)};
+    case 11: {
+      const size_t count = 2 + random() % 3;
+      std::vector<float> weights;
+      if (random() % 2)
+        for (size_t i = 0; i < count; ++i) weights.push_back(0.5f + float(random() % 4));
+      return Merge{where, some_members(random, count), weights};
+    }
+    case 12: return Clone{where, some_members(random, 2 + random() % 2)};
+    case 13: return Replace{where, experts, random_mix(random)};
+    case 14: {
+      std::vector<int> neurons;
+      for (int unit = 0; unit < 6; ++unit)
+        if (random() % 3 == 0) neurons.push_back(unit);
+      return NeuronMask{where, experts, neurons};
+    }
+    case 15: return RouterRow{where, experts, 1, random_row(random)};
     case 0: return Mute{where, experts};
     case 1: return Unmute{where, experts};
     case 2: return Force{where, experts};
@@ -102,6 +144,13 @@ TEST(EditProperties, JsonKeepsEveryKind) {
     ASSERT_THAT(*again, ElementsAre(command)) << to_json(command);
   }
   EXPECT_THAT(seen, testing::Each(testing::Gt(20)));
+  // Rows in all their forms and mixes of any weights, which the turns above may miss.
+  for (int turn = 0; turn < 300; ++turn) {
+    const EditCommand command{turn % 2 ? Edit(RouterRow{{}, {1}, 1, random_row(random)}) : Edit(Replace{{}, {1}, random_mix(random)}), {}};
+    const auto again = parse_script(to_json_script({command}), kPlan);
+    ASSERT_TRUE(again) << again.error().message();
+    ASSERT_THAT(*again, ElementsAre(command)) << to_json(command);
+  }
 }
 
 TEST(Edit, WritesTheDecimalThatTheUserTyped) {
@@ -137,6 +186,48 @@ TEST(Edit, ReadsAsASentence) {
   EXPECT_EQ(describe(Bias{layers({3}), {5}, -0.5f}), "Bias expert 5 by -0.5 in layer 3");
   EXPECT_EQ(describe(Temperature{layers({2, 3, 4, 5}), 0.7f}), "Router temperature 0.7 in layers 2-5");
   EXPECT_EQ(describe(ExpertScale{layers({3}), {5}, 0}), "Scale the output of expert 5 by 0 in layer 3");
+  EXPECT_EQ(describe(Swap{layers({3}), {5, 2}}), "Swap the weights of experts 5 and 2 in layer 3");
+  EXPECT_EQ(describe(Merge{layers({3}), {5, 2, 1}, {}}), "Merge experts 5, 2, 1 into expert 5 in layer 3");
+  EXPECT_EQ(describe(Merge{{}, {5, 2}, {1, 3}}), "Merge experts 5, 2 into expert 5 in all layers with weights 1, 3");
+  EXPECT_EQ(describe(Clone{layers({3}), {5, 2, 1}}), "Clone expert 5 over experts 2, 1 in layer 3");
+  EXPECT_EQ(describe(Replace{layers({3}), {5}, {{1, 0.5f}, {2, 0.5f}}}),
+            "Run 0.5 × expert 1 + 0.5 × expert 2 in the place of expert 5 in layer 3");
+  EXPECT_EQ(describe(Replace{layers({3}), {5}, {}}), "Give expert 5 its own weights back in layer 3");
+  EXPECT_EQ(describe(NeuronMask{layers({3}), {5}, {0, 1, 2, 4}}), "Switch neurons 0-2, 4 of expert 5 off in layer 3");
+  EXPECT_EQ(describe(RouterRow{layers({3}), {5}, 1, RowSource{RowSource::Kind::kRotate, 2, 30}}),
+            "Rotate the router row of expert 5 by 30° towards expert 2 in layer 3");
+}
+
+// Each acts on what runs in the places at that moment; the router, and what is set per place, stays.
+TEST(Edit, SwapsMergesAndClonesWhatRunsInThePlaces) {
+  const auto mixes = [](std::initializer_list<Edit> edits) { return applied(edits).layers[0]; };
+  const LayerSet one = layers({1});
+  EXPECT_EQ(mixes({Swap{one, {5, 2}}}).mix(5), (ExpertMix{{2, 1}}));
+  EXPECT_EQ(mixes({Swap{one, {5, 2}}}).mix(2), (ExpertMix{{5, 1}}));
+  EXPECT_TRUE(applied({Swap{one, {5, 2}}, Swap{one, {2, 5}}}).layers.empty());
+  // A cycle of three: 0 runs 1, 1 runs 2, 2 runs 0.
+  const LayerRecipe cycle = mixes({Swap{one, {0, 1}}, Swap{one, {1, 2}}});
+  EXPECT_EQ(cycle.mix(0), (ExpertMix{{1, 1}}));
+  EXPECT_EQ(cycle.mix(1), (ExpertMix{{2, 1}}));
+  EXPECT_EQ(cycle.mix(2), (ExpertMix{{0, 1}}));
+  const LayerRecipe clone = mixes({Swap{one, {0, 1}}, Clone{one, {0, 3, 4}}});
+  EXPECT_EQ(clone.mix(3), (ExpertMix{{1, 1}}));
+  EXPECT_EQ(clone.mix(4), (ExpertMix{{1, 1}}));
+  EXPECT_TRUE(mixes({Swap{one, {0, 1}}, Clone{one, {0, 1}}}).mix(1).empty());  // its own, by way of 0
+  const LayerRecipe merged = mixes({Swap{one, {0, 1}}, Merge{one, {0, 2}, {3, 1}}, NeuronMask{one, {0}, {4}}});
+  EXPECT_EQ(merged.mix(0), (ExpertMix{{1, 0.75f}, {2, 0.25f}}));
+  EXPECT_EQ(merged.muted, (std::vector<uint8_t>{0, 0, 1, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(merged.unit_mask(0), std::vector{4});
+  // Half of (3/4 of 1, 1/4 of 2) and half of 2.
+  const LayerRecipe again = mixes({Merge{one, {1, 2}, {3, 1}}, Unmute{one, {2}}, Merge{one, {1, 2}, {}}});
+  EXPECT_EQ(again.mix(1), (ExpertMix{{1, 0.375f}, {2, 0.625f}}));
+  EXPECT_TRUE(applied({RouterRow{{}, {2}, 1, RowSource{RowSource::Kind::kCopy, 2}}}).layers.empty());
+}
+
+TEST(Edit, AMergeThatMutesTheRestIsRefusedWhereNothingIsLeft) {
+  const Recipe first_muted = applied({Mute{layers({3}), {0}}});
+  EXPECT_TRUE(validate(Merge{layers({3}), {1, 2, 3, 4, 5}, {}}, kPlan, first_muted));
+  EXPECT_FALSE(validate(Merge{layers({3}), {0, 1, 2, 3, 4, 5}, {}}, kPlan, first_muted));
 }
 
 TEST(Edit, TagsADragByKindAndPlaceOnly) {
@@ -144,6 +235,8 @@ TEST(Edit, TagsADragByKindAndPlaceOnly) {
   EXPECT_EQ(tag(Bias{layers({3}), {5}, 1}), tag(Bias{layers({3}), {5}, 2}));
   EXPECT_NE(tag(Bias{layers({3}), {5}, 1}), tag(SelectBias{layers({3}), {5}, 1}));
   EXPECT_NE(tag(TopK{{}, 1}), tag(TopK{layers({1}), 1}));
+  EXPECT_NE(tag(RouterRow{{}, {1}, 2}), tag(RouterRow{{}, {1}, 1, RowSource{}}));
+  EXPECT_EQ(tag(Swap{{}, {1, 2}}), "");  // twice is not once
 }
 
 TEST(Edit, RefusesWhatWouldLeaveALayerWithoutExperts) {
@@ -207,7 +300,26 @@ TEST(EditScript, RefusesByPositionAndSaysWhy) {
       {R"({"kind":"scheme","layer":3,"name":"forced_slot","parameters":{"expert":6}})", ErrorCode::kUsage, "there is no expert 6"},
       {R"({"kind":"scheme","layer":3,"name":"top_k","parameters":{"k":7}})", ErrorCode::kUsage, "the router has 6 experts"},
       {R"({"kind":"layer_path","layers":[0]})", ErrorCode::kUsage, "kind \"layer_path\" is not in this version"},
-      {R"({"kind":"router_row","layer":1,"expert":1,"copy_from":2})", ErrorCode::kUsage, "router_row with \"copy_from\""},
+      {R"({"kind":"router_row","layer":3,"expert":1,"copy_from":6})", ErrorCode::kMalformed, "there is no expert 6 in layer 3"},
+      {R"({"kind":"router_row","layer":3,"expert":1})", ErrorCode::kMalformed, "needs one of \"scale\", \"values\""},
+      {R"({"kind":"router_row","layer":3,"expert":1,"scale":2,"copy_from":1})", ErrorCode::kMalformed, "needs one of"},
+      {R"({"kind":"router_row","layer":3,"expert":1,"rotate_towards":2})", ErrorCode::kMalformed, "go together"},
+      {R"({"kind":"router_row","layer":3,"expert":1,"scale":2,"angle":2})", ErrorCode::kMalformed, "go together"},
+      {R"({"kind":"router_row","layer":3,"expert":1,"values":[1,2,3]})", ErrorCode::kMalformed, "values has 3 numbers, a router row of this model has 4"},
+      {R"({"kind":"router_row","layer":3,"expert":1,"values":[1,2,3,1e39]})", ErrorCode::kMalformed, "needs a finite number"},
+      {R"({"kind":"swap","layer":1,"experts":[1,2,3]})", ErrorCode::kMalformed, "swap takes two experts, here are 3"},
+      {R"({"kind":"swap","layer":1,"experts":[2,2]})", ErrorCode::kMalformed, "swap names an expert twice"},
+      {R"({"kind":"swap","layer":"all","experts":[2,7]})", ErrorCode::kMalformed, "there is no expert 7 in layer 3"},
+      {R"({"kind":"swap","layer":1,"expert":[2,7]})", ErrorCode::kMalformed, "swap has no field \"expert\""},
+      {R"({"kind":"clone","layer":1,"experts":[2]})", ErrorCode::kMalformed, "clone takes two or more experts, here are 1"},
+      {R"({"kind":"clone","layer":1,"experts":[2,3],"weights":[1,1]})", ErrorCode::kMalformed, "clone has no field \"weights\""},
+      {R"({"kind":"merge","layer":1,"experts":[2,3],"weights":[1]})", ErrorCode::kMalformed, "there are 1 weights for 2 experts"},
+      {R"({"kind":"merge","layer":1,"experts":[2,3],"weights":[1,-1]})", ErrorCode::kMalformed, "the weights add up to 0"},
+      {R"({"kind":"replace","layer":1,"expert":1,"from":[2,2]})", ErrorCode::kMalformed, "from names expert 2 twice"},
+      {R"({"kind":"replace","layer":1,"expert":1,"from":[2],"weights":[0]})", ErrorCode::kMalformed, "all weights are 0"},
+      {R"({"kind":"replace","layer":1,"expert":1})", ErrorCode::kMalformed, "needs \"from\""},
+      {R"({"kind":"neuron_mask","layer":1,"expert":1,"neurons":[6]})", ErrorCode::kMalformed, "there is no neuron 6 in the experts of layer 1; they have 0 to 5"},
+      {R"({"kind":"neuron_mask","layer":1,"expert":1,"neurons":3})", ErrorCode::kMalformed, "needs \"neurons\", a list"},
       {R"({"kind":"mute","layer":1,"expert":1,"router":"attention"})", ErrorCode::kUsage, "one router"},
       {R"({"kind":"mute","layer":1,"expert":1,"router":"x"})", ErrorCode::kMalformed, "router is \"x\""},
       {R"({"kind":"mute","layer":3,"expert":[0,1,2,3,4,5]})", ErrorCode::kUsage, "no expert left"},
@@ -241,7 +353,7 @@ TEST(EditScript, RefusesDocumentsThatAreNoScript) {
 
 TEST(EditScript, NamesAllProblemsAndTheFirstMalformedOneLeads) {
   std::vector<ScriptProblem> problems;
-  const auto parsed = parse_script(R"({"schema":1,"edits":[{"kind":"swap"},{"kind":"mute","layer":1,"expert":0},{"kind":"x"}]})",
+  const auto parsed = parse_script(R"({"schema":1,"edits":[{"kind":"layer_path"},{"kind":"mute","layer":1,"expert":0},{"kind":"x"}]})",
                                    kPlan, &problems);
   ASSERT_EQ(problems.size(), 2u);
   EXPECT_EQ(problems[0].entry, 0);

@@ -89,7 +89,7 @@ class HashBackend final : public Backend {
     const RouterSpec& spec = plan_.routed(row).router;
     const LayerRecipe* recipe = request.recipe->layer(row);
     std::vector<float> logits(spec.experts), scratch(4 * spec.experts);
-    for (int e = 0; e < spec.experts; ++e) logits[e] = hashed_logit(mix(state, e));
+    for (int e = 0; e < spec.experts; ++e) logits[e] = hashed_logit(mix(state, uint64_t(row_hash(recipe, e))));
     const int slots = slots_needed(spec, recipe);
     std::vector<ExpertId> ids(slots);
     std::vector<float> weights(slots);
@@ -100,8 +100,26 @@ class HashBackend final : public Backend {
       float weight = weights[slot];
       if (recipe && !recipe->expert_scale.empty()) weight *= recipe->expert_scale[ids[slot]];
       state = mix(state, mix(ids[slot], std::bit_cast<uint32_t>(weight)));
+      if (const uint64_t hash = recipe ? weights_hash(*recipe, ids[slot]) : 0) state = mix(state, hash);
     }
     return state;
+  }
+
+  // An expert's logit comes of the row that stands for it.
+  static uint64_t row_hash(const LayerRecipe* recipe, int expert) {
+    if (!recipe || recipe->router_rows.empty() || recipe->router_rows[expert] == RowSource{}) return uint64_t(expert);
+    const RowSource& row = recipe->router_rows[expert];
+    uint64_t hash = mix(uint64_t(row.kind), mix(row.expert, std::bit_cast<uint32_t>(row.degrees)));
+    if (row.values)
+      for (const float value : *row.values) hash = mix(hash, std::bit_cast<uint32_t>(value));
+    return hash;
+  }
+  // And what runs in its place goes into the state; of an expert as it is, nothing.
+  static uint64_t weights_hash(const LayerRecipe& recipe, int expert) {
+    uint64_t hash = 0;
+    for (const ExpertShare& share : recipe.mix(expert)) hash = mix(hash, mix(share.expert, std::bit_cast<uint32_t>(share.weight)));
+    for (const int unit : recipe.unit_mask(expert)) hash = mix(hash, uint64_t(unit) + 7);
+    return hash;
   }
 
   const ModelPlan plan_;

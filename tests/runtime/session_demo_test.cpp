@@ -108,7 +108,13 @@ Edit random_edit(std::mt19937_64& random) {
   if (random() % 3) where.layers = {int(random() % 8)};
   const std::vector<ExpertId> experts{ExpertId(random() % 32)};
   const float value = float(int(random() % 13) - 6) / 2;
-  switch (random() % 9) {
+  const std::vector<ExpertId> members{experts[0], ExpertId((experts[0] + 1 + random() % 31) % 32)};
+  switch (random() % 14) {
+    case 9: return Swap{where, members};
+    case 10: return Merge{where, members, {}};
+    case 11: return Clone{where, members};
+    case 12: return NeuronMask{where, experts, {int(random() % 32), 32 + int(random() % 32)}};
+    case 13: return RouterRow{where, experts, 1, RowSource{RowSource::Kind::kRotate, members[1], value * 20}};
     case 0: return Mute{where, experts};
     case 1: return Unmute{where, experts};
     case 2: return Force{where, experts};

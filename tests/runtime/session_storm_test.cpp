@@ -75,7 +75,11 @@ TEST(SessionStorm, FramesAgreeWithTheirEpochsWhateverIsSent) {
       hands.emplace_back([&, hand] {
         std::mt19937_64 random(seed * 10 + hand);
         for (int i = 0; i < 150; ++i) {
-          switch (random() % 10) {
+          switch (random() % 14) {
+            case 10: (void)s->send(EditCommand{Swap{{}, {ExpertId(random() % 3), ExpertId(3 + random() % 3)}}, {}}); break;
+            case 11: (void)s->send(EditCommand{Merge{{{2}}, {ExpertId(random() % 3), ExpertId(3 + random() % 3)}, {}}, random() % 400}); break;
+            case 12: (void)s->send(EditCommand{NeuronMask{{}, {ExpertId(random() % 6)}, {int(random() % 6)}}, {}}); break;
+            case 13: (void)s->send(EditCommand{RouterRow{{}, {ExpertId(random() % 6)}, 1, RowSource{RowSource::Kind::kCopy, ExpertId(random() % 6)}}, {}}); break;
             case 0: s->send(Pause{}); break;
             case 1: s->send(Step{}); break;
             case 2: s->undo(); break;

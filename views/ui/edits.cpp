@@ -47,6 +47,11 @@ std::vector<EditCommand> resets(const ViewContext& context, int moe_layer, const
   if (auto e = edited([](const ExpertEdits& x) { return x.output_scale != 1; }); !e.empty())
     add(ExpertScale{layers, e, 1});
   if (auto e = edited([](const ExpertEdits& x) { return x.row_scale != 1; }); !e.empty()) add(RouterRow{layers, e, 1});
+  if (auto e = edited([](const ExpertEdits& x) { return x.row_replaced; }); !e.empty())
+    add(RouterRow{layers, e, 1, RowSource{}});
+  if (auto e = edited([](const ExpertEdits& x) { return !x.mix.empty(); }); !e.empty()) add(Replace{layers, e, {}});
+  if (auto e = edited([](const ExpertEdits& x) { return x.neurons_off > 0; }); !e.empty())
+    add(NeuronMask{layers, e, {}});
   return out;
 }
 
@@ -76,6 +81,9 @@ ExpertEdits edits_of(const LayerRecipe* recipe, int expert) {
   out.select_bias = value(recipe->select_bias, 0.0f);
   out.output_scale = value(recipe->expert_scale, 1.0f);
   out.row_scale = value(recipe->row_scale, 1.0f);
+  out.mix = value(recipe->mixes, ExpertMix{});
+  out.neurons_off = int(value(recipe->unit_masks, std::vector<int>{}).size());
+  out.row_replaced = value(recipe->router_rows, RowSource{}) != RowSource{};
   return out;
 }
 
@@ -88,6 +96,12 @@ std::string in_words(const ExpertEdits& edits) {
   if (edits.select_bias != 0) add("selection bias " + signed_number(edits.select_bias, 2));
   if (edits.row_scale != 1) add(fmt::format("router row × {:.2f}", edits.row_scale));
   if (edits.output_scale != 1) add(fmt::format("output × {:.2f}", edits.output_scale));
+  if (edits.row_replaced) add("router row replaced");
+  if (edits.mix.size() == 1 && edits.mix[0].weight == 1)
+    add(fmt::format("runs expert {}", edits.mix[0].expert));
+  else if (!edits.mix.empty())
+    add(fmt::format("runs a mix of {} experts", edits.mix.size()));
+  if (edits.neurons_off > 0) add(fmt::format("{} neuron{} off", edits.neurons_off, edits.neurons_off == 1 ? "" : "s"));
   return out;
 }
 

@@ -14,7 +14,10 @@ struct ExpertEdits {
   bool muted = false, forced = false;
   float bias = 0, select_bias = 0;
   float output_scale = 1, row_scale = 1;
-  bool any() const { return muted || forced || bias != 0 || select_bias != 0 || output_scale != 1 || row_scale != 1; }
+  ExpertMix mix;  // what runs in its place; empty: its own weights
+  int neurons_off = 0;
+  bool row_replaced = false;
+  bool any() const { return *this != ExpertEdits{}; }
   bool operator==(const ExpertEdits&) const = default;
 };
 

@@ -78,6 +78,9 @@ void FeedForwardRun::activate(const Step& step, const Group& group, int slot, in
     step.kernels.activate(form.unit, up + begin, scale, gate + begin, n);
   else
     step.kernels.glu(form.unit, gate + begin, up + begin, scale, gate + begin, n);
+  if (!group.masked) return;
+  const auto first = std::lower_bound(group.masked->begin(), group.masked->end(), begin);
+  for (auto unit = first; unit != group.masked->end() && *unit < end; ++unit) gate[*unit] = 0;
 }
 
 void FeedForwardRun::down(const Step& step, int64_t hidden) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/backend/cpu/aligned.h"
+#include "engine/backend/cpu/edited_weights.h"
 #include "engine/backend/cpu/step.h"
 #include "engine/routing/block.h"
 
@@ -27,6 +28,7 @@ class FeedForwardRun {
     const FfnForm* form;
     int first, count;
     int64_t row;
+    const std::vector<int>* masked = nullptr;  // hidden units that are off, ascending
   };
 
   // routing.cpp
@@ -39,6 +41,7 @@ class FeedForwardRun {
   void gather(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
   void gather_shared(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
   void size_slots(size_t slots);
+  void replace_rows(const Step& step, const FeedForward& spec, const LayerRecipe& recipe, const float* const* in);
 
   // feed_forward.cpp
   void gate_up(const Step& step);
@@ -50,6 +53,9 @@ class FeedForwardRun {
   // Routing of the chunk: [tokens, slots_per_token_].
   Rows router_logits_;
   std::vector<float*> router_out_;
+  Rows native_logits_, replaced_logits_;  // where the recipe replaces router rows
+  std::vector<float*> replaced_out_;
+  EditedWeights edited_weights_;
   std::vector<float> shared_gates_;
   std::vector<float*> shared_gate_out_;
   std::vector<AlignedFloats> scratch_;  // per worker

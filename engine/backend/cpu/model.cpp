@@ -6,6 +6,7 @@
 
 #include "engine/backend/cpu/isa.h"
 #include "engine/backend/cpu/loader.h"
+#include "engine/model/quantised.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -157,6 +158,7 @@ class Builder {
     SY_CHECK(load_.matrix(spec.gate, out.gate));
     SY_CHECK(load_.matrix(spec.up, out.up));
     SY_CHECK(load_.matrix(spec.down, out.down));
+    if (spec.down_bias) out.bias_type = exact_dtype(spec.down_bias);
     SY_CHECK(load_.vector(spec.gate_bias, out.gate_bias));
     SY_CHECK(load_.vector(spec.up_bias, out.up_bias));
     return load_.vector(spec.down_bias, out.down_bias);

@@ -83,6 +83,7 @@ struct FfnForm {
 struct Expert {
   Matrix gate, up, down;
   std::vector<float> gate_bias, up_bias, down_bias;  // empty: none
+  DType bias_type = DType::kF32;                     // as stored
 };
 
 struct FeedForward {

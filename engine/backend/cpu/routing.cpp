@@ -1,4 +1,5 @@
 // From normed inputs to slots sorted by expert. See feed_forward.h.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -24,6 +25,7 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
   step.multiply(std::span(products).first(gated ? 2 : 1));
 
   const LayerRecipe* recipe = step.chunk->recipe->layer(spec.row);
+  if (recipe && !recipe->router_rows.empty()) replace_rows(step, spec, *recipe, in);
   slots_per_token_ = slots_needed(spec.router, recipe);
   const size_t slots = size_t(step.count) * slots_per_token_;
   decisions_.resize(step.count);
@@ -32,13 +34,31 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
   kinds_.resize(slots);
   const bool together = recipe && batch_coupled(recipe->scheme);
   if (together) edited_.resize(size_t(step.count) * 2 * spec.router.experts);
-  if (recipe && reads_input(recipe->scheme)) row_norms(step, spec);
+  if (recipe && reads_input(recipe->scheme)) {
+    const auto norms = row_norms(step, spec);
+    if (!recipe->router_rows.empty()) edited_weights_.set_norms(spec.row, norms);
+  }
   scratch_.resize(step.pool.threads());
   for (AlignedFloats& scratch : scratch_) scratch.reserve(scratch_needed(spec.router, recipe));
   // A decision takes about as long as reading some bytes per expert.
   step.for_tokens(int64_t(spec.router.experts) * 512,
                   [&](int token, int worker) { route_token(step, spec, recipe, in[token], token, worker); });
   if (together) settle(step, spec, *recipe);
+}
+
+// Makes the logits of replaced router rows anew; native_logits_ keeps the router's own.
+void FeedForwardRun::replace_rows(const Step& step, const FeedForward& spec, const LayerRecipe& recipe,
+                                  const float* const* in) {
+  const ReplacedRows& rows = edited_weights_.rows(step.kernels, spec, recipe);
+  native_logits_.shape(step.count, spec.router.experts);
+  shape_rows(step.count, rows.matrix.rows, replaced_logits_, replaced_out_);
+  const Product product{&rows.matrix, {step.count, in, replaced_out_.data(), nullptr}};
+  step.multiply({&product, 1});
+  for (int token = 0; token < step.count; ++token) {
+    std::copy_n(router_logits_[token], spec.router.experts, native_logits_[token]);
+    for (size_t e = 0; e < spec.router_bias.size(); ++e) native_logits_[token][e] += spec.router_bias[e];
+    for (size_t i = 0; i < rows.experts.size(); ++i) router_logits_[token][rows.experts[i]] = replaced_logits_[token][i];
+  }
 }
 
 void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in,
@@ -56,13 +76,14 @@ void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, cons
                     .together = std::min(kBlockTokens, step.count - block),
                     .sequence = step.chunk->stream,
                     .row = spec.row};
+  if (recipe && !recipe->router_rows.empty()) given.native = {native_logits_[token], experts};
   DecisionSpans out{std::span(ids_).subspan(first, slots_per_token_), std::span(weights_).subspan(first, slots_per_token_),
                     std::span(kinds_).subspan(first, slots_per_token_)};
   const bool together = recipe && batch_coupled(recipe->scheme);
   if (together) out.edited = std::span(edited_).subspan(size_t(token) * 2 * experts, 2 * experts);
   if (recipe && reads_input(recipe->scheme)) {
     given.hidden = {in, size_t(spec.router_weight.cols)};
-    given.row_norms = row_norms_.at(spec.row);
+    given.row_norms = recipe->router_rows.empty() ? row_norms_.at(spec.row) : edited_weights_.norms(spec.row);
   }
   decisions_[token] =
       route(spec.router, recipe, given, {scratch_[worker].data(), scratch_needed(spec.router, recipe)}, out);
@@ -112,6 +133,7 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
   const bool weigh_input = spec.router.apply == ApplyTo::kInput;
   const size_t experts = spec.experts.size();
 
+  edited_weights_.tidy(spec.row, recipe);
   next_.assign(experts + 1, 0);
   const auto each = [&](auto&& visit) {
     for (int token = 0; token < step.count; ++token)
@@ -125,7 +147,9 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
   int64_t row = 0;
   for (size_t e = 0; e < experts; ++e) {
     if (next_[e + 1] > 0) {
-      groups_.push_back({&spec.experts[e], &spec.form, next_[e], next_[e + 1], row});
+      const Expert& weights = recipe ? edited_weights_.expert(step.kernels, spec, *recipe, e) : spec.experts[e];
+      groups_.push_back({&weights, &spec.form, next_[e], next_[e + 1], row});
+      if (recipe && !recipe->unit_mask(e).empty()) groups_.back().masked = &recipe->unit_mask(e);
       row += spec.form.width;
     }
     next_[e + 1] += next_[e];

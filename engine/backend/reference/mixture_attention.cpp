@@ -10,9 +10,12 @@
 #include <limits>
 #include <vector>
 
+#include "engine/backend/merged_cache.h"
 #include "engine/backend/reference/math.h"
+#include "engine/backend/reference/mixing.h"
 #include "engine/backend/reference/op.h"
 #include "engine/backend/reference/router.h"
+#include "engine/model/quantised.h"
 
 namespace switchyard::reference {
 namespace {
@@ -29,6 +32,7 @@ class MixtureAttention final : public Op {
         output_bias_(load.vector(spec.output_bias)) {
     for (const TensorRef& q : spec.q_experts) q_.push_back(load.matrix(q));
     for (const TensorRef& o : spec.o_experts) o_.push_back(load.matrix(o));
+    type_ = exact_dtype(spec.o_experts[0]);
   }
 
   at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const override {
@@ -41,9 +45,12 @@ class MixtureAttention final : public Op {
 
     std::vector<Share> shares = router_.route_rows(x, step);
     const LayerRecipe* recipe = step.recipe->layer(step.row);
+    merged_.tidy(recipe);
     at::Tensor out = at::zeros_like(x);
     for (size_t e = 0; e < shares.size(); ++e) {
       Share& share = shares[e];
+      if (share.rows.empty()) continue;
+      const Projections own = expert(e, recipe);
       const float scale = recipe && !recipe->expert_scale.empty() ? recipe->expert_scale[e] : 1;
       for (size_t from = 0; from < share.rows.size(); from += kQueryChunk) {
         const auto count = std::min<int64_t>(kQueryChunk, int64_t(share.rows.size() - from));
@@ -51,8 +58,8 @@ class MixtureAttention final : public Op {
             at::from_blob(share.rows.data() + from, {count}, at::TensorOptions().dtype(at::kLong));
         const at::Tensor applied = at::from_blob(share.weights.data() + from, {count, 1});
         const Rotation at_rows{by.cos.index_select(0, rows), by.sin.index_select(0, rows)};
-        const at::Tensor q = rotate(spec_.rope, at_rows, heads(project(x.index_select(0, rows), q_[e])));
-        at::Tensor y = project(attend(q, state, rows + past, past + tokens), o_[e]) * applied;
+        const at::Tensor q = rotate(spec_.rope, at_rows, heads(project(x.index_select(0, rows), own.q)));
+        at::Tensor y = project(attend(q, state, rows + past, past + tokens), own.o) * applied;
         if (scale != 1) y = y * scale;
         out.index_add_(0, rows, y);
       }
@@ -61,6 +68,21 @@ class MixtureAttention final : public Op {
   }
 
  private:
+  struct Projections {
+    at::Tensor q, o;
+  };
+
+  // What runs in an expert's place.
+  Projections expert(size_t id, const LayerRecipe* recipe) const {
+    if (!recipe || recipe->mix(id).empty()) return {q_[id], o_[id]};
+    const ExpertMix& mix = recipe->mix(id);
+    if (is_one(mix)) return {q_[mix[0].expert], o_[mix[0].expert]};
+    return merged_.get(mix, [&] {
+      return Projections{mix_tensors(mix, type_, [&](ExpertId e) -> const at::Tensor& { return q_[e]; }),
+                         mix_tensors(mix, type_, [&](ExpertId e) -> const at::Tensor& { return o_[e]; })};
+    });
+  }
+
   // [tokens, kv_heads * head_dim] -> [kv_heads, tokens, head_dim].
   at::Tensor heads(const at::Tensor& x) const {
     return x.view({x.size(0), spec_.kv_heads, spec_.head_dim}).transpose(0, 1);
@@ -79,6 +101,8 @@ class MixtureAttention final : public Op {
   const Router router_;
   const at::Tensor k_, v_, output_bias_;
   std::vector<at::Tensor> q_, o_;
+  DType type_ = DType::kF32;  // of their weights, as stored
+  mutable MergedCache<Projections> merged_;
 };
 
 }  // namespace

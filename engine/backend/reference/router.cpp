@@ -12,6 +12,7 @@
 #include "engine/backend/reference/math.h"
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/edited_weights.h"
 
 namespace switchyard::reference {
 
@@ -19,7 +20,23 @@ Router::Router(const RoutedSpec& spec, const Loader& load)
     : spec_(spec.router),
       weight_(load.matrix(spec.router_weight)),
       bias_(load.vector(spec.router_bias)),
-      select_bias_(load.vector(spec.select_bias)) {}
+      select_bias_(load.vector(spec.select_bias)),
+      type_(exact_dtype(spec.router_weight)) {}
+
+at::Tensor Router::weight_under(const LayerRecipe& recipe) const {
+  at::Tensor weight = weight_.clone();
+  const auto row = [](const at::Tensor& of, size_t id) {
+    return std::span(of.const_data_ptr<float>() + id * size_t(of.size(1)), size_t(of.size(1)));
+  };
+  for (size_t id = 0; id < recipe.router_rows.size(); ++id) {
+    const RowSource& source = recipe.router_rows[id];
+    if (source == RowSource{}) continue;
+    const std::span<const float> other = source.expert == kNoExpert ? std::span<const float>() : row(weight_, source.expert);
+    edited_row(source, row(weight_, id), other, type_,
+               {weight.data_ptr<float>() + id * size_t(weight.size(1)), size_t(weight.size(1))});
+  }
+  return weight;
+}
 
 std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) const {
   at::Tensor logits = project(x, weight_, bias_);
@@ -29,11 +46,16 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   }
   logits = logits.contiguous();
   const LayerRecipe* recipe = step.recipe->layer(step.row);
+  at::Tensor native;
+  if (recipe && !recipe->router_rows.empty()) {
+    native = logits;
+    logits = project(x, weight_under(*recipe), bias_).contiguous();
+  }
   const auto experts = size_t(spec_.experts), slots = size_t(slots_needed(spec_, recipe)), tokens = size_t(x.size(0));
   const bool together = recipe && batch_coupled(recipe->scheme), reads = recipe && reads_input(recipe->scheme);
   const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
   const at::Tensor inputs = reads ? x.contiguous() : at::Tensor(),
-                   norms = reads ? weight_.square().sum(1).sqrt().contiguous() : at::Tensor();
+                   norms = reads ? (native.defined() ? weight_under(*recipe) : weight_).square().sum(1).sqrt().contiguous() : at::Tensor();
   std::vector<Decision> decisions(tokens);
   std::vector<ExpertId> ids(tokens * slots);
   std::vector<float> applied(tokens * slots), scratch(scratch_needed(spec_, recipe)), edited(together ? tokens * 2 * experts : 0);
@@ -52,6 +74,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
                      .together = int(count),
                      .sequence = step.stream,
                      .row = step.row};
+      if (native.defined()) in.native = {native.const_data_ptr<float>() + token * experts, experts};
       if (reads) {
         in.hidden = {inputs.const_data_ptr<float>() + token * size_t(x.size(1)), size_t(x.size(1))};
         in.row_norms = floats(norms);
@@ -86,7 +109,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
 
 at::Tensor Router::weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const {
   const LayerRecipe* recipe = step.recipe->layer(step.row);
-  at::Tensor z = project(x, weight_, bias_);
+  at::Tensor z = project(x, recipe && !recipe->router_rows.empty() ? weight_under(*recipe) : weight_, bias_);
   const auto constant = [](const auto& values) {
     return at::from_blob(const_cast<float*>(values.data()), {int64_t(values.size())}).clone();
   };

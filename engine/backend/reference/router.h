@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "engine/model/quantised.h"
 #include "engine/backend/reference/op.h"
 
 namespace switchyard::reference {
@@ -28,7 +29,11 @@ class Router {
 
  private:
   const RouterSpec spec_;
+  // The weight with the rows that the recipe replaces.
+  at::Tensor weight_under(const LayerRecipe& recipe) const;
+
   const at::Tensor weight_, bias_, select_bias_;
+  const DType type_;  // of the weight, as stored
 };
 
 }  // namespace switchyard::reference
