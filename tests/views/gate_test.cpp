@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <memory>
+#include <string>
 
 #include "tests/views/fixture.h"
 #include "views/gate_inspector/values.h"
@@ -52,6 +53,32 @@ TEST(GateInspector, WeightsEqualTheRecordedOnesForEveryTokenAndLayerUnderEdits) 
       ASSERT_EQ(table.stats.margin, frame.layer(row).stats.margin);
       ASSERT_EQ(table.changed, frame.layer(row).changed);
     }
+}
+
+TEST(GateInspector, ShowsWhatASchemeDecidedAndNamesIt) {
+  for (const char* name : {"top_k", "top_p", "dynmole", "dense_to_sparse", "activation_d2s", "min_p", "ratio", "sdm"}) {
+    SCOPED_TRACE(name);
+    const auto run = std::make_unique<Fixture>();
+    run->add_tokens(3);
+    run->edit(SetScheme{{{2}}, *make_scheme({name, {}})});
+    run->add_tokens(12);
+    for (uint64_t t = 3; t < run->data.tokens(); ++t) {
+      const RoutingFrame& frame = *run->data.frames[t];
+      const GateTable table = gate_table(run->data, t, 2);
+      EXPECT_EQ(table.k_used, frame.layer(2).k_used);
+      const auto ids = frame.used_ids(2);
+      for (size_t slot = 0; slot < ids.size(); ++slot) {
+        EXPECT_TRUE(table.rows[ids[slot]].selected);
+        EXPECT_FLOAT_EQ(table.rows[ids[slot]].weight, frame.weights(2)[slot]);
+      }
+    }
+    run->selection.moe_layer = 2;
+    GateInspector view;
+    EXPECT_NE(view.subtitle(run->data, run->selection, uint64_t(5)).find(std::string(" · ") + name), std::string::npos);
+    EXPECT_EQ(view.subtitle(run->data, run->selection, uint64_t(1)).find(name), std::string::npos);  // before it
+    run->selection.moe_layer = 1;
+    EXPECT_EQ(view.subtitle(run->data, run->selection, uint64_t(5)).find(name), std::string::npos);
+  }
 }
 
 TEST(GateInspector, AMutedExpertKeepsItsPlaceAndItsNativeDecision) {

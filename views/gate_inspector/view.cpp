@@ -22,7 +22,11 @@ std::string GateInspector::subtitle(const RunData& data, const Selection& select
   const uint64_t token = data.shown_index(cursor);
   std::string piece = token < data.pieces.size() ? data.pieces[token] : std::string();
   if (const size_t first = piece.find_first_not_of(' '); first != std::string::npos) piece = piece.substr(first);
-  return fmt::format("token {} “{}” · {}", token, piece, data.plan->row_name(clamped_row(data, selection)));
+  const int row = clamped_row(data, selection);
+  std::string out = fmt::format("token {} “{}” · {}", token, piece, data.plan->row_name(row));
+  if (const LayerRecipe* recipe = recipe_shown(data, cursor, row); recipe && recipe->scheme)
+    out += " · " + describe(recipe->scheme.choice);
+  return out;
 }
 
 void GateInspector::refresh(const ViewContext& context, int row) {
