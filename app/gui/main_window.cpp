@@ -245,7 +245,7 @@ void MainWindow::ask_for_trace() {
 }
 
 void MainWindow::start_run() {
-  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kRun);
+  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kRun, generation_->chat());
 }
 
 void MainWindow::toggle_run() {
@@ -259,7 +259,7 @@ void MainWindow::toggle_run() {
 
 void MainWindow::step_run() {
   if (!generation_->starts_anew() && model_.state() != RunState::kIdle) return model_.step();
-  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kStep);
+  model_.start(generation_->prompt(), generation_->max_new_tokens(), RunModel::kStep, generation_->chat());
 }
 
 void MainWindow::toggle_recording() {

@@ -95,6 +95,8 @@ void RunModel::close() {
 
 void RunModel::tear_down() {
   trace_.reset();
+  chat_template_.reset();
+  why_no_chat_template_ = tr("No model is open.");
   starting_ = false;
   preparing_recording_ = false;
   if (recorder_) {
@@ -126,6 +128,7 @@ void RunModel::adopt(std::unique_ptr<Session> session, const OpenRequest& reques
     QMetaObject::invokeMethod(wake->model, &RunModel::wake_up, Qt::QueuedConnection);
   });
   if (journal_) journal_->model_opened(request.model.toStdString());
+  read_chat_template();
   jobs_.start(
       "router tensors", tr("Reading router biases"),
       [checkpoint = session_->checkpoint()](Task&) { return read_router_tensors(checkpoint); },
@@ -239,7 +242,7 @@ void RunModel::drain() {
     Q_EMIT history_changed();
   }
   if (had_cursor && !cursor_) Q_EMIT cursor_changed();
-  if (begun) Q_EMIT started(starting_prompt_);
+  if (begun) Q_EMIT started(starting_prompt_, starting_chat_);
   Q_EMIT data_changed();
   if (snapshot->error && snapshot->error_serial > error_serial_) {
     error_serial_ = snapshot->error_serial;
@@ -341,7 +344,23 @@ std::optional<uint32_t> RunModel::sequence() const {
   return has_sequence() ? std::optional(data_.snapshot->sequence) : std::nullopt;
 }
 
-void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode mode) {
+void RunModel::read_chat_template() {
+  why_no_chat_template_ = tr("The chat template is still being read.");
+  const Session* const target = session_.get();
+  jobs_.start(
+      "", tr("Reading the chat template"),
+      [folder = session_->checkpoint().folder](Task&) { return ChatTemplate::load(folder); },
+      [this, target](Result<ChatTemplate> read) {
+        if (session_.get() != target) return;
+        if (read)
+          chat_template_ = std::make_shared<const ChatTemplate>(std::move(*read));
+        else
+          why_no_chat_template_ = QString::fromStdString(read.error().message());
+        Q_EMIT model_changed();
+      });
+}
+
+void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode mode, bool chat) {
   if (!session_) return;
   const auto tokenizer = session_->tokenizer();
   if (!tokenizer)
@@ -351,11 +370,17 @@ void RunModel::start(const QString& prompt, uint64_t max_new_tokens, StartMode m
   starting_ = true;
   started_from_ = sequence();
   starting_prompt_ = prompt;
+  starting_chat_ = chat;
   if (journal_) journal_->prompt_used(prompt.toStdString());
   const Session* const target = session_.get();
   jobs_.start(
       "tokenise", tr("Tokenising the prompt"),
-      [tokenizer, text = prompt.toStdString()](Task&) { return tokenizer->encode(text); },
+      [tokenizer, text = prompt.toStdString(),
+       wrap = chat ? chat_template_ : nullptr](Task&) -> Result<std::vector<TokenId>> {
+        if (!wrap || text.empty()) return tokenizer->encode(text);
+        SY_TRY(const std::string wrapped, wrap->render_prompt(text));
+        return tokenizer->encode(wrapped, false);  // the template brings its own special tokens
+      },
       [this, target, max_new_tokens, mode](Result<std::vector<TokenId>> ids) {
         if (session_.get() != target) return;
         if (!ids || ids->empty()) {

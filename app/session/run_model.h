@@ -22,6 +22,7 @@
 #include "app/session/trace_run.h"
 #include "engine/base/atomic_file.h"
 #include "engine/runtime/session.h"
+#include "engine/tokenizer/chat_template.h"
 #include "engine/trace/trace.h"
 #include "views/view.h"
 
@@ -55,6 +56,9 @@ class RunModel : public QObject {
   const Checkpoint* checkpoint() const { return session_ ? &session_->checkpoint() : nullptr; }
   const TraceRun* trace() const { return trace_.get(); }
   const OpenRequest& opened() const { return opened_; }
+  // Read by a job after the model opened; model_changed() tells. nullptr: why_no_chat_template() says why.
+  const ChatTemplate* chat_template() const { return chat_template_.get(); }
+  const QString& why_no_chat_template() const { return why_no_chat_template_; }
 
   // What views read; constant while they draw.
   const RunData& data() const { return data_; }
@@ -74,7 +78,8 @@ class RunModel : public QObject {
 
   // Transport. Prompts are tokenised by a job.
   enum StartMode { kRun, kStep };  // kStep: the prompt and one token, then wait
-  void start(const QString& prompt, uint64_t max_new_tokens, StartMode mode = kRun);
+  // chat: wraps the prompt, as a user's message, in the model's chat template, which it must have.
+  void start(const QString& prompt, uint64_t max_new_tokens, StartMode mode = kRun, bool chat = false);
   void play(uint64_t max_new_tokens = 0);
   void pause();
   void step();
@@ -113,9 +118,9 @@ class RunModel : public QObject {
   void drain();
 
  Q_SIGNALS:
-  void model_changed();  // opened, closed, or opening began or ended
-  void data_changed();   // new frames or a new snapshot; at most 30 Hz
-  void started(const QString& prompt);  // a sequence began with it; a refused start says failed() instead
+  void model_changed();                            // opened, closed, or opening began or ended
+  void data_changed();                             // new frames or a new snapshot; at most 30 Hz
+  void started(const QString& prompt, bool chat);  // a sequence began with it; a refused start says failed() instead
   void selection_changed();
   void cursor_changed();
   void history_changed();
@@ -131,6 +136,7 @@ class RunModel : public QObject {
   };
   void adopt(std::unique_ptr<Session> session, const OpenRequest& request);
   void adopt(TraceRun run, const std::filesystem::path& path);
+  void read_chat_template();
   void tear_down();  // session and trace; joined off the GUI thread
   void prepare_data(const ModelPlan& plan, std::shared_ptr<const Tokenizer> tokenizer);
   void clear_sequence();
@@ -147,6 +153,8 @@ class RunModel : public QObject {
   OpenRequest opened_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<TraceRun> trace_;
+  std::shared_ptr<const ChatTemplate> chat_template_;
+  QString why_no_chat_template_;
   std::shared_ptr<Wake> wake_;
   QTimer throttle_;
   QElapsedTimer since_drain_;
@@ -154,6 +162,7 @@ class RunModel : public QObject {
   bool starting_ = false;                 // from the command to the first snapshot of its sequence
   std::optional<uint32_t> started_from_;  // the sequence there was before
   QString starting_prompt_;
+  bool starting_chat_ = false;
 
   RunData data_;
   std::vector<std::string> texts_;

@@ -154,6 +154,7 @@ TEST(Opening, WorkspaceRoundTrips) {
   Workspace w;
   w.model = "demo";
   w.prompt = "Et le roi\n";
+  w.chat = true;
   w.sampling = {false, 0.7f, 0.9f, 5, 11};
   w.moe_layer = 3;
   w.theme = "light";
@@ -164,6 +165,7 @@ TEST(Opening, WorkspaceRoundTrips) {
   ASSERT_TRUE(read) << read.error().message();
   EXPECT_EQ(read->model, w.model);
   EXPECT_EQ(read->prompt, w.prompt);
+  EXPECT_TRUE(read->chat);
   EXPECT_EQ(read->sampling, w.sampling);
   EXPECT_EQ(read->moe_layer, 3);
   EXPECT_EQ(read->layout, w.layout);

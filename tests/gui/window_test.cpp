@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <QAction>
+#include <QCheckBox>
 #include <QOpenGLWidget>
 #include <QPlainTextEdit>
 #include <QPushButton>
@@ -421,6 +422,40 @@ TEST_F(Window, NeverStallsWhileGenerating) {
     EXPECT_GT(window_->frame_times().count(), 0u);
     EXPECT_LT(gaps.back(), 2000);
   }
+}
+
+// The demo has no template; with one beside it the prompt is wrapped as `run --chat` does.
+TEST_F(Window, AChatTemplateWrapsThePrompt) {
+  auto* chat = window_->findChild<QCheckBox*>("chatTemplate");
+  ASSERT_TRUE(chat);
+  ASSERT_TRUE(wait_until([&] { return chat->toolTip().contains("no chat template"); }))
+      << chat->toolTip().toStdString();
+  EXPECT_FALSE(chat->isEnabled());
+
+  const TemporaryFolder folder;
+  const auto model_folder = folder / "with template";
+  std::filesystem::copy(model().checkpoint()->folder, model_folder, std::filesystem::copy_options::recursive);
+  std::ofstream(model_folder / "chat_template.jinja")
+      << "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt "
+         "%}<assistant>{% endif %}";
+  window_->open_path(QString::fromStdString(model_folder.string()));
+  ASSERT_TRUE(wait_until([&] { return chat->isEnabled(); })) << newest_message();
+  EXPECT_TRUE(chat->toolTip().contains("chat_template.jinja")) << chat->toolTip().toStdString();
+
+  const auto tokenizer = Tokenizer::load(*model().checkpoint());
+  ASSERT_TRUE(tokenizer);
+  run("In the beginning", 4);
+  EXPECT_EQ(model().snapshot()->prompt_ids, *(*tokenizer)->encode("In the beginning"));
+  EXPECT_FALSE(window_->generation().starts_anew());
+  QTest::mouseClick(chat, Qt::LeftButton, Qt::NoModifier, QPoint(8, chat->height() / 2));
+  ASSERT_TRUE(window_->generation().chat());
+  EXPECT_TRUE(window_->generation().starts_anew());
+  run("In the beginning", 4);
+  EXPECT_EQ(model().snapshot()->prompt_ids, *(*tokenizer)->encode("<user>In the beginning</user><assistant>", false));
+
+  window_->open_path("demo");
+  ASSERT_TRUE(wait_until([&] { return !chat->isEnabled(); })) << newest_message();
+  EXPECT_FALSE(window_->generation().chat());
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ void apply(MainWindow& window, const Workspace& w) {
       dock->set_setting(QString::fromStdString(s.id), s.value);
   if (!w.layout.isEmpty()) window.workbench().restore_layout(w.layout);
   window.generation().set_prompt(QString::fromStdString(w.prompt));
+  window.generation().set_chat(w.chat);
   if (w.model.empty()) return;
   send_when_open(window, w);
   window.model().open_model({QString::fromStdString(w.model), w.backend, window.options().threads});
@@ -69,6 +70,7 @@ std::string workspace_json(const Workspace& w) {
            {"model", w.model},
            {"backend", w.backend},
            {"prompt", w.prompt},
+           {"chat", w.chat},
            {"max_new_tokens", w.max_new_tokens},
            {"sampling",
             {{"greedy", w.sampling.greedy},
@@ -104,6 +106,7 @@ Result<Workspace> parse_workspace(std::string_view text, std::string_view docume
                                                                                             {"layout", &layout}})
     SY_CHECK(words(key, *out));
   w.layout = QByteArray::fromBase64(QByteArray::fromStdString(layout));
+  SY_TRY(w.chat, view.boolean_or("chat", false));
   SY_TRY(const int64_t tokens, view.integer_or("max_new_tokens", 256, 1, 1'000'000));
   SY_TRY(const int64_t row, view.integer_or("moe_layer", 0, 0, 65'535));
   w.max_new_tokens = uint64_t(tokens);
@@ -153,6 +156,7 @@ Workspace workspace_of(MainWindow& window) {
     w.backend = model.opened().backend;
   }
   w.prompt = window.generation().prompt().toStdString();
+  w.chat = window.generation().chat();
   w.sampling = window.generation().sampling();
   w.max_new_tokens = window.generation().max_new_tokens();
   w.moe_layer = model.selection().moe_layer;

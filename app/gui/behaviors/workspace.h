@@ -24,6 +24,7 @@ struct Workspace {
   Sampling sampling;
   uint64_t max_new_tokens = 256;
   int moe_layer = 0;
+  bool chat = false;        // the prompt goes through the model's chat template
   std::string script_json;  // edits in force; empty: none
   std::vector<Setting> settings;
   QByteArray layout;

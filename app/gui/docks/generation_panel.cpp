@@ -232,7 +232,10 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
   fill_demo_prompts(demo);
   auto* line = new QHBoxLayout;
   line->setContentsMargins(0, 0, 0, 0);
+  chat_ = new QCheckBox(tr("Chat template"));
+  chat_->setObjectName("chatTemplate");
   line->addWidget(summary_, 1);
+  line->addWidget(chat_);
   line->addWidget(demo);
   column->addLayout(line);
 
@@ -243,15 +246,21 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
 
   connect(text_, &TokenTextView::range_changed, this, &GenerationPanel::update_legend);
   connect(&model_, &RunModel::model_changed, this, &GenerationPanel::take_model_defaults);
-  connect(&model_, &RunModel::started, this, [this](const QString& prompt) { started_prompt_ = prompt; });
+  connect(&model_, &RunModel::model_changed, this, &GenerationPanel::update_chat);
+  connect(&model_, &RunModel::started, this, [this](const QString& prompt, bool chat) {
+    started_prompt_ = prompt;
+    started_chat_ = chat;
+  });
   connect(&model_, &RunModel::selection_changed, this, &GenerationPanel::update_legend);
   connect(greedy_, &QCheckBox::toggled, this, &GenerationPanel::sampling_edited);
+  connect(chat_, &QCheckBox::clicked, this, [this](bool on) { wanted_chat_ = on; });
   for (QDoubleSpinBox* field : {temperature_, top_p_})
     connect(field, &QDoubleSpinBox::valueChanged, this, &GenerationPanel::sampling_edited);
   for (QSpinBox* field : {top_k_, seed_})
     connect(field, &QSpinBox::valueChanged, this, &GenerationPanel::sampling_edited);
   connect(max_, &QSpinBox::valueChanged, this, [this] { summary_->refresh(); });
   greedy_->setChecked(true);
+  update_chat();
 }
 
 void GenerationPanel::fill_demo_prompts(QToolButton* button) {
@@ -306,7 +315,25 @@ void GenerationPanel::set_max_new_tokens(uint64_t tokens) {
 }
 
 bool GenerationPanel::starts_anew() const {
-  return !model_.has_sequence() || prompt() != started_prompt_;
+  return !model_.has_sequence() || prompt() != started_prompt_ || chat() != started_chat_;
+}
+
+bool GenerationPanel::chat() const {
+  return chat_->isChecked();
+}
+
+void GenerationPanel::set_chat(bool wrap) {
+  wanted_chat_ = wrap;
+  update_chat();
+}
+
+void GenerationPanel::update_chat() {
+  const bool has = model_.chat_template() != nullptr;
+  chat_->setEnabled(has);
+  chat_->setChecked(has && wanted_chat_);
+  chat_->setToolTip(has ? tr("Wraps the prompt, as a user's message, in the model's chat template (%1)")
+                              .arg(QString::fromStdString(model_.chat_template()->where()))
+                        : model_.why_no_chat_template());
 }
 
 void GenerationPanel::take_model_defaults() {
