@@ -1,5 +1,6 @@
 // The built-in views, in dock order. Adding one: a folder, a line here, a help page, a test.
 #include "views/affinity/view.h"
+#include "views/compare/view.h"
 #include "views/expert_load/view.h"
 #include "views/gate_inspector/view.h"
 #include "views/routing_heatmap/view.h"
@@ -15,6 +16,7 @@ std::vector<std::unique_ptr<View>> make_builtin_views() {
   views.push_back(std::make_unique<ExpertLoad>());
   views.push_back(std::make_unique<AffinityView>());
   views.push_back(std::make_unique<TokenStrip>());
+  views.push_back(std::make_unique<CompareView>());
   return views;
 }
 

@@ -66,6 +66,7 @@ struct ViewCommands {
   std::function<void(EditCommand)> edit;
   std::function<void(std::vector<EditCommand>)> edit_all;       // one undo step, all or nothing
   std::function<void(std::string_view action_id)> run_action;   // "edit.undo"
+  std::function<void(size_t index)> remove_shadow;              // place in SessionSnapshot::shadows
   std::function<void(std::string_view view_id, std::string_view setting, int value)> set_setting;
 };
 

@@ -223,6 +223,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
   const Why can_undo = [&m] { return m.can_undo() ? QString() : tr("there is nothing to undo"); };
   const Why can_redo = [&m] { return m.can_redo() ? QString() : tr("there is nothing to redo"); };
   const Why has_text = [&m] { return m.has_session() && m.has_sequence() ? QString() : tr("nothing is running"); };
+  const Why live_tokens = [&m] {
+    if (!m.has_session()) return tr("open a model first");
+    return m.data().tokens() > 0 ? QString() : tr("there are no tokens yet");
+  };
   const auto live = [&w](auto what) {
     return [&w, what] {
       if (LiveDock* dock = focused_live(w)) what(*dock);
@@ -300,6 +304,32 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        [&m] { m.stop(); }, has_text},
       {"run.reset", tr("Forget the sequence"), "Run", "", tr("Clears text and frames; edits stay in force."),
        [&m] { m.reset(); }, has_text},
+      {"run.rewind", tr("Rewind to the shown token"), "Run", "Ctrl+R",
+       tr("Goes back on a new branch: the shown token is the next to be routed, under the edits that were in force for "
+          "it. The branch that is left is kept."),
+       [&w] { w.rewind_to_shown(); }, live_tokens},
+      {"compare.add_edits", tr("Compare with the present edits"), "-Run", "",
+       tr("Adds the edits in force now to the recipes that Compare looks at; without any, the native router."),
+       [&w] {
+         w.model().add_shadow_of_edits();
+         w.show_dock("compare");
+       },
+       model},
+      {"compare.add_native", tr("Compare with the native router"), "Run", "",
+       tr("Adds the unedited router to the recipes that Compare looks at."),
+       [&w] {
+         w.model().add_shadow(tr("native router"), {});
+         w.show_dock("compare");
+       },
+       model},
+      {"compare.add_file", tr("Compare with a script…"), "Run", "",
+       tr("Adds an edit script to the recipes that Compare looks at."), [&w] { w.ask_for_shadow(); }, model},
+      {"compare.add_scheme", tr("Compare with a scheme…"), "Run", "",
+       tr("Adds a gating scheme, in all layers, to the recipes that Compare looks at."),
+       [&w] { w.ask_for_shadow_scheme(); }, model},
+      {"compare.clear", tr("End the comparison"), "Run", "", tr("Removes every recipe from Compare."),
+       [&m] { m.clear_shadows(); },
+       [&m] { return m.shadows().empty() ? tr("nothing is compared") : QString(); }},
       backend_row(w, "run.backend_auto", "Backend: automatic", "auto",
                   "Reopens the model on the fastest backend that runs it.", "-Run"),
       backend_row(w, "run.backend_cpu", "Backend: cpu", "cpu", "Reopens the model on the project's own kernels.",
@@ -358,7 +388,9 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "expert_load", "Expert load"),
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),
+      dock_row(w, "compare", "Compare"),
       dock_row(w, "edit_history", "Edit history"),
+      dock_row(w, "branches", "Branches"),
       dock_row(w, "token_table", "Token table"),
       dock_row(w, "load_table", "Load table"),
       dock_row(w, "log", "Log"),

@@ -10,6 +10,7 @@
 #include <QElapsedTimer>
 #include <QFileDialog>
 #include <QFileInfo>
+#include <QInputDialog>
 #include <QLabel>
 #include <QMenuBar>
 #include <QScreen>
@@ -22,6 +23,7 @@
 #include "app/gui/active_experts_plot.h"
 #include "app/gui/behaviors/drop_open.h"
 #include "app/gui/behaviors/workspace.h"
+#include "app/gui/docks/branch_panel.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
@@ -74,6 +76,7 @@ MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
   commands_.run_action = [this](std::string_view id) {
     actions_->run(QString::fromUtf8(id.data(), qsizetype(id.size())));
   };
+  commands_.remove_shadow = [this](size_t index) { model_.remove_shadow(index); };
   commands_.set_setting = [this](std::string_view view, std::string_view setting, int value) {
     if (LiveDock* dock = live_dock(QString::fromUtf8(view.data(), qsizetype(view.size()))))
       dock->set_setting(QString::fromUtf8(setting.data(), qsizetype(setting.size())), value);
@@ -155,6 +158,11 @@ void MainWindow::build_docks() {
   connect(&model_, &RunModel::selection_changed, table, &TablePanel::data_changed);
   connect(&model_, &RunModel::cursor_changed, table, &TablePanel::data_changed);
   workbench_->add(scheme);
+
+  auto* branches = new Dock("branches", tr("Branches"), workbench_);
+  branches->set_body(new BranchPanel(model_, [this](const QString& id) { actions_->run(id); }));
+  branches->set_help("branches");
+  workbench_->add(branches);
 
   for (auto& view : make_builtin_views()) {
     auto* dock = new LiveDock(std::move(view), model_, commands_, workbench_);
@@ -301,6 +309,43 @@ void MainWindow::ask_to_save_workspace() {
 void MainWindow::ask_to_open_workspace() {
   const QString file = QFileDialog::getOpenFileName(this, tr("Open a workspace"), {}, workspace_filter());
   if (!file.isEmpty()) open_path(file);
+}
+
+void MainWindow::ask_for_shadow() {
+  const QString file = QFileDialog::getOpenFileName(this, tr("Compare with an edit script"), {}, script_filter());
+  if (file.isEmpty()) return;
+  model_.add_shadow(std::filesystem::path(file.toStdString()));
+  show_dock("compare");
+}
+
+// Those schemes that this model can run with their defaults and that one token's logits decide.
+void MainWindow::ask_for_shadow_scheme() {
+  const ModelPlan& plan = model_.checkpoint()->plan;
+  QStringList titles;
+  std::vector<std::pair<QString, Edit>> found;
+  for (const SchemeInfo& info : schemes()) {
+    const auto scheme = make_scheme({info.name, {}});
+    if (!scheme || !*scheme) continue;
+    const Edit edit = SetScheme{{}, *scheme};
+    Recipe recipe;
+    if (!validate(edit, plan, recipe)) continue;
+    apply(edit, plan, recipe);
+    if (!ShadowRouter::unavailable(recipe).empty()) continue;
+    titles << QString::fromUtf8(info.title);
+    found.emplace_back(QString::fromUtf8(info.name), edit);
+  }
+  bool chosen = false;
+  const QString title = QInputDialog::getItem(this, tr("Compare with a scheme"),
+                                              tr("In all layers, with its defaults; a script sets parameters:"), titles, 0, false, &chosen);
+  const qsizetype at = titles.indexOf(title);
+  if (!chosen || at < 0) return;
+  model_.add_shadow(found[size_t(at)].first, {{found[size_t(at)].second, std::nullopt}});
+  show_dock("compare");
+}
+
+void MainWindow::rewind_to_shown() {
+  model_.rewind(model_.data().shown_index(model_.cursor()));
+  show_dock("branches");
 }
 
 void MainWindow::show_palette() {

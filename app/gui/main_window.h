@@ -65,6 +65,9 @@ class MainWindow : public QMainWindow {
   void ask_to_save_script();
   void ask_to_export();
   void ask_to_load_script();
+  void ask_for_shadow();
+  void ask_for_shadow_scheme();
+  void rewind_to_shown();  // a new branch from the shown token on
   void ask_to_save_workspace();
   void ask_to_open_workspace();
   void show_palette();

@@ -106,6 +106,8 @@ std::vector<StatusRow::Part> StatusRow::left() const {
   if (const TraceRun* trace = model_.trace(); trace && trace->sequences > 1)
     parts.push_back({tr("sequence"), QString("%1 of %2").arg(trace->sequence + 1).arg(trace->sequences)});
   parts.push_back({tr("epoch"), QString::number(s->epochs.empty() ? 0 : s->epochs.back().epoch)});
+  if (s->branches.size() > 1)
+    parts.push_back({tr("branch"), QString("%1 of %2").arg(s->branch).arg(s->branches.size())});
   const auto& data = model_.data();
   if (data.tokens() > 0)
     parts.push_back({tr("token"), QString("%1 of %2").arg(data.shown_index(model_.cursor())).arg(data.tokens()) +

@@ -83,6 +83,16 @@ void Workbench::arrange_default() {
       if (strip) tabifyDockWidget(strip, spare);
       spare->hide();
     }
+  // Behind the panel beside which it is read, until it is asked for.
+  const auto behind = [&](const char* id, Dock* front, Qt::DockWidgetArea area) {
+    Dock* spare = dock(id);
+    if (!spare) return;
+    addDockWidget(area, spare);
+    if (front) tabifyDockWidget(front, spare);
+    spare->hide();
+  };
+  behind("compare", inspector, Qt::LeftDockWidgetArea);
+  behind("branches", history, Qt::LeftDockWidgetArea);
   for (Dock* shown : {generation, history, routing, inspector, load, affinity, strip})
     if (shown) shown->show();
   if (isVisible())

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <thread>
 
+#include "app/session/edit_script_file.h"
 #include "app/session/edits_in_force.h"
 #include "app/session/run_model.h"
 #include "engine/surgery/checkpoint_writer.h"
@@ -13,22 +14,6 @@ namespace switchyard {
 namespace {
 
 constexpr uintmax_t kLargestScript = uintmax_t(16) << 20;
-
-Result<std::vector<EditCommand>> read_script(const std::filesystem::path& file, const ModelPlan& plan) {
-  std::error_code problem;
-  const auto size = std::filesystem::file_size(file, problem);
-  if (problem)
-    return fail(ErrorCode::kNotFound, "The script cannot be read: " + problem.message() + ".", file.string());
-  if (size > kLargestScript) return fail(ErrorCode::kMalformed, "The script is larger than 16 MiB.", file.string());
-  std::ifstream in(file, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
-  auto commands = parse_script(text, plan);
-  if (commands && commands->empty()) return fail(ErrorCode::kMalformed, "The script holds no edits.", file.string());
-  if (commands) return commands;
-  Error error = commands.error();
-  error.where = file.string() + (error.where.empty() ? "" : ": " + error.where);
-  return tl::unexpected<Error>(std::move(error));
-}
 
 // The engine closes the file; this waits for its final name.
 Result<void> wait_for_trace(const std::filesystem::path& path, const Task& task) {
@@ -44,13 +29,29 @@ Result<void> wait_for_trace(const std::filesystem::path& path, const Task& task)
 
 }  // namespace
 
+Result<std::vector<EditCommand>> read_script_file(const std::filesystem::path& file, const ModelPlan& plan) {
+  std::error_code problem;
+  const auto size = std::filesystem::file_size(file, problem);
+  if (problem)
+    return fail(ErrorCode::kNotFound, "The script cannot be read: " + problem.message() + ".", file.string());
+  if (size > kLargestScript) return fail(ErrorCode::kMalformed, "The script is larger than 16 MiB.", file.string());
+  std::ifstream in(file, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  auto commands = parse_script(text, plan);
+  if (commands && commands->empty()) return fail(ErrorCode::kMalformed, "The script holds no edits.", file.string());
+  if (commands) return commands;
+  Error error = commands.error();
+  error.where = file.string() + (error.where.empty() ? "" : ": " + error.where);
+  return tl::unexpected<Error>(std::move(error));
+}
+
 void RunModel::load_script(const std::filesystem::path& file) {
   if (!session_)
     return Q_EMIT failed({ErrorCode::kUsage, "No model is open.", "", "Open the model that the script is for."});
   const Session* const target = session_.get();
   jobs_.start(
       "load script", tr("Reading %1").arg(QString::fromStdString(file.filename().string())),
-      [file, plan = session_->checkpoint().plan](Task&) { return read_script(file, plan); },
+      [file, plan = session_->checkpoint().plan](Task&) { return read_script_file(file, plan); },
       [this, target, file](Result<std::vector<EditCommand>> commands) {
         if (session_.get() != target) return;
         if (!commands) return Q_EMIT failed(commands.error());

@@ -97,6 +97,7 @@ void RunModel::tear_down() {
   trace_.reset();
   chat_template_.reset();
   why_no_chat_template_ = tr("No model is open.");
+  shadows_.clear();
   starting_ = false;
   preparing_recording_ = false;
   if (recorder_) {

@@ -89,6 +89,19 @@ class RunModel : public QObject {
   void set_capture(CaptureLevel level);
   void set_threads(int threads);
 
+  // Branches: the token is the next to be routed on a new branch; the one that is left is kept.
+  void rewind(uint64_t token);
+  void switch_branch(uint32_t branch);
+
+  // Recipes that are only looked at (SessionSnapshot::shadows). A file is read by a job; the outcome of all comes as
+  // note() or failed().
+  void add_shadow(const std::filesystem::path& file);
+  void add_shadow(const QString& name, std::vector<EditCommand> script);
+  void add_shadow_of_edits();   // the edits in force now
+  void remove_shadow(size_t index);
+  void clear_shadows();
+  const std::vector<ShadowRecipe>& shadows() const { return shadows_; }
+
   // Edits. Refused ones are told through failed().
   bool edit(EditCommand command);
   bool edit(std::vector<EditCommand> script, const std::string& author);
@@ -176,6 +189,8 @@ class RunModel : public QObject {
 
   Selection selection_;
   TimeCursor cursor_;
+
+  std::vector<ShadowRecipe> shadows_;
 
   std::shared_ptr<TraceRecorder> recorder_;
   std::filesystem::path recording_path_;

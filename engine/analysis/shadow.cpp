@@ -188,8 +188,6 @@ std::string ShadowRouter::unavailable(const Recipe& recipe) {
   for (const LayerRecipe& layer : recipe.layers) {
     if (!layer.router_rows.empty()) return "router rows that are replaced give logits that the run did not have";
     if (batch_coupled(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " decides over the tokens that run together";
-    if (std::any_of(layer.router_rows.begin(), layer.router_rows.end(), [](const RowSource& row) { return row != RowSource{}; }))
-      return "it replaces router rows, whose logits need the router's input, which is not captured";
     if (reads_input(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " reads the router's input, which is not captured";
   }
   return {};

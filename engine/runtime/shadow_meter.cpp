@@ -146,11 +146,16 @@ void ShadowMeter::decide_base(const RoutingFrame& frame, int row, const LayerRec
 void ShadowMeter::look_at(const RoutingFrame& frame, const std::shared_ptr<const Recipe>& base) {
   const int rows = int(plan_.moe_layers.size());
   const uint64_t token = frame.header().token_index;
-  const bool captured = frame.header().capture >= CaptureLevel::kLogits;
+  // The logits of other recipes are those of the model's own router rows.
+  const bool own_rows = std::all_of(base->layers.begin(), base->layers.end(),
+                                    [](const LayerRecipe& layer) { return layer.router_rows.empty(); });
+  const bool captured = frame.header().capture >= CaptureLevel::kLogits && own_rows;
+  const char* why_not = own_rows ? "router logits are not captured: set the capture level to logits"
+                                 : "the run's own router rows are replaced: what others would have read is not known";
   stale_ = true;
   if (captured) compare_recipes(token, base);
   for (Shadow& shadow : shadows_) {
-    if (!shadow.never) shadow.state.unavailable = captured ? "" : "router logits are not captured: set the capture level to logits";
+    if (!shadow.never) shadow.state.unavailable = captured ? "" : why_not;
     shadow.state.next_token = token + 1;
     shadow.state.last.assign(size_t(rows), {});
   }

@@ -19,7 +19,7 @@ TEST(EveryView, HasItsIdOnce) {
   std::set<std::string> ids;
   for (const auto& view : make_builtin_views()) ids.insert(std::string(view->id()));
   EXPECT_EQ(ids,
-            (std::set<std::string>{"routing_heatmap", "gate_inspector", "expert_load", "affinity", "token_strip"}));
+            (std::set<std::string>{"routing_heatmap", "gate_inspector", "expert_load", "affinity", "token_strip", "compare"}));
 }
 
 TEST(EveryView, HasAHelpPageThatSaysWhatItShowsHowItIsComputedTrapsAndKeys) {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "engine/routing/decision.h"
+#include "engine/runtime/shadow_meter.h"
 
 namespace switchyard {
 
@@ -47,6 +48,7 @@ Fixture::Fixture(FixtureShape s) : shape(s) {
   };
   commands.edit = [this](EditCommand edit) { edits.push_back(std::move(edit)); };
   commands.edit_all = [this](std::vector<EditCommand> batch) { batches.push_back(std::move(batch)); };
+  commands.remove_shadow = [this](size_t index) { removed_shadows.push_back(index); };
   commands.run_action = [this](std::string_view id) { actions.emplace_back(id); };
 }
 
@@ -63,6 +65,19 @@ void Fixture::edit(const Edit& edit) {
   std::vector<EditCommand> in_force = epochs.back().edits;
   in_force.push_back({edit, std::nullopt});
   epochs.push_back({recipe_.epoch, 0, data.tokens(), describe(edit), in_force, std::make_shared<Recipe>(recipe_)});
+  serial();
+}
+
+void Fixture::shadow(std::vector<ShadowRecipe> recipes) {
+  ShadowMeter meter(plan);
+  if (const auto set = meter.set(std::move(recipes), [] { return std::vector<RouterTensors>(); }); !set)
+    throw std::runtime_error(set.error().message());
+  for (const auto& frame : data.frames) {
+    auto epoch = snapshot_->epochs.rbegin();
+    while (epoch->first_token > frame->header().token_index) ++epoch;
+    meter.feed(frame, epoch->recipe);
+  }
+  snapshot_->shadows = meter.state(true);
   serial();
 }
 
@@ -157,6 +172,8 @@ std::unique_ptr<Fixture> Fixture::with_edits(FixtureShape s) {
   fixture->add_tokens(6);
   fixture->edit(TopK{layer(6), std::max(1, s.k / 2)});
   fixture->add_tokens(11);
+  fixture->shadow({{"native router", {}},
+                   {"top-k 2, warmer", {{TopK{{}, std::max(1, s.k / 2)}, {}}, {Temperature{layer(2), 2.0f}, {}}, {Mute{layer(4), {ExpertId(3 % s.experts)}}, {}}}}});
   fixture->selection.moe_layer = std::min(5, s.layers - 1);
   return fixture;
 }

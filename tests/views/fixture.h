@@ -24,10 +24,12 @@ class Fixture {
   void add_tokens(int count);
   void add_token(const std::vector<std::vector<float>>& logits);  // [layers][E]
   void edit(const Edit& edit);                                    // in force from the next token
+  void shadow(std::vector<ShadowRecipe> recipes);                 // compared on all tokens there are
   void serial() { ++data.serial; }
   ViewSource source();
 
-  // 75 tokens as in the design's drawing: a prompt of 50 and 25 generated, with a mute, a bias and a top-k edit.
+  // 75 tokens as in the design's drawing: a prompt of 50 and 25 generated, with a mute, a bias and a top-k edit; beside
+  // it two recipes that are only looked at.
   static std::unique_ptr<Fixture> with_edits(FixtureShape shape = {});
 
   // MT1 of specs/analyses.md, section 0: 3 layers, 4 experts, k = 2, 16 tokens; its numbers are known by hand.
@@ -47,6 +49,7 @@ class Fixture {
   std::vector<EditCommand> edits;
   std::vector<std::vector<EditCommand>> batches;
   std::vector<std::string> actions;
+  std::vector<size_t> removed_shadows;
   bool obey = true;  // selections and cursors take effect at once, as in the app
 
  private:

@@ -20,6 +20,7 @@ QSize size_of(const std::string& id) {
   if (id == "gate_inspector") return {396, 560};
   if (id == "expert_load") return {420, 250};
   if (id == "affinity") return {346, 280};
+  if (id == "compare") return {440, 620};
   return {760, 92};
 }
 
