@@ -79,6 +79,7 @@ TEST(EveryTable, PassesTheModelTesterWhileARunGrows) {
     view->refresh_table(model.get(), run.data, run.selection, run.cursor);
     for (int i = 0; i < 3; ++i) {
       run.add_tokens(7);
+      run.shadow({{"native router", {}}});  // the comparison has no rows without a recipe
       view->refresh_table(model.get(), run.data, run.selection, run.cursor);
       EXPECT_GT(model->rowCount(), 0);
       model->sort(i, i % 2 ? Qt::DescendingOrder : Qt::AscendingOrder);
