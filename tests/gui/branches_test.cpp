@@ -64,8 +64,11 @@ TEST_F(Branches, CompareWithTheNativeRouterTheEditsAndAScript) {
   window_->actions().run("compare.add_edits");
   ASSERT_TRUE(wait_until([&] { return shadows().size() == 2; }));
   EXPECT_EQ(shadows()[1].totals->mean(3).extra_experts, -2) << "the tokens there are were routed natively";
+  const uint64_t wanted = model().data().tokens() + 10;
   model().play(10);
-  ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kFinished; }));
+  ASSERT_TRUE(wait_until([&] {
+    return model().state() == RunState::kFinished && shadows()[0].next_token == wanted && shadows()[1].next_token == wanted;
+  }));
   EXPECT_EQ(shadows()[0].last[3].extra_experts, 2) << "native has two more than the run now";
   EXPECT_EQ(shadows()[1].last[3], GateDifference{});
 

@@ -52,6 +52,7 @@ class Tables : public DemoWindow {};
 TEST_F(Tables, EveryTwinIsASoundModelWhileTokensArrive) {
   std::vector<std::unique_ptr<QAbstractItemModelTester>> testers;
   for (LiveDock* dock : window_->live_docks()) {
+    dock->show();  // Compare is closed at first
     dock->show_table(true);
     testers.push_back(std::make_unique<QAbstractItemModelTester>(
         dock->table_panel()->rows()->sourceModel(), QAbstractItemModelTester::FailureReportingMode::Fatal));
