@@ -330,6 +330,7 @@ void GenerationPanel::set_chat(bool wrap) {
 void GenerationPanel::update_chat() {
   const bool has = model_.chat_template() != nullptr;
   chat_->setEnabled(has);
+  chat_->setVisible(has);  // most checkpoints of the field have none, and the row is narrow
   chat_->setChecked(has && wanted_chat_);
   chat_->setToolTip(has ? tr("Wraps the prompt, as a user's message, in the model's chat template (%1)")
                               .arg(QString::fromStdString(model_.chat_template()->where()))
