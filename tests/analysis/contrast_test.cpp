@@ -2,27 +2,20 @@
 // cover what was put in.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <random>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "engine/analysis/contrast.h"
+#include "tests/support/gating_checks.h"
 
 namespace switchyard {
 namespace {
 
-std::vector<nlohmann::json> cases(const std::string& scheme) {
-  std::ifstream file(SWITCHYARD_SOURCE_DIR "/tests/data/gating-checks.json");
-  std::vector<nlohmann::json> out;
-  for (const auto& check : nlohmann::json::parse(file))
-    if (check.value("scheme", "") == scheme) out.push_back(check);
-  return out;
-}
+using test::gating_checks;
 
 TEST(Contrast, DifferencesAndZFollowTheirFormulas) {
-  const auto checks = cases("routing_difference");
+  const auto checks = gating_checks("routing_difference");
   ASSERT_EQ(checks.size(), 4u);
   for (const auto& check : checks) {
     const auto got = routing_difference(check["inputs"]["counts_a"].get<std::vector<uint64_t>>(), check["params"]["n_a"],
@@ -35,7 +28,7 @@ TEST(Contrast, DifferencesAndZFollowTheirFormulas) {
 }
 
 TEST(Contrast, EffectSizeFollowsItsFormula) {
-  const auto checks = cases("effect_size");
+  const auto checks = gating_checks("effect_size");
   ASSERT_EQ(checks.size(), 4u);
   for (const auto& check : checks)
     EXPECT_NEAR(effect_size(check["inputs"]["a"].get<std::vector<double>>(), check["inputs"]["b"].get<std::vector<double>>()),

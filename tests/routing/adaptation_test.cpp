@@ -1,25 +1,18 @@
 // The rules of router adaptation on the cases of specs/gating-checks.json.
 #include <cmath>
-#include <fstream>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "engine/routing/adaptation.h"
+#include "tests/support/gating_checks.h"
 
 namespace switchyard {
 namespace {
 
-std::vector<nlohmann::json> cases(const std::string& scheme) {
-  std::ifstream file(SWITCHYARD_SOURCE_DIR "/tests/data/gating-checks.json");
-  std::vector<nlohmann::json> out;
-  for (const auto& check : nlohmann::json::parse(file))
-    if (check.value("scheme", "") == scheme) out.push_back(check);
-  return out;
-}
+using test::gating_checks;
 
 TEST(Adaptation, ConfidenceFollowsItsFormula) {
-  const auto checks = cases("rewire_confidence");
+  const auto checks = gating_checks("rewire_confidence");
   ASSERT_EQ(checks.size(), 4u);
   for (const auto& check : checks) {
     const double want = check["expected"]["c"];
@@ -30,7 +23,7 @@ TEST(Adaptation, ConfidenceFollowsItsFormula) {
 }
 
 TEST(Adaptation, BiasRuleAmplifiesWhatIsUsed) {
-  const auto checks = cases("condenser_bias_rule");
+  const auto checks = gating_checks("condenser_bias_rule");
   ASSERT_EQ(checks.size(), 5u);
   for (const auto& check : checks) {
     auto bias = check["inputs"]["bias"].get<std::vector<double>>();
@@ -40,7 +33,7 @@ TEST(Adaptation, BiasRuleAmplifiesWhatIsUsed) {
 }
 
 TEST(Adaptation, PrototypesMoveTowardsTheirTokens) {
-  const auto checks = cases("ema_prototypes");
+  const auto checks = gating_checks("ema_prototypes");
   ASSERT_EQ(checks.size(), 3u);
   for (const auto& check : checks) {
     std::vector<float> hidden;
