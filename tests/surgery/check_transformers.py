@@ -17,7 +17,7 @@ try:
     import transformers
 except ImportError as missing:
     other = os.environ.get("SWITCHYARD_PYTHON")
-    if other and os.path.realpath(other) != os.path.realpath(sys.executable):
+    if other and os.path.abspath(other) != os.path.abspath(sys.executable):  # a venv's python is a link to another
         os.execv(other, [other, *sys.argv])
     print(f"skipped: {missing}. Set SWITCHYARD_PYTHON to a python that has transformers and torch.")
     sys.exit(77)
