@@ -41,12 +41,16 @@ void CommandQueue::push(Command command) {
 
 std::optional<std::deque<Command>> CommandQueue::take(bool busy) {
   std::unique_lock lock(mutex_);
+  in_hand_.clear();  // published since
   if (!busy && commands_.empty() && !ending_) {
     settled_ = true;
     settled_changed_.notify_all();
     wake_.wait(lock, [&] { return !commands_.empty() || ending_; });
   }
   if (ending_) return std::nullopt;
+  for (const Command& command : commands_)
+    if (const auto* request = std::get_if<EditRequest>(&command))
+      for (const EditCommand& edit : request->edits) in_hand_.push_back(edit.edit);
   return std::exchange(commands_, {});
 }
 
@@ -80,11 +84,13 @@ void CommandQueue::wait_settled() const {
   settled_changed_.wait(lock, [&] { return settled_; });
 }
 
-void CommandQueue::apply_pending(const ModelPlan& plan, Recipe& recipe) const {
+std::vector<Edit> CommandQueue::pending() const {
   const std::scoped_lock lock(mutex_);
+  std::vector<Edit> edits = in_hand_;
   for (const Command& command : commands_)
     if (const auto* request = std::get_if<EditRequest>(&command))
-      for (const EditCommand& edit : request->edits) apply(edit.edit, plan, recipe);
+      for (const EditCommand& edit : request->edits) edits.push_back(edit.edit);
+  return edits;
 }
 
 }  // namespace switchyard

@@ -49,8 +49,9 @@ class CommandQueue {
   void shut_down();
   void wait_settled() const;  // until the queue is empty and the engine thread waits in take()
 
-  // Applies the edits that still wait to a recipe: what an edit sent now will meet.
-  void apply_pending(const ModelPlan& plan, Recipe& recipe) const;
+  // The edits that no snapshot shows yet, in order: those that wait, and before them those that the engine thread took
+  // last and works on until it calls take() again. An edit sent now will meet them.
+  std::vector<Edit> pending() const;
 
  private:
   bool cuts_short(const Command& command) const;
@@ -59,6 +60,7 @@ class CommandQueue {
   std::condition_variable wake_;
   mutable std::condition_variable settled_changed_;
   std::deque<Command> commands_;
+  std::vector<Edit> in_hand_;
   std::shared_ptr<Task> work_;
   bool decode_ = false;
   bool ending_ = false;

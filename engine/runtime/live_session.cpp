@@ -70,8 +70,10 @@ LiveSession::~LiveSession() {
 // Against the model and against the recipe that the edits will meet, as far as it is known here. The engine thread
 // checks again; what fails only there shows as an error of the snapshot.
 Result<void> LiveSession::check(const std::vector<EditCommand>& edits) const {
+  // First what is on its way, then the snapshot: an edit that arrives in between is met twice, none is missed.
+  const std::vector<Edit> pending = queue_.pending();
   Recipe recipe = *snapshot()->epochs.back().recipe;
-  queue_.apply_pending(checkpoint_.plan, recipe);
+  for (const Edit& edit : pending) apply(edit, checkpoint_.plan, recipe);
   for (const size_t i : order_of_effect(edits)) {
     if (auto fits = validate(edits[i].edit, checkpoint_.plan, recipe); !fits) {
       const std::string where = edits.size() == 1 ? "" : "edits[" + std::to_string(i) + "]";

@@ -332,6 +332,7 @@ TEST(SessionEdits, AreRefusedAtOnce) {
 TEST(SessionEdits, AnEditAndItsUndoLeaveNoTrace) {
   HashSession s;
   s->send(Start{prompt_of(10), 40, true});
+  s->wait();  // else the prompt may run between an edit and its undo
   for (int step = 0; step < 30; ++step) {
     ASSERT_TRUE(s->send(mute(1 + step % 3, ExpertId(step % 6))));
     ASSERT_TRUE(s->send(EditCommand{TopK{{}, 1 + step % 4}, {}}));
