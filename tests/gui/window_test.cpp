@@ -55,7 +55,7 @@ TEST_F(Window, TypeRunClickMuteUndoSaveLoad) {
   prompt->setFocus();
   prompt->clear();
   QTest::keyClicks(prompt, "The king said unto the people");
-  window_->generation().set_max_new_tokens(400);
+  window_->generation().set_max_new_tokens(1900);  // so many that it does not end between two presses
   auto* run_button = window_->findChild<QPushButton*>("tool.run.toggle");
   ASSERT_TRUE(run_button && run_button->isEnabled());
   QTest::mouseClick(run_button, Qt::LeftButton);
@@ -76,7 +76,9 @@ TEST_F(Window, TypeRunClickMuteUndoSaveLoad) {
   window_->actions().run("edit.mute_expert");
   ASSERT_TRUE(wait_until([&] { return model().snapshot()->history.size() == 1; }));
   window_->actions().run("run.toggle");
-  ASSERT_TRUE(wait_until([&] { return model().data().tokens() >= muted_from + 20; })) << newest_message();
+  ASSERT_TRUE(wait_until([&] {
+    return model().data().tokens() >= muted_from + 20 && model().state() == RunState::kGenerating;
+  })) << newest_message();
   window_->actions().run("run.toggle");
   ASSERT_TRUE(wait_until([&] { return model().state() == RunState::kPaused; }));
   const HistoryEntry entry = model().snapshot()->history[0];
