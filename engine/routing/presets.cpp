@@ -80,7 +80,6 @@ SchemeParameter k_parameter(int standard = 0) {
 SchemeParameter seed_parameter() {
   return integer("seed", 0, 0, 2147483647, "of the random numbers; a run with the same seed repeats");
 }
-// In the order of WeightRule's first four.
 SchemeParameter mode_parameter(std::vector<const char*> order) {
   return choice("mode", std::move(order), "weights: raw probability; divided by their sum; sigmoid of the logit over their sum; all 1");
 }

@@ -61,7 +61,14 @@ int add_by_scheme(const Stages& s, const LayerRecipe& recipe, std::span<const fl
 
 // Moves the null slots behind the real ones, order kept otherwise; returns how many are real.
 int nulls_last(size_t experts, std::span<ExpertId> ids) {
-  return static_cast<int>(std::stable_partition(ids.begin(), ids.end(), [&](ExpertId id) { return id < experts; }) - ids.begin());
+  size_t real = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= experts) continue;
+    const ExpertId id = ids[i];
+    for (size_t at = i; at > real; --at) ids[at] = ids[at - 1];
+    ids[real++] = id;
+  }
+  return static_cast<int>(real);
 }
 
 // Stages 1 to 7 of a scheme for one token. at.z holds the cleaned logits.
@@ -72,7 +79,8 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   const size_t experts = spec.experts;
   const std::span<float> real = at.z.first(experts);
   if (s.source == LogitSource::kCosine) to_cosines(in, data ? std::span<const float>(data->prototypes) : std::span<const float>(), real);
-  edit_logits(recipe, in.router_bias, real);
+  // A cosine has no router bias in it.
+  edit_logits(recipe, s.source == LogitSource::kCosine ? std::span<const float>() : in.router_bias, real);
   edit_by_scheme(s, data, in, at.z);
   if (!out.edited.empty()) {
     std::copy(real.begin(), real.end(), out.edited.begin());
@@ -130,10 +138,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   force_slots(recipe, real, real_slots, out);
   decision.k_used = add_by_scheme(s, recipe, real, real_slots, out);
   const auto ids = out.ids.first(decision.k_used);
-  if (!ids.empty()) {
-    if (s.selector == Selector::kRandom && s.raw_scores) weigh_by_rule(WeightRule::kRaw, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
-    else weigh_by_rule(s.weights, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
-  }
+  if (!ids.empty()) weigh_by_rule(s.weights, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
   for (int slot = decision.k_used; slot < decision.k_used + decision.nulls; ++slot) {
     out.kinds[slot] = SlotKind::kNull;
     out.weights[slot] = 0;

@@ -41,7 +41,7 @@ enum class Selector : uint8_t {
   kBalanced,      // the assignment of largest total logit with equal numbers of tokens; a token that runs alone: the best
 };
 // 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
-// logit. RenormSelected: raw over their sum.
+// logit.
 enum class WeightRule : uint8_t { kRaw, kRenorm, kSigmoidNorm, kUnit, kShare, kSigmoid };
 enum class NullSource : uint8_t { kCopy, kConstant };
 enum class EntropyKind : uint8_t { kTsallis, kRenyi };
@@ -81,7 +81,6 @@ struct Stages {
   float capacity_factor = 1;
   Overflow overflow = Overflow::kDrop;
   Granularity granularity = Granularity::kToken;
-  bool raw_scores = false;  // kRandom: weight = score instead of the rule's
 
   WeightRule weights = WeightRule::kRaw;
 

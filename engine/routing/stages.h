@@ -1,5 +1,6 @@
 // The stages of a routing decision as pure functions on spans, without allocation: shared by the native routers and by
-// the gating schemes (specs/gating.md section 2), by all backends, and compiled for a device as they stand.
+// the gating schemes (specs/gating.md section 2) and by all backends. What schemes use compiles as device code
+// (tests/routing/stages_on_device.cu); the stages that take a LayerRecipe are the host's.
 // Called for every token and routing row, on the engine thread or a worker.
 #pragma once
 

@@ -16,6 +16,7 @@
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
 #include "engine/routing/scheme_file.h"
+#include "engine/routing/stages.h"
 
 namespace switchyard {
 namespace {
@@ -121,7 +122,7 @@ class Case {
   void check() {
     if (name_ == "temperature_schedule") return check_schedule();
     if (name_ == "switch_capacity") return check_capacity();
-    if (name_ == "tsallis_entropy" || name_ == "renyi_entropy") return;  // seen through dynmole's branch; the stage's own test below
+    if (name_ == "tsallis_entropy" || name_ == "renyi_entropy") return check_entropy();
     if (name_ == "switch_route" || name_ == "base_balanced" || name_ == "expert_choice") return check_block();
     if (name_ == "hash") return check_hash();
     if (name_ == "expert_choice_threshold") return check_thresholds();
@@ -330,6 +331,12 @@ class Case {
     expect_near(weights, want_["weights"], id_);
   }
 
+  void check_entropy() {
+    const EntropyKind kind = name_ == "renyi_entropy" ? EntropyKind::kRenyi : EntropyKind::kTsallis;
+    expect_near(stages::normalised_entropy(kind, real("q", 1), real("eps", 0), floats(in_["probabilities"])),
+                want_["entropy"].get<double>(), id_);
+  }
+
   void check_capacity() {
     EXPECT_EQ(switch_capacity(params_["capacity_factor"], in_["tokens"], params_["experts"]),
               want_["capacity"].get<int64_t>())
@@ -370,6 +377,8 @@ TEST(GatingChecks, HoldForEveryRoutingCase) {
   EXPECT_EQ(counts["base_balanced"], 4);
   EXPECT_EQ(counts["prototype"], 7);
   EXPECT_EQ(counts["sdm"], 8);
+  EXPECT_EQ(counts["tsallis_entropy"], 9);
+  EXPECT_EQ(counts["renyi_entropy"], 4);
 }
 
 
