@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <limits>
 #include <numeric>
 
+#include "engine/analysis/compare.h"
 #include "engine/backend/differentiable.h"
 #include "engine/base/philox.h"
 #include "engine/routing/adaptation.h"
+#include "engine/runtime/forced_pass.h"
 
 namespace switchyard {
 namespace {
@@ -55,35 +59,22 @@ class Loop {
 
   Result<Reading> read(const Recipe& recipe) const {
     Reading reading;
-    int slots = 0;
-    for (int row = 0; row < int(plan_.rows.size()); ++row)
-      slots = std::max(slots, slots_needed(plan_.routed(row).router, recipe.layer(row)));
-    reading.frames.assign(tokens_.size(), RoutingFrame(int(plan_.rows.size()), plan_.max_experts(), slots, CaptureLevel::kLogits));
-    const auto cache = backend_.new_cache(int(tokens_.size()));
+    ForcedPass pass(backend_, plan_, {{0, std::make_shared<const Recipe>(recipe), {}}}, int(tokens_.size()));
+    pass.begin(0);
     const auto vocab = size_t(plan_.vocab);
     const size_t piece = plan_.couples_tokens() ? tokens_.size() : kPiece;
     std::vector<float> logits(std::min(piece, tokens_.size()) * vocab);
+    std::vector<RoutingFrame> frames;
     double sum = 0;
     for (size_t from = 0; from < tokens_.size(); from += piece) {
       const size_t count = std::min(piece, tokens_.size() - from);
-      ForwardRequest request{.tokens = tokens_.subspan(from, count), .cache = cache.get(), .recipe = &recipe};
-      request.sequence = int(tokens_.size());
-      request.rows = LogitRows::kAll;
-      request.logits = std::span(logits).first(count * vocab);
-      request.frames = std::span(reading.frames).subspan(from, count);
-      request.task = task_;
-      SY_CHECK(backend_.forward(request));
-      for (size_t i = 0; i < count && from + i + 1 < tokens_.size(); ++i) sum += nll({logits.data() + i * vocab, vocab}, tokens_[from + i + 1]);
+      SY_CHECK(pass.forward(tokens_.subspan(from, count), std::span(logits).first(count * vocab), CaptureLevel::kLogits, frames, task_));
+      for (size_t i = 0; i < count && from + i + 1 < tokens_.size(); ++i)
+        sum += negative_log_likelihood({logits.data() + i * vocab, vocab}, tokens_[from + i + 1]);
+      std::move(frames.begin(), frames.end(), std::back_inserter(reading.frames));
     }
     reading.loss = sum / double(tokens_.size() - 1);
     return reading;
-  }
-
-  static double nll(std::span<const float> logits, TokenId target) {
-    const double max = *std::max_element(logits.begin(), logits.end());
-    double sum = 0;
-    for (const float logit : logits) sum += std::exp(logit - max);
-    return std::log(sum) + max - logits[size_t(target)];
   }
 
   // The ceil(r L) rows of largest (or smallest) C; ties: lower row.
