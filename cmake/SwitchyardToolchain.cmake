@@ -13,7 +13,8 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG -D_FORTIFY_SOURCE=2 -D_GLIBCXX_ASSERTI
 
 find_program(SWITCHYARD_CCACHE ccache)
 if(SWITCHYARD_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${SWITCHYARD_CCACHE})
+  # The sloppiness is what ccache asks for before it keeps units that use a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${SWITCHYARD_CCACHE})
 endif()
 find_program(SWITCHYARD_MOLD mold)
 if(SWITCHYARD_MOLD)
