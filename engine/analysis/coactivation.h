@@ -13,7 +13,9 @@ namespace switchyard {
 
 class Coactivation {
  public:
-  Coactivation(int rows, int experts);
+  // kNeighbours: only slots r and r + 1 of a token make a pair, as a published script counts (it undercounts for k > 2).
+  enum class Pairs { kAll, kNeighbours };
+  Coactivation(int rows, int experts, Pairs pairs = Pairs::kAll);
   // ids: [tokens, k] of one routing row, empty slots kNoExpert. An id that the model does not have is an
   // error; then nothing is counted.
   Result<void> feed(int row, std::span<const ExpertId> ids, int k);
@@ -29,7 +31,15 @@ class Coactivation {
 
  private:
   int rows_, experts_;
+  Pairs pairs_;
   std::vector<uint64_t> counts_;
 };
+
+// Of the counts [E, E] with the diagonal N_i; [E, E] each, NaN where undefined (the diagonal, N_i = 0; PMI also N_ij = 0).
+std::vector<double> coactivation_rate(std::span<const uint64_t> counts, int experts);                      // N_ij / N_i
+std::vector<double> coactivation_jaccard(std::span<const uint64_t> counts, int experts);                   // N_ij / (N_i + N_j - N_ij)
+std::vector<double> coactivation_pmi(std::span<const uint64_t> counts, int experts, uint64_t tokens);      // ln(N N_ij / (N_i N_j))
+// The upper triangle without the diagonal: a pair once, i < j.
+std::vector<uint64_t> pairs_above_diagonal(std::span<const uint64_t> counts, int experts);
 
 }  // namespace switchyard

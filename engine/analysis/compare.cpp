@@ -120,4 +120,31 @@ double RoutingShift::jaccard(int row) const {
   return sums.tokens == 0 ? 1 : sums.jaccard / static_cast<double>(sums.tokens);
 }
 
+Result<void> Saturation::feed(int row, std::span<const ExpertId> base, std::span<const ExpertId> other) {
+  if (row < 0 || row >= int(rows_.size()) || base.size() != other.size() || base.size() % size_t(k_) != 0)
+    return fail(ErrorCode::kInternal, "routing row " + std::to_string(row) + ": the two sides do not have the same tokens.");
+  Row& sums = rows_[row];
+  for (size_t token = 0; token < base.size(); token += k_) {
+    const auto a = base.subspan(token, k_), b = other.subspan(token, k_);
+    if (a[0] == kNoExpert) continue;
+    uint64_t shared = 0, chosen = 0;
+    for (int j = 0; j < k_; ++j) {
+      // The pairs that j adds: its own id against the first j + 1 of the other side, and the other way round.
+      for (int i = 0; i <= j; ++i) shared += (a[j] != kNoExpert && a[j] == b[i]) + (i < j && b[j] != kNoExpert && b[j] == a[i]);
+      sums.shared[j] += shared;
+      chosen += (a[j] != kNoExpert) + (b[j] != kNoExpert);
+    }
+    sums.jaccard += double(shared) / double(chosen - shared);
+    ++sums.tokens;
+  }
+  return {};
+}
+
+double Saturation::overlap(int row, int j) const {
+  const Row& sums = rows_[row];
+  return sums.tokens == 0 ? 0 : double(sums.shared[j - 1]) / (double(sums.tokens) * j);
+}
+
+double Saturation::jaccard(int row) const { return rows_[row].tokens == 0 ? 0 : rows_[row].jaccard / double(rows_[row].tokens); }
+
 }  // namespace switchyard

@@ -67,4 +67,26 @@ class RoutingShift {
   std::vector<Row> rows_;
 };
 
+// Router saturation (A6): how much the first j choices of two recordings of the same tokens have in common. Rows may
+// be fed from different threads.
+class Saturation {
+ public:
+  Saturation(int rows, int k) : k_(k), rows_(rows, Row{0, 0, std::vector<uint64_t>(k)}) {}
+  // base and other: [tokens, k] each, first choice first, empty slots kNoExpert. Tokens that are empty in the base are left out.
+  Result<void> feed(int row, std::span<const ExpertId> base, std::span<const ExpertId> other);
+
+  uint64_t tokens(int row) const { return rows_[row].tokens; }
+  double overlap(int row, int j) const;  // mean |first j n first j| / j, 1 <= j <= k
+  double jaccard(int row) const;         // mean over tokens, all k
+
+ private:
+  struct Row {
+    uint64_t tokens = 0;
+    double jaccard = 0;
+    std::vector<uint64_t> shared;  // [k]: of the first j + 1
+  };
+  int k_;
+  std::vector<Row> rows_;
+};
+
 }  // namespace switchyard

@@ -10,9 +10,9 @@
 namespace switchyard {
 
 GateEntropy::GateEntropy(int rows, int experts)
-    : rows_(rows), experts_(experts), prob_sum_(size_t(rows) * experts), entropy_sum_(rows), tokens_(rows) {}
+    : rows_(rows), experts_(experts), prob_sum_(size_t(rows) * experts), entropy_sum_(rows), top1_sum_(rows), squared_lse_sum_(rows), tokens_(rows) {}
 
-Result<void> GateEntropy::feed(int row, std::span<const float> logits) {
+Result<void> GateEntropy::feed(int row, std::span<const float> logits, std::span<const uint8_t> mask) {
   SY_CHECK(check_row(row, rows_));
   if (logits.size() % size_t(experts_) != 0) {
     return fail(ErrorCode::kMalformed,
@@ -22,6 +22,7 @@ Result<void> GateEntropy::feed(int row, std::span<const float> logits) {
   double* sums = prob_sum_.data() + size_t(row) * experts_;
   std::vector<double> weights(experts_);
   for (size_t first = 0; first < logits.size(); first += experts_) {
+    if (!mask.empty() && mask[first / size_t(experts_)] == 0) continue;
     const auto z = logits.subspan(first, experts_);
     if (std::any_of(z.begin(), z.end(), [](float value) { return std::isnan(value); })) continue;
     const double top = *std::max_element(z.begin(), z.end());
@@ -33,6 +34,9 @@ Result<void> GateEntropy::feed(int row, std::span<const float> logits) {
     }
     for (int e = 0; e < experts_; ++e) sums[e] += weights[e] / total;
     entropy_sum_[row] += std::log(total) - weighted / total;  // H = lse - sum p z
+    top1_sum_[row] += 1 / total;
+    const double lse = top + std::log(total);
+    squared_lse_sum_[row] += lse * lse;
     ++tokens_[row];
   }
   return {};
@@ -41,6 +45,8 @@ Result<void> GateEntropy::feed(int row, std::span<const float> logits) {
 void GateEntropy::merge(const GateEntropy& other) {
   std::transform(prob_sum_.begin(), prob_sum_.end(), other.prob_sum_.begin(), prob_sum_.begin(), std::plus<>());
   std::transform(entropy_sum_.begin(), entropy_sum_.end(), other.entropy_sum_.begin(), entropy_sum_.begin(), std::plus<>());
+  std::transform(top1_sum_.begin(), top1_sum_.end(), other.top1_sum_.begin(), top1_sum_.begin(), std::plus<>());
+  std::transform(squared_lse_sum_.begin(), squared_lse_sum_.end(), other.squared_lse_sum_.begin(), squared_lse_sum_.begin(), std::plus<>());
   std::transform(tokens_.begin(), tokens_.end(), other.tokens_.begin(), tokens_.begin(), std::plus<>());
 }
 
@@ -50,6 +56,8 @@ GateEntropyStats GateEntropy::stats(int row) const {
   if (stats.tokens == 0) return stats;
   const double tokens = static_cast<double>(stats.tokens);
   stats.mean_entropy = entropy_sum_[row] / tokens;
+  stats.mean_top1_prob = top1_sum_[row] / tokens;
+  stats.z_loss = squared_lse_sum_[row] / tokens;
   for (const double sum : prob_sum(row)) {
     const double p = sum / tokens;
     if (p > 0) stats.entropy_of_mean -= p * std::log(p);

@@ -13,6 +13,8 @@ namespace switchyard {
 
 struct GateEntropyStats {
   uint64_t tokens = 0;
+  double mean_top1_prob = 0;      // mean over tokens of max p
+  double z_loss = 0;              // mean over tokens of (ln sum e^z)^2
   double mean_entropy = 0;        // nats, mean over tokens of H(p)
   double entropy_of_mean = 0;     // nats, H of the mean p
   double mutual_information = 0;  // their difference: 0 = the router ignores the token
@@ -22,8 +24,8 @@ class GateEntropy {
  public:
   GateEntropy(int rows, int experts);
   // logits: [tokens, E], raw router output of one routing row; p is the softmax over all of them.
-  // A token with a NaN among its logits has no p and is left out.
-  Result<void> feed(int row, std::span<const float> logits);
+  // A token with a NaN among its logits has no p and is left out; so is one whose mask is 0. mask: [tokens], or empty.
+  Result<void> feed(int row, std::span<const float> logits, std::span<const uint8_t> mask = {});
   void merge(const GateEntropy& other);  // of the same shape
 
   // [E]: sum over tokens of p; A1's balance losses need nothing else of the scores.
@@ -33,7 +35,7 @@ class GateEntropy {
  private:
   int rows_, experts_;
   std::vector<double> prob_sum_;     // [rows, E]
-  std::vector<double> entropy_sum_;  // [rows]
+  std::vector<double> entropy_sum_, top1_sum_, squared_lse_sum_;  // [rows] each
   std::vector<uint64_t> tokens_;     // [rows]
 };
 

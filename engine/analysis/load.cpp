@@ -37,6 +37,33 @@ LoadStats load_stats(std::span<const uint64_t> counts) {
   return stats;
 }
 
+BalanceLosses balance_losses(std::span<const uint64_t> counts, std::span<const uint64_t> first_choices, std::span<const double> prob_sum,
+                             uint64_t tokens, int k) {
+  BalanceLosses losses;
+  const double all = double(tokens), experts = double(counts.size());
+  for (size_t e = 0; e < counts.size(); ++e) {
+    losses.per_layer += experts * double(counts[e]) / all * prob_sum[e] / all;
+    losses.switch_form += experts * double(first_choices[e]) / all * prob_sum[e] / all;
+  }
+  losses.normalised = losses.per_layer / k;
+  return losses;
+}
+
+double pooled_balance_loss(std::span<const std::span<const uint64_t>> counts, std::span<const std::span<const double>> prob_sum, uint64_t tokens) {
+  if (counts.empty() || tokens == 0) return 0;
+  const double scale = 1 / (double(counts.size()) * double(tokens));
+  double loss = 0;
+  for (size_t e = 0; e < counts[0].size(); ++e) {
+    double f = 0, p = 0;
+    for (size_t row = 0; row < counts.size(); ++row) {
+      f += double(counts[row][e]) * scale;
+      p += prob_sum[row][e] * scale;
+    }
+    loss += double(counts[0].size()) * f * p;
+  }
+  return loss;
+}
+
 Load::Load(int rows, int experts)
     : rows_(rows), experts_(experts), counts_(size_t(rows) * experts), top1_(size_t(rows) * experts) {}
 

@@ -25,6 +25,19 @@ struct LoadStats {
 // counts: [E]. All zero: every statistic is 0 and dead = E.
 LoadStats load_stats(std::span<const uint64_t> counts);
 
+// Auxiliary losses of training, from whole-trace sums (A1). Three scalings are in use and do not compare: an even load
+// gives 1 for `normalised` and `switch_form`, k for `per_layer`.
+struct BalanceLosses {
+  double normalised = 0;   // E sum_e q_e P_e, q = n / (N k)
+  double per_layer = 0;    // E sum_e f_e P_e, f = n / N
+  double switch_form = 0;  // E sum_e (n1 / N) P_e, first choices only
+};
+// counts, first_choices, prob_sum: [E]; tokens N > 0, k slots.
+BalanceLosses balance_losses(std::span<const uint64_t> counts, std::span<const uint64_t> first_choices, std::span<const double> prob_sum,
+                             uint64_t tokens, int k);
+// As transformers computes it: f and P are meant over layers before they are multiplied. [L] spans of [E].
+double pooled_balance_loss(std::span<const std::span<const uint64_t>> counts, std::span<const std::span<const double>> prob_sum, uint64_t tokens);
+
 class Load {
  public:
   Load(int rows, int experts);

@@ -19,9 +19,23 @@ uint64_t mix(uint64_t x) {
 
 uint64_t hash_of(uint64_t tag, uint64_t a, uint64_t b = 0, uint64_t c = 0) { return mix(mix(mix(mix(tag) + a) + b) + c); }
 
+void place_tokens(CheckTrace& trace, const nlohmann::json& source) {
+  const std::vector<int> offset = source["offset"];
+  trace.sequences = int(offset.size()) - 1;
+  for (int s = 0; s < trace.sequences; ++s) {
+    for (int t = offset[s]; t < offset[s + 1]; ++t) {
+      trace.sequence.push_back(s);
+      trace.position.push_back(t - offset[s]);
+      trace.domain.push_back(source["domain"][s]);
+      trace.domains = std::max(trace.domains, trace.domain.back() + 1);
+    }
+  }
+}
+
 CheckTrace read_mt1() {
   const auto& source = checks_document()["traces"]["MT1"];
   CheckTrace trace{source["layers"], source["experts"], source["top_k"], int(source["token_id"].size()), {}, {}, source["token_id"]};
+  place_tokens(trace, source);
   for (int layer = 0; layer < trace.layers; ++layer) {
     auto& ids = trace.ids.emplace_back();
     auto& logits = trace.logits.emplace_back();
@@ -45,6 +59,7 @@ CheckTrace make_syn() {
   const auto& source = checks_document()["traces"]["SYN"];
   const std::vector<int> offset = source["offset"];
   CheckTrace trace{source["layers"], source["experts"], source["top_k"], offset.back(), {}, {}, {}};
+  place_tokens(trace, source);
   trace.ids.resize(trace.layers);
   trace.logits.resize(trace.layers);
   for (size_t s = 0; s + 1 < offset.size(); ++s) {
@@ -66,10 +81,61 @@ CheckTrace make_syn() {
       }
     }
   }
+  for (int l = 0; l < trace.layers; ++l) {
+    for (int t = 0; t < trace.tokens; ++t) {
+      trace.block_cos.push_back(float(hash_of(9, l, t) % 65) / 64.0f);
+      for (const ExpertId e : trace.token(l, t))
+        trace.out_norm.push_back(float(32 + hash_of(7, l, t, e) % 97 + 8 * (hash_of(8, l, e) % 16)) / 64.0f);
+    }
+  }
   return trace;
 }
 
 }  // namespace
+
+SlabTrace::SlabTrace(const CheckTrace& trace) : out_norm_(trace.out_norm), block_cos_(trace.block_cos),
+      token_ids_(trace.token_ids.begin(), trace.token_ids.end()), sequence_(trace.sequence), position_(trace.position), domain_(trace.domain) {
+  whole_.tokens = trace.tokens, whole_.rows = trace.layers, whole_.experts = trace.experts, whole_.k = trace.k;
+  for (int l = 0; l < trace.layers; ++l) {
+    ids_.insert(ids_.end(), trace.ids[l].begin(), trace.ids[l].end());
+    logits_.insert(logits_.end(), trace.logits[l].begin(), trace.logits[l].end());
+    for (int t = 0; t < trace.tokens; ++t) {
+      const auto chosen = trace.token(l, t);
+      const float* z = trace.logits[l].data() + size_t(t) * trace.experts;
+      double total = 0;
+      for (const ExpertId e : chosen) total += std::exp(double(z[e]) - z[chosen[0]]);
+      for (const ExpertId e : chosen) weights_.push_back(float(std::exp(double(z[e]) - z[chosen[0]]) / total));
+    }
+  }
+  point();
+}
+
+SlabTrace::SlabTrace(const SlabTrace& of, int first, int tokens) {
+  whole_ = of.whole_;
+  whole_.tokens = tokens;
+  whole_.first_token = first;
+  const auto cut = [&](auto& to, const auto& from, size_t rows, size_t width) {
+    const size_t per_row = from.size() / rows;
+    for (size_t row = 0; row < rows && !from.empty(); ++row)
+      to.insert(to.end(), from.begin() + row * per_row + first * width, from.begin() + row * per_row + (first + tokens) * width);
+  };
+  const size_t rows = whole_.rows, k = whole_.k, experts = whole_.experts;
+  cut(ids_, of.ids_, rows, k);
+  cut(weights_, of.weights_, rows, k);
+  cut(logits_, of.logits_, rows, experts);
+  cut(out_norm_, of.out_norm_, rows, k);
+  cut(block_cos_, of.block_cos_, rows, 1);
+  cut(token_ids_, of.token_ids_, 1, 1);
+  cut(sequence_, of.sequence_, 1, 1);
+  cut(position_, of.position_, 1, 1);
+  cut(domain_, of.domain_, 1, 1);
+  point();
+}
+
+void SlabTrace::point() {
+  whole_.ids = ids_, whole_.weights = weights_, whole_.router_logits = logits_, whole_.out_norm = out_norm_, whole_.block_cos = block_cos_;
+  whole_.token_ids = token_ids_, whole_.sequence = sequence_, whole_.position = position_, whole_.domain = domain_;
+}
 
 const nlohmann::json& checks_document() {
   static const auto document =

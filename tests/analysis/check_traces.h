@@ -2,6 +2,7 @@
 // (made by arithmetic, about.SYN there), and the expected results that go with them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/analysis/slab.h"
 #include "engine/base/ids.h"
 
 namespace switchyard::testing {
@@ -19,8 +21,38 @@ struct CheckTrace {
   std::vector<std::vector<ExpertId>> ids;   // [layers][tokens * k]
   std::vector<std::vector<float>> logits;   // [layers][tokens * experts]
   std::vector<uint32_t> token_ids;          // [tokens]
+  std::vector<uint32_t> sequence, position; // [tokens]
+  std::vector<uint16_t> domain;             // [tokens]
+  int sequences = 0, domains = 0;
+  std::vector<float> out_norm;              // [layers, tokens, k]; SYN only
+  std::vector<float> block_cos;             // [layers, tokens]; SYN only
 
   std::span<const ExpertId> token(int layer, int t) const { return std::span(ids[layer]).subspan(size_t(t) * k, k); }
+};
+
+// A trace as one slab, or cut into slabs of at most `tokens`; weights are the softmax over the chosen logits.
+class SlabTrace {
+ public:
+  explicit SlabTrace(const CheckTrace& trace);
+  const RoutingSlab& whole() const { return whole_; }
+  // Calls feed(slab, row) for every piece, rows of a piece in turn.
+  template <class Feed>
+  void walk(int tokens, Feed&& feed) const {
+    for (int first = 0; first < whole_.tokens; first += tokens) {
+      const SlabTrace piece(*this, first, std::min(tokens, whole_.tokens - first));
+      for (int row = 0; row < whole_.rows; ++row) feed(piece.whole(), row);
+    }
+  }
+
+ private:
+  SlabTrace(const SlabTrace& of, int first, int tokens);
+  void point();
+  RoutingSlab whole_;
+  std::vector<ExpertId> ids_;
+  std::vector<float> weights_, logits_, out_norm_, block_cos_;
+  std::vector<TokenId> token_ids_;
+  std::vector<uint32_t> sequence_, position_;
+  std::vector<uint16_t> domain_;
 };
 
 const nlohmann::json& checks_document();

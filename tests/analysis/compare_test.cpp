@@ -12,7 +12,7 @@ namespace {
 using nlohmann::json;
 
 const json& check(const std::string& id) {
-  static const json document = json::parse(std::ifstream(SWITCHYARD_SOURCE_DIR "/tests/data/analyses/compare.json"));
+  static const json document = json::parse(std::ifstream(SWITCHYARD_SOURCE_DIR "/tests/data/analyses/checks.json"));
   for (const json& one : document["checks"])
     if (one["id"] == id) return one;
   throw std::runtime_error("no check " + id);
