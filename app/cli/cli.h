@@ -30,6 +30,7 @@ inline constexpr int kSchema = 1;  // of every JSON document
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
                       const std::string& examples);
 
+void add_analyze(CLI::App& app, Cli& cli);
 void add_adapt(CLI::App& app, Cli& cli);
 void add_calibrate(CLI::App& app, Cli& cli);
 void add_open(CLI::App& app, Cli& cli);

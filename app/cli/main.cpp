@@ -54,6 +54,7 @@ void build(CLI::App& app, Cli& cli) {
   add_calibrate(app, cli);
   add_export(app, cli);
   add_trace(app, cli);
+  add_analyze(app, cli);
   add_bench(app, cli);
 }
 

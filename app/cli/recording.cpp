@@ -38,9 +38,11 @@ CaptureLevel RecordingOptions::level() const {
 
 Result<std::shared_ptr<TraceRecorder>> RecordingOptions::create(const Checkpoint& checkpoint,
                                                                 const std::vector<EditCommand>& start, Document run,
-                                                                bool force, int chunk_rows, Task& task) const {
+                                                                bool force, int chunk_rows, Task& task,
+                                                                std::vector<std::string> domains) const {
   SY_TRY(TraceHeader header, make_trace_header(checkpoint, level(), &task));
   run["tool_version"] = SWITCHYARD_VERSION;
+  header.domains = std::move(domains);
   header.edits_json = to_json_script(start);
   header.run_json = run.dump(-1, ' ', false, Document::error_handler_t::replace);
   RecorderOptions options;

@@ -28,7 +28,8 @@ class RecordingOptions {
 
   // start: the edits in force at the first token. run: what /meta/run says besides the tool's version.
   Result<std::shared_ptr<TraceRecorder>> create(const Checkpoint& checkpoint, const std::vector<EditCommand>& start,
-                                                Document run, bool force, int chunk_rows, Task& task) const;
+                                                Document run, bool force, int chunk_rows, Task& task,
+                                                std::vector<std::string> domains = {}) const;
 
  private:
   std::string capture_, taps_, file_;

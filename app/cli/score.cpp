@@ -87,10 +87,11 @@ class Scorer {
     scores_.shift = RoutingShift(static_cast<int>(plan_.moe_layers.size()));
   }
 
-  Result<void> add(const TextSequence& text, uint32_t sequence) {
+  // domain: index into the trace's domains.
+  Result<void> add(const TextSequence& text, uint32_t sequence, uint16_t domain) {
     edited_.begin(sequence);
     if (base_) base_->begin(sequence);
-    if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size())));
+    if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size()), {.domain = domain, .source_id = text.source_number(sequence)}));
     size_t at = 0;
     return in_chunks(text.ids, plan_, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
       SY_CHECK(edited_.forward(tokens, logits, capture_, frames_, &task_));
@@ -241,6 +242,15 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   const auto capacity = static_cast<int64_t>(longest) * (options.baseline ? 2 : 1);  // a cache of each pass
   SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity));
   if (!backend->info().note.empty()) cli.output.info(backend->info().note);
+  std::vector<std::string> domains;  // of the texts, in order of appearance; a text without one has the domain ""
+  std::vector<uint16_t> domain_of;
+  for (const TextSequence& text : texts) {
+    const auto found = std::find(domains.begin(), domains.end(), text.domain);
+    domain_of.push_back(static_cast<uint16_t>(found - domains.begin()));
+    if (found == domains.end()) domains.push_back(text.domain);
+  }
+  if (domains.size() > UINT16_MAX)
+    return fail(ErrorCode::kUsage, fmt::format("{} domains are named; a trace holds up to {}.", domains.size(), UINT16_MAX), options.texts);
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {
     constexpr int kChunkRows = 32768;  // evaluation (formats.md, section 6)
@@ -249,7 +259,7 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
                             {"sequences", texts.size()},
                             {"source", options.texts}};
     SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force,
-                                              kChunkRows, task));
+                                              kChunkRows, task, domains));
   }
   Scorer scorer(checkpoint, *backend, recipe_spans(edits, checkpoint.plan), static_cast<int>(longest), options.baseline,
                 options.recording.level(), recorder.get(), task);
@@ -259,7 +269,7 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
       return ProgressState{.step = "score", .fraction = double(done) / double(total), .tokens = done};
     });
     for (size_t i = 0; i < texts.size(); ++i) {
-      const auto added = scorer.add(texts[i], static_cast<uint32_t>(i));
+      const auto added = scorer.add(texts[i], static_cast<uint32_t>(i), domain_of[i]);
       if (!added && recorder) SY_CHECK(recorder->close());  // what was scored stays
       SY_CHECK(added);
     }

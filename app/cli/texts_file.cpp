@@ -1,9 +1,13 @@
 // Sequences from a JSON Lines file, see texts_file.h.
 #include "app/cli/texts_file.h"
 
+#include <charconv>
+#include <span>
+
 #include <fmt/format.h>
 
 #include "app/cli/text_input.h"
+#include "engine/base/crc32c.h"
 #include "engine/base/json.h"
 
 namespace switchyard {
@@ -30,6 +34,14 @@ Result<TextSequence> read_line(const JsonView& line, const Tokenizer* tokenizer,
 }
 
 }  // namespace
+
+uint64_t TextSequence::source_number(uint64_t place) const {
+  if (source_id.empty()) return place;
+  uint64_t number = 0;
+  const auto [end, problem] = std::from_chars(source_id.data(), source_id.data() + source_id.size(), number);
+  if (problem == std::errc() && end == source_id.data() + source_id.size()) return number;
+  return crc32c(std::as_bytes(std::span(source_id)));
+}
 
 Result<std::vector<TextSequence>> read_texts(const std::string& file, const Tokenizer* tokenizer, int vocab) {
   SY_TRY(const std::string text, read_text(file));

@@ -14,6 +14,8 @@ namespace switchyard {
 struct TextSequence {
   std::vector<TokenId> ids;
   std::string domain, source_id;
+  // source_id as a trace holds it: the number that it is, or a checksum of it; without one, `place`.
+  uint64_t source_number(uint64_t place) const;
 };
 
 // Empty lines are passed over. Errors name the line, from 1. tokenizer may be null when all lines hold ids.

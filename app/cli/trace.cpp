@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/trace_json.h"
 #include "engine/base/text.h"
 #include "engine/trace/trace.h"
 
@@ -25,12 +26,6 @@ std::string_view name(CaptureLevel level) {
 Document parsed_or_null(const std::string& json) {
   const Document parsed = Document::parse(json, nullptr, false);
   return parsed.is_discarded() ? Document() : parsed;
-}
-
-Document trace_json(const TraceInfo& info) {
-  return {{"path", info.path.string()},   {"tokens", info.tokens},   {"sequences", info.sequences},
-          {"layers", info.layers},        {"experts", info.experts}, {"top_k", info.top_k},
-          {"moe_layers", info.moe_layers}};
 }
 
 Document result_json(const std::string& command, const TraceInfo& info, const std::vector<std::string>& problems) {

@@ -24,6 +24,20 @@ Result<void> Affinity::feed(int row, std::span<const ExpertId> from, std::span<c
   SY_CHECK(check_row(row, rows_ - 1));
   SY_CHECK(check_ids(row, from, 1, experts_));
   SY_CHECK(check_ids(row + 1, to, 1, experts_));
+  count(row, from, to);
+  return {};
+}
+
+Result<void> Affinity::feed(int row, std::span<const ExpertId> from, std::span<const ExpertId> to, int k) {
+  SY_CHECK(check_row(row, rows_ - 1));
+  SY_CHECK(check_ids(row, from, k, experts_));
+  SY_CHECK(check_ids(row + 1, to, k, experts_));
+  if (from.size() != to.size()) return fail(ErrorCode::kInternal, "two rows do not have the same tokens");
+  for (size_t token = 0; token < from.size(); token += size_t(k)) count(row, from.subspan(token, k), to.subspan(token, k));
+  return {};
+}
+
+void Affinity::count(int row, std::span<const ExpertId> from, std::span<const ExpertId> to) {
   uint64_t* pairs = topk_.data() + size_t(row) * cells(experts_);
   for (const ExpertId i : from) {
     if (i == kNoExpert) continue;
@@ -34,7 +48,6 @@ Result<void> Affinity::feed(int row, std::span<const ExpertId> from, std::span<c
   if (!from.empty() && !to.empty() && from[0] != kNoExpert && to[0] != kNoExpert) {
     ++top1_[size_t(row) * cells(experts_) + size_t(from[0]) * experts_ + to[0]];
   }
-  return {};
 }
 
 void Affinity::merge(const Affinity& other) {
@@ -83,6 +96,8 @@ AffinityStats affinity_stats(std::span<const uint64_t> counts, int experts) {
     if (count > 0) to_entropy -= count / total * std::log2(count / total);
   }
   stats.mi_bits = std::max(mi, 0.0);  // rounding of an exact 0
+  const auto used = [](const std::vector<double>& counts) { return double(counts.size() - size_t(std::count(counts.begin(), counts.end(), 0.0))); };
+  stats.chance_mi_bits = (used(from) - 1) * (used(to) - 1) / (2 * total * std::log(2.0));
   stats.uncertainty = to_entropy > 0 ? stats.mi_bits / to_entropy : 0;
   stats.marginal_max = *std::max_element(to.begin(), to.end()) / total;
   return stats;

@@ -16,6 +16,7 @@ struct ExpertPair { ExpertId from = 0, to = 0; uint64_t count = 0; };
 
 struct AffinityStats {
   double mi_bits = 0;         // mutual information of the two, from the given counts
+  double chance_mi_bits = 0;  // what independent choices would show with so few tokens, to first order (Miller 1955)
   double uncertainty = 0;     // MI / H(to); 0 where H(to) is 0
   double expected_max_p = 0;  // sum_i p(i) max_j P(j | i)
   double marginal_max = 0;    // max_j p(j): what expected_max_p is without knowing i
@@ -27,6 +28,8 @@ class Affinity {
   // ids of one token in rows `row` and `row + 1`, slot order (first choice first), empty slots kNoExpert.
   // An id that the model does not have is an error; then nothing is counted.
   Result<void> feed(int row, std::span<const ExpertId> from, std::span<const ExpertId> to);
+  // The same of many tokens: [tokens, k] each.
+  Result<void> feed(int row, std::span<const ExpertId> from, std::span<const ExpertId> to, int k);
   void merge(const Affinity& other);  // of the same shape
   void clear();
 
@@ -37,6 +40,7 @@ class Affinity {
   std::span<const uint64_t> top1(int row) const;  // first choices only
 
  private:
+  void count(int row, std::span<const ExpertId> from, std::span<const ExpertId> to);
   int rows_, experts_;
   std::vector<uint64_t> topk_, top1_;
 };

@@ -352,7 +352,7 @@ void LiveSession::record(const RoutingFrame& frame) {
 // sequence of the record holds are not written again: the new one names it.
 Result<void> LiveSession::begin_record(uint64_t index) {
   auto& recorded = running().recorded;
-  SequenceFork fork;
+  SequenceOrigin fork;
   if (!recorded.empty()) fork = {recorded.back().second, uint32_t(index)};
   const auto prompt = uint32_t(prompt_.size() - std::min<uint64_t>(index, prompt_.size()));
   SY_CHECK(sink_->begin_sequence(sequence_, prompt, fork));

@@ -189,20 +189,30 @@ Result<void> TraceFile::read_header() {
   header_.router.groups = int(number("n_group").value_or(1));
   header_.router.groups_kept = int(number("topk_group").value_or(1));
   if (const Id scale(H5Aopen(file_, "weight_scale", H5P_DEFAULT)); scale) H5Aread(scale, H5T_NATIVE_FLOAT, &header_.router.scale);
-  if (const auto names = dataset("/model/router_names"); names) {
-    const Id space(H5Dget_space(*names)), type(H5Dget_type(*names));
-    std::vector<char*> values(layers);
-    if (H5Tis_variable_str(type) > 0 && h5::dims_of(space) == std::vector<hsize_t>{layers} &&
-        H5Dread(*names, h5::text_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) >= 0) {
-      for (char* value : values) {
-        header_.router_names.emplace_back(value == nullptr ? "" : value);
-        H5free_memory(value);
-      }
-    }
-  }
+  header_.router_names = texts("/model/router_names", layers);
+  header_.domains = texts("/domains/name", 65'536);
+  if (header_.router_names.size() != layers) header_.router_names.clear();
+  if (!header_.domains.empty()) info_.fields.emplace_back("/sequences/domain");
+  if (const auto order = text_attribute("id_order")) info_.ranked = *order == "weight_desc";
   info_.router_names = header_.router_names;
   info_.score = header_.router.score;
   return {};
+}
+
+std::vector<std::string> TraceFile::texts(const char* path, uint64_t limit) const {
+  std::vector<std::string> out;
+  const auto opened = dataset(path);
+  if (!opened) return out;
+  const Id space(H5Dget_space(*opened)), type(H5Dget_type(*opened));
+  const auto dims = h5::dims_of(space);
+  if (H5Tis_variable_str(type) <= 0 || dims.size() != 1 || dims[0] > limit) return out;
+  std::vector<char*> values(dims[0]);
+  if (H5Dread(*opened, h5::text_type(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0) return out;
+  for (char* value : values) {
+    out.emplace_back(value == nullptr ? "" : value);
+    H5free_memory(value);
+  }
+  return out;
 }
 
 // Which datasets are there, in the types and shapes that the attributes promise.
@@ -345,7 +355,17 @@ Result<std::vector<SequenceRow>> TraceFile::sequences() const {
   SY_TRY(const auto parent, column<int64_t>("/sequences/parent", limit));
   SY_TRY(const auto fork, column<uint32_t>("/sequences/fork_offset", limit));
   SY_TRY(const auto prompt, column<uint32_t>("/sequences/prompt_len", limit));
-  const size_t count = std::min({offset.empty() ? 0 : offset.size() - 1, parent.size(), fork.size(), prompt.size()});
+  size_t count = std::min({offset.empty() ? 0 : offset.size() - 1, parent.size(), fork.size(), prompt.size()});
+  std::vector<uint32_t> domain;
+  std::vector<uint64_t> source;
+  if (!header_.domains.empty()) {
+    SY_TRY(domain, column<uint32_t>("/sequences/domain", limit));
+    SY_TRY(source, column<uint64_t>("/sequences/source_id", limit));
+    count = std::min({count, domain.size(), source.size()});
+    for (size_t s = 0; s < count; ++s)
+      if (domain[s] >= header_.domains.size())
+        return malformed("/sequences/domain row " + std::to_string(s) + " is " + std::to_string(domain[s]) + " of " + std::to_string(header_.domains.size()) + ".");
+  }
   std::vector<SequenceRow> rows;
   for (size_t s = 0; s < count; ++s) {
     const uint64_t first = uint64_t(offset[s]);
@@ -354,6 +374,7 @@ Result<std::vector<SequenceRow>> TraceFile::sequences() const {
     if (!info_.complete && first >= info_.tokens) break;
     if (first > info_.tokens) return malformed("/sequences/offset row " + std::to_string(s) + " lies behind the last token.");
     rows.push_back({first, parent[s], fork[s], prompt[s]});
+    if (!domain.empty()) rows.back().domain = uint16_t(domain[s]), rows.back().source_id = source[s];
   }
   if (rows.empty() && info_.tokens > 0) return malformed("/sequences/offset names no sequence.");
   return rows;

@@ -26,6 +26,8 @@ struct SequenceRow {
   int64_t parent = -1;
   uint32_t fork_offset = 0;
   uint32_t prompt_len = 0;
+  uint16_t domain = 0;      // where the header has domains
+  uint64_t source_id = 0;   // likewise
 };
 
 class TraceFile {
@@ -64,6 +66,8 @@ class TraceFile {
 
   Result<std::string> text_attribute(const char* attribute) const;
   Result<std::string> text(const char* path) const;
+  // A list of texts; empty when there is none, it is longer than `limit`, or it does not read.
+  std::vector<std::string> texts(const char* path, uint64_t limit) const;
   Result<h5::Id> dataset(const char* path) const;
   // A whole one-dimensional integer column, at most `limit` rows of it.
   template <class T>

@@ -72,6 +72,17 @@ class FileReader final : public TraceReader {
     return offsets;
   }
 
+  Result<std::vector<std::string>> domain_names() const override { return file_->header().domains; }
+
+  Result<std::vector<uint16_t>> sequence_domains() const override {
+    if (file_->header().domains.empty()) return std::vector<uint16_t>{};
+    h5::quiet();
+    SY_TRY(const auto rows, file_->sequences());
+    std::vector<uint16_t> domains;
+    for (const SequenceRow& row : rows) domains.push_back(row.domain);
+    return domains;
+  }
+
  private:
   template <class T>
   Result<std::vector<T>> read(const std::string& path, int row, uint64_t first, uint64_t tokens, hid_t type,

@@ -29,7 +29,7 @@ constexpr size_t kRingBytes = size_t(64) << 20;
 constexpr auto kSyncEvery = std::chrono::seconds(10);
 
 // What happens between two tokens; `first_token` is the first row that it is true of.
-struct SequenceStart { uint64_t first_token; uint32_t prompt_tokens; SequenceFork fork; };
+struct SequenceStart { uint64_t first_token; uint32_t prompt_tokens; SequenceOrigin origin; };
 struct EpochStart { uint64_t first_token; std::string json; };
 using Event = std::variant<SequenceStart, EpochStart>;
 
@@ -100,11 +100,11 @@ class FileRecorder final : public TraceRecorder {
   uint64_t dropped() const override { return dropped_.load(std::memory_order_relaxed); }
 
   using TraceSink::begin_sequence;
-  Result<void> begin_sequence(uint32_t, uint32_t prompt_tokens, SequenceFork fork) override {
+  Result<void> begin_sequence(uint32_t, uint32_t prompt_tokens, SequenceOrigin origin) override {
     SY_CHECK(still_open());
     has_sequence_ = true;
     const std::scoped_lock lock(mutex_);
-    events_.push_back(SequenceStart{accepted_, prompt_tokens, fork});
+    events_.push_back(SequenceStart{accepted_, prompt_tokens, origin});
     return {};
   }
 
@@ -218,7 +218,7 @@ class FileRecorder final : public TraceRecorder {
         event = std::move(events_.front());
         events_.erase(events_.begin());
       }
-      if (const auto* sequence = std::get_if<SequenceStart>(&event)) SY_CHECK(writer_->begin_sequence(sequence->prompt_tokens, sequence->fork.parent, sequence->fork.offset));
+      if (const auto* sequence = std::get_if<SequenceStart>(&event)) SY_CHECK(writer_->begin_sequence(sequence->prompt_tokens, sequence->origin));
       if (const auto* epoch = std::get_if<EpochStart>(&event)) SY_CHECK(writer_->begin_epoch(epoch->json));
     }
   }

@@ -66,14 +66,13 @@ class Aggregates {
         std::memcpy(&ids[i], stored.data() + 2 * i, 2);
       }
     }
-    const auto token = [&](int row, uint64_t t) { return std::span(ids).subspan((row * tokens + t) * slots, slots); };
     for (int row = 0; row < shape_.layers; ++row) {
       const auto all = std::span(ids).subspan(row * tokens * slots, tokens * slots);
       SY_CHECK(load_.feed(row, all, int(slots)));
       if (!pairs_) continue;
       SY_CHECK(coact_.feed(row, all, int(slots)));
       if (row + 1 == shape_.layers) continue;
-      for (uint64_t t = 0; t < tokens; ++t) SY_CHECK(affinity_.feed(row, token(row, t), token(row + 1, t)));
+      SY_CHECK(affinity_.feed(row, all, std::span(ids).subspan((row + 1) * tokens * slots, tokens * slots), int(slots)));
     }
     return {};
   }
@@ -112,10 +111,12 @@ Result<uint32_t> bookkeeping_crc(const TraceFile& file) {
   for (const std::string* value : {&info.model_config_json, &info.edits_json, &info.run_json}) text(*value);
   for (const std::string& name : file.header().router_names) text(name);
   for (const int layer : info.moe_layers) number(uint64_t(layer));
+  for (const std::string& name : file.header().domains) text(name);
   SY_TRY(const auto sequences, file.sequences());
   for (const SequenceRow& row : sequences) {
     if (row.first_token >= info.tokens) break;
     for (const uint64_t value : {row.first_token, uint64_t(row.parent), uint64_t(row.fork_offset), uint64_t(row.prompt_len)}) number(value);
+    if (!file.header().domains.empty()) number(row.domain), number(row.source_id);
   }
   SY_TRY(const auto epochs, file.epochs());
   for (const auto& row : epochs) {

@@ -145,10 +145,14 @@ class Builder {
     if (made) check(H5DSset_scale(made, name), path);
   }
 
+  static std::vector<int32_t> counting(size_t count) {
+    std::vector<int32_t> values(count);
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  }
+
   void scales() {
-    std::vector<int32_t> experts(shape_.experts), slots(shape_.slots);
-    std::iota(experts.begin(), experts.end(), 0);
-    std::iota(slots.begin(), slots.end(), 0);
+    const std::vector<int32_t> experts = counting(shape_.experts), slots = counting(shape_.slots);
     std::vector<int32_t> layers(header_.moe_layers.begin(), header_.moe_layers.end());
     growing("/token");
     scale("/layer", layers, layers.size());
@@ -161,12 +165,12 @@ class Builder {
     }
     growing("/sequence");
     growing("/sequence_offset", 1);
+    if (!header_.domains.empty()) scale("/domain", counting(header_.domains.size()), header_.domains.size());
     growing("/epoch");
     growing("/epoch_offset", 1);
     growing("/epoch_byte");
     growing("/commit_row");
-    std::vector<int32_t> fields(fields_of(header_.capture).size());
-    std::iota(fields.begin(), fields.end(), 0);
+    const std::vector<int32_t> fields = counting(fields_of(header_.capture).size());
     scale("/commit_field", fields, fields.size());
   }
 
@@ -203,6 +207,7 @@ class Builder {
     for (size_t row = names.size(); row < header_.moe_layers.size(); ++row)
       names.push_back("layer " + std::to_string(header_.moe_layers[row]));
     text_list("/model/router_names", names, "/layer");
+    if (!header_.domains.empty()) text_list("/domains/name", header_.domains, "/domain");
     const std::vector<int32_t> layers(header_.moe_layers.begin(), header_.moe_layers.end());
     const Id made = dataset("/model/moe_layers", H5T_STD_I32LE, {layers.size()}, {}, {});
     if (made) check(H5Dwrite(made, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, layers.data()), "/model/moe_layers");
@@ -256,6 +261,10 @@ class Builder {
     column("/sequences/parent", H5T_STD_I64LE, "/sequence");
     column("/sequences/fork_offset", H5T_STD_U32LE, "/sequence");
     column("/sequences/prompt_len", H5T_STD_U32LE, "/sequence");
+    if (!header_.domains.empty()) {
+      column("/sequences/domain", H5T_STD_U16LE, "/sequence");
+      column("/sequences/source_id", H5T_STD_U64LE, "/sequence");
+    }
     column("/epochs/first_token", H5T_STD_U64LE, "/epoch");
     column("/epochs/json", H5T_STD_U8LE, "/epoch_byte");
     column("/epochs/offset", H5T_STD_U64LE, "/epoch_offset", true);

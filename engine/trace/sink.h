@@ -10,16 +10,18 @@
 
 namespace switchyard {
 
-// What a sequence goes on from: tokens before `offset` are those of an earlier sequence of the same record.
-struct SequenceFork {
+// Where a sequence comes from: an earlier sequence of the same record, whose tokens before `offset` it shares, or a text.
+struct SequenceOrigin {
   int64_t parent = -1;   // place of that sequence in the record, from 0; -1: none
   uint32_t offset = 0;   // index of this sequence's first token
+  uint16_t domain = 0;   // index into TraceHeader::domains, where the record has domains
+  uint64_t source_id = 0;
 };
 
 class TraceSink {
  public:
   virtual ~TraceSink() = default;
-  virtual Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceFork fork) = 0;
+  virtual Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceOrigin origin) = 0;
   Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens) { return begin_sequence(sequence, prompt_tokens, {}); }
   // Edits in force from `first_token` (row of the trace's token axis is counted by the sink) on, as the
   // JSON of an edit script; called before the first frame of that epoch.

@@ -26,6 +26,7 @@ struct TraceHeader {
   int experts_per_token = 0;               // the model's k, the starting width of the slot axis
   RouterSpec router;                       // of the first row: score_fn, renormalisation, scale
   CaptureLevel capture = CaptureLevel::kWeights;
+  std::vector<std::string> domains;        // of the texts; empty: sequences have neither domain nor source id
   std::string model_config_json;           // /meta/model_config: name, revision, sha256 per file, dtype, config
   std::string edits_json;                  // /meta/edits: in force at the first token
   std::string run_json;                    // /meta/run: sampling, seed, backend, threads, tool version
@@ -59,6 +60,7 @@ struct TraceInfo {
   std::vector<std::string> router_names;  // of each row, as ModelPlan::row_name() wrote it; empty: a foreign file
   ScoreFn score = ScoreFn::kNone;         // of the first row
   CaptureLevel capture = CaptureLevel::kIds;
+  bool ranked = true;         // slots stand by falling weight (id_order "weight_desc")
   bool complete = false;
   uint64_t dropped = 0;
   std::string model_config_json, edits_json, run_json;
@@ -87,6 +89,8 @@ class TraceReader {
   struct EpochRow { uint64_t first_token = 0; std::string json; };
   virtual Result<std::vector<EpochRow>> epochs() const = 0;
   virtual Result<std::vector<int64_t>> sequence_offsets() const = 0;  // [S + 1]
+  virtual Result<std::vector<std::string>> domain_names() const = 0;    // empty: sequences have no domain
+  virtual Result<std::vector<uint16_t>> sequence_domains() const = 0;   // [S], indices into domain_names(); empty without
 };
 
 struct VerifyReport {

@@ -22,7 +22,7 @@ class Starts {
   Result<void> begin_until(uint64_t row, TraceWriter& writer) {
     for (; sequence_ < sequences_.size() && sequences_[sequence_].first_token <= row; ++sequence_) {
       const SequenceRow& start = sequences_[sequence_];
-      SY_CHECK(writer.begin_sequence(start.prompt_len, start.parent, start.fork_offset));
+      SY_CHECK(writer.begin_sequence(start.prompt_len, {start.parent, start.fork_offset, start.domain, start.source_id}));
     }
     for (; epoch_ < epochs_.size() && epochs_[epoch_].first_token <= row; ++epoch_) SY_CHECK(writer.begin_epoch(epochs_[epoch_].json));
     return {};

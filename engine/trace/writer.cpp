@@ -59,7 +59,8 @@ TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, const TraceWr
       shape_{int(header.moe_layers.size()), header.experts, header.experts_per_token},
       capture_(header.capture),
       fields_(schema::fields_of(header.capture)),
-      crc_(fields_.size()) {}
+      crc_(fields_.size()),
+      labelled_(!header.domains.empty()) {}
 
 TraceWriter::~TraceWriter() { abandon(); }
 
@@ -140,6 +141,8 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
 }
 
 Result<void> TraceWriter::open_datasets() {
+  for (const char* path : {"/sequences/domain", "/sequences/source_id"})
+    if (labelled_) datasets_.emplace_back(path, Id(H5Dopen2(file_, path, H5P_DEFAULT)));
   for (const char* path : kGrowing) datasets_.emplace_back(path, Id(H5Dopen2(file_, path, H5P_DEFAULT)));
   for (const Field* field : fields_) datasets_.emplace_back(field->path, Id(H5Dopen2(file_, field->path, H5P_DEFAULT)));
   for (const auto& [path, id] : datasets_)
@@ -168,13 +171,17 @@ Result<void> TraceWriter::resize_scale(const char* path, uint64_t size) {
   return {};
 }
 
-Result<void> TraceWriter::begin_sequence(uint32_t prompt_tokens, int64_t parent, uint32_t fork_offset) {
+Result<void> TraceWriter::begin_sequence(uint32_t prompt_tokens, const SequenceOrigin& origin) {
   const int64_t first = int64_t(tokens_);
   const int64_t bounds[2] = {first, first};  // the second is moved at each commit
   SY_CHECK(extend("/sequences/offset", sequences_, 2, H5T_NATIVE_INT64, bounds));
-  SY_CHECK(extend("/sequences/parent", sequences_, 1, H5T_NATIVE_INT64, &parent));
-  SY_CHECK(extend("/sequences/fork_offset", sequences_, 1, H5T_NATIVE_UINT32, &fork_offset));
+  SY_CHECK(extend("/sequences/parent", sequences_, 1, H5T_NATIVE_INT64, &origin.parent));
+  SY_CHECK(extend("/sequences/fork_offset", sequences_, 1, H5T_NATIVE_UINT32, &origin.offset));
   SY_CHECK(extend("/sequences/prompt_len", sequences_, 1, H5T_NATIVE_UINT32, &prompt_tokens));
+  if (labelled_) {
+    SY_CHECK(extend("/sequences/domain", sequences_, 1, H5T_NATIVE_UINT16, &origin.domain));
+    SY_CHECK(extend("/sequences/source_id", sequences_, 1, H5T_NATIVE_UINT64, &origin.source_id));
+  }
   ++sequences_;
   SY_CHECK(resize_scale("/sequence", sequences_));
   return resize_scale("/sequence_offset", sequences_ + 1);

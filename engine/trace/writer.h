@@ -48,7 +48,7 @@ class TraceWriter {
   const std::filesystem::path& part_path() const { return part_; }
 
   // Both begin at the next token.
-  Result<void> begin_sequence(uint32_t prompt_tokens, int64_t parent = -1, uint32_t fork_offset = 0);
+  Result<void> begin_sequence(uint32_t prompt_tokens, const SequenceOrigin& origin = {});
   Result<void> begin_epoch(std::string_view json);
   // Widens the slot axis; the tokens before it keep their width and form a block of their own.
   Result<void> need_slots(int slots);
@@ -87,6 +87,7 @@ class TraceWriter {
   h5::Id file_;
   std::vector<std::pair<std::string, h5::Id>> datasets_;  // everything that grows
   std::vector<uint32_t> crc_;  // of the current block, per field
+  bool labelled_;  // sequences have a domain and a source id
   uint64_t tokens_ = 0, committed_ = 0, block_ = 0;
   uint64_t sequences_ = 0, epochs_ = 0, epoch_bytes_ = 0, commits_ = 0;
 };

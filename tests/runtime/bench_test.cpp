@@ -7,7 +7,7 @@ namespace switchyard {
 namespace {
 
 struct CountingSink final : TraceSink {
-  Result<void> begin_sequence(uint32_t, uint32_t, SequenceFork) override { return ++sequences, Result<void>(); }
+  Result<void> begin_sequence(uint32_t, uint32_t, SequenceOrigin) override { return ++sequences, Result<void>(); }
   Result<void> begin_epoch(uint32_t, uint64_t, const std::string&) override { return {}; }
   Result<void> append(const RoutingFrame&) override { return ++frames, Result<void>(); }
   Result<void> close() override { return ++closed, Result<void>(); }

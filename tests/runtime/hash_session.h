@@ -53,7 +53,7 @@ inline bool same_routing(const RoutingFrame& a, const RoutingFrame& b) {
 // Writes down every call in words.
 class NotingSink final : public TraceSink {
  public:
-  Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceFork fork) override {
+  Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceOrigin fork) override {
     return note(fmt::format("sequence {} prompt {}", sequence, prompt_tokens) +
                 (fork.parent < 0 ? "" : fmt::format(" from {} of {}", fork.offset, fork.parent)));
   }

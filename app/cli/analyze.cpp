@@ -1,0 +1,258 @@
+// switchyard analyze: one analysis over a trace, or all of them, as JSON or as tables.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "app/cli/cli.h"
+#include "app/cli/help.h"
+#include "app/cli/trace_json.h"
+#include "engine/analysis/analysis.h"
+#include "engine/analysis/result_table.h"
+#include "engine/trace/walk.h"
+
+namespace switchyard {
+namespace {
+
+struct AnalyzeOptions {
+  std::string trace, name;
+  std::vector<std::string> more;  // further traces of the same model
+  std::string layers, domain, phase, table;
+  std::string gpus, windows;      // comma lists
+  bool csv = false, markdown = false, latex = false, no_renormalise = false;
+  int threads = 0;
+  AnalysisOptions analysis;
+  std::vector<std::string> given;  // options of single analyses that the command line names
+};
+
+// "3", "2-5", "1,4-6".
+Result<std::vector<int>> numbers(const std::string& text, const char* option) {
+  std::vector<int> out;
+  size_t at = 0;
+  const auto bad = [&] { return fail(ErrorCode::kUsage, fmt::format("is \"{}\", needs numbers and ranges like 1,4-6.", text), option); };
+  while (at < text.size()) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string part = text.substr(at, end - at);
+    at = end + 1;
+    int first = 0, last = 0, used = 0;
+    if (std::sscanf(part.c_str(), "%d-%d%n", &first, &last, &used) == 2 && size_t(used) == part.size()) {
+    } else if (std::sscanf(part.c_str(), "%d%n", &first, &used) == 1 && size_t(used) == part.size()) {
+      last = first;
+    } else {
+      return bad();
+    }
+    if (first < 0 || last < first || last > 1'000'000 || last - first > 65'535) return bad();
+    for (int value = first; value <= last; ++value) out.push_back(value);
+  }
+  if (out.empty()) return bad();
+  return out;
+}
+
+std::string names_of_analyses() {
+  std::string names;
+  for (const AnalysisInfo& info : analyses()) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  return names;
+}
+
+Result<void> check_options(const AnalysisInfo* info, const AnalyzeOptions& options) {
+  for (const std::string& name : options.given) {
+    const bool taken = info != nullptr && std::any_of(info->options.begin(), info->options.end(), [&](const char* one) { return name == one; });
+    if (taken) continue;
+    if (info == nullptr) return fail(ErrorCode::kUsage, "analyze all runs with default options.", "--" + name, "Name the analysis.");
+    std::string others;
+    for (const char* one : info->options) others += (others.empty() ? "--" : ", --") + std::string(one);
+    return fail(ErrorCode::kUsage, fmt::format("{} does not take this option.", info->name), "--" + name,
+                others.empty() ? "" : "It takes " + others + ".");
+  }
+  return {};
+}
+
+void print(Cli& cli, const AnalyzeOptions& options, const std::string& name, const Document& object) {
+  std::vector<ResultTable> tables = result_tables(object);
+  const bool text = options.csv || options.markdown || options.latex;
+  size_t left_out = 0;
+  bool first = true;
+  for (const ResultTable& table : tables) {
+    if (!options.table.empty() && table.name != options.table) continue;
+    // On a terminal long tables are for --csv; summaries and one line per layer are for people.
+    if (!text && options.table.empty() && table.rows.size() > 128) {
+      ++left_out;
+      continue;
+    }
+    const bool titled = options.table.empty() && tables.size() > 1;
+    if (options.markdown) {
+      cli.output.data((first ? "" : "\n") + (titled ? "## " + name + ": " + table.name + "\n\n" : std::string()) + markdown_of(table));
+    } else if (options.latex) {
+      cli.output.data((first ? "" : "\n") + latex_of(table, name + ": " + table.name));
+    } else if (options.csv) {
+      cli.output.data((first ? "" : "\r\n") + (titled ? "# " + table.name + "\r\n" : std::string()) + csv_of(table));
+    } else {
+      cli.output.data((first ? "" : "\n") + name + ": " + table.name + "\n");
+      std::vector<std::vector<std::string>> rows{table.columns};
+      for (const auto& row : table.rows) {
+        auto& cells = rows.emplace_back();
+        for (const auto& cell : row) cells.push_back(cell_text(cell, 6));
+      }
+      cli.output.table(rows);
+    }
+    first = false;
+  }
+  if (left_out > 0) {
+    std::string names;
+    for (const ResultTable& table : tables)
+      if (table.rows.size() > 128) names += (names.empty() ? "" : ", ") + table.name;
+    cli.output.info(fmt::format("{} longer table{} not shown: {}. --table NAME, --csv or --json give them.", left_out, left_out > 1 ? "s" : "", names));
+  }
+}
+
+Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
+  const bool all = options.name == "all";
+  const AnalysisInfo* chosen = find_analysis(options.name);
+  if (!all && chosen == nullptr)
+    return fail(ErrorCode::kUsage, "there is no analysis of this name.", options.name, "There are " + names_of_analyses() + ", and all.");
+  SY_CHECK(check_options(chosen, options));
+  AnalysisOptions settings = options.analysis;
+  settings.renormalise = !options.no_renormalise;
+  if (!options.gpus.empty()) {
+    SY_TRY(settings.gpus, numbers(options.gpus, "--gpus"));
+  }
+  if (!options.windows.empty()) {
+    SY_TRY(settings.windows, numbers(options.windows, "--windows"));
+  }
+  WalkFilter filter;
+  if (!options.layers.empty()) {
+    SY_TRY(filter.layers, numbers(options.layers, "--layers"));
+  }
+  filter.domain = options.domain;
+  if (!options.phase.empty()) filter.phase = options.phase == "decode" ? 1 : 0;
+
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
+  std::vector<std::unique_ptr<TraceReader>> readers;
+  std::vector<std::string> paths{options.trace};
+  paths.insert(paths.end(), options.more.begin(), options.more.end());
+  for (const std::string& path : paths) {
+    SY_TRY(auto reader, TraceReader::open(path, &task));
+    for (const std::string& note : reader->info().notes) cli.output.warn(path + ": " + note + ".");
+    readers.push_back(std::move(reader));
+  }
+  Document trace = trace_json(readers[0]->info());
+  if (!options.more.empty()) trace["more"] = options.more;
+  SY_TRY(TraceWalk walk, TraceWalk::of(std::move(readers), filter));
+
+  std::vector<const AnalysisInfo*> running;
+  std::vector<std::unique_ptr<Analysis>> made;
+  Document refused = Document::array();
+  std::set<std::string> fields;
+  for (const AnalysisInfo& info : analyses()) {
+    if (!all && &info != chosen) continue;
+    const auto missing = missing_fields(info, walk.shape());
+    std::string why;
+    if (!missing.empty()) {
+      for (const std::string& field : missing) why += (why.empty() ? "" : ", ") + field;
+      why = fmt::format("{} needs {}, which the trace does not hold.", info.name, why);
+    } else if (info.needs_rank && !walk.shape().ranked) {
+      why = fmt::format("{} needs experts in the order of their weights; the trace's source did not tell it.", info.name);
+    }
+    std::unique_ptr<Analysis> analysis;
+    if (why.empty()) {
+      auto result = info.make(walk.shape(), settings);
+      if (result) analysis = std::move(*result);
+      else if (!all) return tl::unexpected(std::move(result).error());
+      else why = result.error().message();
+    }
+    if (analysis == nullptr) {
+      if (!all) return fail(ErrorCode::kUsage, why, options.trace, "switchyard trace info lists what it holds.");
+      refused.push_back({{"analysis", info.name}, {"missing", missing}, {"why", why}});
+      continue;
+    }
+    running.push_back(&info);
+    made.push_back(std::move(analysis));
+    for (const char* field : info.needs) fields.insert(field);
+  }
+  // What analyses use where it is there.
+  for (const char* field : {"/routing/weight", "/routing/out_norm", "/routing/block_cos"})
+    if (all || options.name == "saliency" || options.name == "esft" || options.name == "entropy") fields.insert(field);
+  if (all || options.name == "entropy")
+    for (const char* field : {"/routing/entropy", "/routing/topk_mass", "/routing/margin", "/routing/router_logits"}) fields.insert(field);
+  walk.carry(std::move(fields));
+  SY_CHECK(run_analyses(walk, made, options.threads, &task));
+
+  Document results = Document::array();
+  for (size_t i = 0; i < made.size(); ++i) {
+    Document object = {{"analysis", running[i]->name}, {"schema", kSchema}};
+    object.update(made[i]->result());
+    results.push_back(std::move(object));
+  }
+  if (cli.output.json()) {
+    if (all) {
+      cli.output.json({{"analysis", "all"}, {"schema", kSchema}, {"trace", std::move(trace)}, {"results", std::move(results)}, {"refused", std::move(refused)}});
+    } else {
+      results[0]["trace"] = std::move(trace);
+      cli.output.json(results[0]);
+    }
+    return 0;
+  }
+  for (Document& object : results) {
+    const std::string name = object["analysis"];
+    object.erase("analysis");
+    object.erase("schema");
+    print(cli, options, name, object);
+  }
+  for (const Document& one : refused) cli.output.info("Not run: " + one["why"].get<std::string>());
+  return 0;
+}
+
+}  // namespace
+
+void add_analyze(CLI::App& app, Cli& cli) {
+  auto* command = add_command(app, "analyze", "One analysis over a trace, or all of them.",
+                              "  switchyard analyze run.moetrace.h5 load\n"
+                              "  switchyard analyze run.moetrace.h5 affinity --gpus 4,8 --json\n"
+                              "  switchyard analyze run.moetrace.h5 srp --windows 4,16,64 --layers 0-3\n"
+                              "  switchyard analyze part1.moetrace.h5 vocabulary --with part2.moetrace.h5 --csv -o vocabulary.csv\n"
+                              "  switchyard analyze run.moetrace.h5 all --json");
+  const auto options = std::make_shared<AnalyzeOptions>();
+  AnalyzeOptions& o = *options;
+  command->add_option("TRACE", o.trace, "A *.moetrace.h5 file")->required();
+  command->add_option("NAME", o.name, "all, or one of: " + names_of_analyses())->required();
+  command->add_option("--with", o.more, "Further traces of the same model, analysed as one")->type_name("TRACE");
+  command->add_option("--layers", o.layers, "Model layers: 3, 2-5 or 1,4-6 (all)")->type_name("LIST");
+  command->add_option("--domain", o.domain, "Tokens of this domain only");
+  command->add_option("--phase", o.phase, "Tokens of prefill or decode only")->check(CLI::IsMember({"prefill", "decode"}));
+  command->add_flag("--csv", o.csv, "Tables as CSV");
+  command->add_flag("--markdown", o.markdown, "Tables as Markdown");
+  command->add_flag("--latex", o.latex, "Tables as LaTeX (booktabs)");
+  command->add_option("--table", o.table, "Only this table")->type_name("NAME");
+  command->add_option("--threads", o.threads, "Threads (one per core)")->check(CLI::Range(0, 256));
+  std::map<std::string, CLI::Option*> of_one;
+  AnalysisOptions& a = o.analysis;
+  of_one["top"] = command->add_option("--top", a.top, "Entries of a list (10)")->check(CLI::Range(0, 1'000'000));
+  of_one["gpus"] = command->add_option("--gpus", o.gpus, "affinity: share of hops that stay on a GPU, for so many GPUs")->type_name("LIST");
+  of_one["windows"] = command->add_option("--windows", o.windows, "srp: window lengths (4,16,64)")->type_name("LIST");
+  of_one["resamples"] = command->add_option("--resamples", a.resamples, "srp, cohort: bootstrap resamples (1000; 0: no intervals)")->check(CLI::Range(0, 100'000));
+  of_one["seed"] = command->add_option("--seed", a.seed, "Of resampling (0)");
+  of_one["threshold"] = command->add_option("--threshold", a.threshold, "esft: share that the experts of a layer must reach (0.2)")->check(CLI::Range(0.0, 1.0));
+  of_one["score"] = command->add_option("--score", a.score, "esft: token or gate")->check(CLI::IsMember({"token", "gate"}));
+  of_one["decimals"] = command->add_option("--decimals", a.decimals, "esft: scores are rounded before they are sorted (4)")->check(CLI::Range(0, 15));
+  of_one["min-count"] = command->add_option("--min-count", a.min_count, "vocabulary: occurrences that a token id needs (8)")->check(CLI::Range(1, 1'000'000'000));
+  of_one["batch-tokens"] = command->add_option("--batch-tokens", a.batch_tokens, "load: also the mean MaxVio of batches of so many tokens")->check(CLI::Range(0, 1'000'000'000));
+  of_one["neighbours"] = command->add_flag("--neighbours", a.neighbours, "coactivation: pairs of neighbouring ranks only, as a published script counts");
+  of_one["matrices"] = command->add_flag("--matrices", a.matrices, "coactivation: all pairs with rates, Jaccard and PMI");
+  of_one["keep"] = command->add_option("--keep", a.keep, "saliency: experts that stay in each layer, for pruned sets")->check(CLI::Range(0, 65'535));
+  of_one["no-renormalise"] = command->add_flag("--no-renormalise", o.no_renormalise, "saliency: weights as applied, not divided by their sum");
+  of_one["a"] = command->add_option("--a", a.domain_a, "cohort: the domain on the left side")->type_name("DOMAIN");
+  of_one["b"] = command->add_option("--b", a.domain_b, "cohort: the domain on the right side")->type_name("DOMAIN");
+  command->callback([&cli, options, of_one] {
+    for (const auto& [name, option] : of_one)
+      if (option->count() > 0) options->given.push_back(name);
+    cli.action = [&cli, options] { return analyze(cli, *options); };
+  });
+}
+
+}  // namespace switchyard

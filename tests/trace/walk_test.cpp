@@ -1,0 +1,153 @@
+// A walk hands out what the file holds, whatever it is cut into, filtered or joined with.
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "engine/trace/walk.h"
+#include "tests/trace/synthetic.h"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr uint64_t kTokens = 5'300;  // beyond the stretch with a wider slot axis
+
+std::vector<std::unique_ptr<TraceReader>> readers(std::initializer_list<std::filesystem::path> paths) {
+  std::vector<std::unique_ptr<TraceReader>> out;
+  for (const auto& path : paths) {
+    auto reader = TraceReader::open(path);
+    EXPECT_TRUE(reader) << reader.error().message();
+    out.push_back(std::move(*reader));
+  }
+  return out;
+}
+
+TEST(TraceWalk, GivesEveryValueInOrder) {
+  const Folder folder;
+  const SyntheticShape shape;
+  record_synthetic(folder / "a.moetrace.h5", shape, kTokens);
+  auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5"}));
+  ASSERT_TRUE(walk) << walk.error().message();
+  EXPECT_EQ(walk->shape().rows, shape.layers);
+  EXPECT_EQ(walk->shape().k, shape.k + 2);
+  EXPECT_EQ(walk->shape().sequences, 6u);
+  EXPECT_TRUE(walk->shape().ranked);
+  walk->carry({"/routing/weight", "/routing/router_logits", "/routing/entropy", "/tokens/token_id", "/routing/out_norm"});
+  uint64_t token = 0;
+  ASSERT_TRUE(walk->run([&](const RoutingSlab& slab) -> Result<void> {
+    EXPECT_EQ(slab.first_token, token);
+    EXPECT_TRUE(slab.out_norm.empty());  // not recorded
+    for (int t = 0; t < slab.tokens; ++t, ++token) {
+      EXPECT_EQ(slab.sequence[t], token / shape.sequence_tokens);
+      EXPECT_EQ(slab.position[t], token % shape.sequence_tokens);
+      EXPECT_EQ(slab.token_ids[t], TokenId(token * 5 % 50'000));
+      for (int row = 0; row < slab.rows; ++row) {
+        const auto chosen = slab.token(row, t);
+        for (int slot = 0; slot < slab.k; ++slot) {
+          const bool used = slot < synthetic_k(shape, token);
+          EXPECT_EQ(chosen[slot], used ? synthetic_id(shape, token, row, slot) : kNoExpert);
+          if (used) {
+            EXPECT_EQ(slab.of_row(slab.weights, row)[size_t(t) * slab.k + slot], synthetic_weight(token, row, slot));
+          }
+        }
+        EXPECT_EQ(slab.of_row(slab.router_logits, row)[size_t(t) * slab.experts + 5], synthetic_logit(token, row, 5));
+        EXPECT_EQ(slab.of_row(slab.entropy, row)[t], synthetic_stats(token, row).entropy);
+      }
+    }
+    return {};
+  }));
+  EXPECT_EQ(token, kTokens);
+}
+
+TEST(TraceWalk, FiltersLayersAndPhasesAndJoinsTraces) {
+  const Folder folder;
+  const SyntheticShape shape;
+  record_synthetic(folder / "a.moetrace.h5", shape, 1'500);
+  record_synthetic(folder / "b.moetrace.h5", shape, 100);
+  WalkFilter filter;
+  filter.layers = {3, 5};  // the synthetic rows are layers 1, 3, 5
+  filter.phase = 1;
+  auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"}), filter);
+  ASSERT_TRUE(walk) << walk.error().message();
+  EXPECT_EQ(walk->shape().layers, (std::vector<int>{3, 5}));
+  EXPECT_EQ(walk->shape().tokens, 1'600u);
+  EXPECT_EQ(walk->shape().sequences, 3u);
+  uint64_t counted = 0;
+  std::map<uint32_t, int> of_sequence;
+  ASSERT_TRUE(walk->run([&](const RoutingSlab& slab) -> Result<void> {
+    for (int t = 0; t < slab.tokens; ++t) {
+      ++of_sequence[slab.sequence[t]];
+      counted += slab.mask[t];
+      EXPECT_EQ(slab.mask[t], slab.position[t] >= 20);
+      const uint64_t token = slab.sequence[t] == 2 ? slab.position[t] : slab.sequence[t] * 1000 + slab.position[t];
+      EXPECT_EQ(slab.token(1, t)[0], slab.mask[t] ? synthetic_id(shape, token, 2, 0) : kNoExpert);
+    }
+    return {};
+  }));
+  EXPECT_EQ(counted, 1'600u - 60);
+  EXPECT_EQ(of_sequence, (std::map<uint32_t, int>{{0, 1000}, {1, 500}, {2, 100}}));
+  filter.layers = {2};
+  EXPECT_EQ(TraceWalk::of(readers({folder / "a.moetrace.h5"}), filter).error().code, ErrorCode::kUsage);
+  filter.layers = {}, filter.domain = "code";
+  EXPECT_NE(TraceWalk::of(readers({folder / "a.moetrace.h5"}), filter).error().what.find("no domain code"), std::string::npos);
+}
+
+TEST(TraceWalk, DomainsOfSequencesComeBackAndSurviveRecovery) {
+  const Folder folder;
+  const SyntheticShape shape;
+  TraceHeader header = synthetic_header(shape);
+  header.domains = {"code", "talk"};
+  {
+    auto recorder = TraceRecorder::create(folder / "a.moetrace.h5", header);
+    ASSERT_TRUE(recorder) << recorder.error().message();
+    for (uint64_t token = 0; token < 60; ++token) {
+      if (token % 20 == 0) {
+        ASSERT_TRUE((*recorder)->begin_sequence(uint32_t(token / 20), 20, {.domain = uint16_t(token / 20 % 2), .source_id = 7 + token / 20}));
+      }
+      ASSERT_TRUE((*recorder)->append(synthetic_frame(shape, token)));
+    }
+    ASSERT_TRUE((*recorder)->close());
+  }
+  const auto recovered = recover_trace(folder / "a.moetrace.h5", folder / "b.moetrace.h5", false);
+  ASSERT_TRUE(recovered) << recovered.error().message();
+  EXPECT_TRUE(recovered->problems.empty());
+  for (const char* name : {"a.moetrace.h5", "b.moetrace.h5"}) {
+    const auto reader = TraceReader::open(folder / name);
+    ASSERT_TRUE(reader) << reader.error().message();
+    EXPECT_EQ(*(*reader)->domain_names(), (std::vector<std::string>{"code", "talk"}));
+    EXPECT_EQ(*(*reader)->sequence_domains(), (std::vector<uint16_t>{0, 1, 0}));
+  }
+  WalkFilter filter;
+  filter.domain = "talk";
+  auto walk = TraceWalk::of(readers({folder / "b.moetrace.h5"}), filter);
+  ASSERT_TRUE(walk) << walk.error().message();
+  ASSERT_TRUE(walk->run([&](const RoutingSlab& slab) -> Result<void> {
+    for (int t = 0; t < slab.tokens; ++t) EXPECT_EQ(slab.mask[t], slab.domain[t] == 1);
+    return {};
+  }));
+}
+
+TEST(TraceWalk, RefusesTracesOfDifferentModels) {
+  const Folder folder;
+  record_synthetic(folder / "a.moetrace.h5", {}, 100);
+  record_synthetic(folder / "b.moetrace.h5", {.layers = 2}, 100);
+  const auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"}));
+  ASSERT_FALSE(walk);
+  EXPECT_NE(walk.error().where.find("b.moetrace.h5"), std::string::npos);
+}
+
+TEST(RunAnalyses, StopsWhenCancelledAndKeepsTheFirstError) {
+  const Folder folder;
+  record_synthetic(folder / "a.moetrace.h5", {}, 100);
+  auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5"}));
+  ASSERT_TRUE(walk);
+  std::vector<std::unique_ptr<Analysis>> load;
+  load.push_back(std::move(*find_analysis("load")->make(walk->shape(), {})));
+  Task task;
+  task.cancel();
+  EXPECT_EQ(run_analyses(*walk, load, 2, &task).error().code, ErrorCode::kCancelled);
+  EXPECT_TRUE(run_analyses(*walk, load, 2));
+  EXPECT_EQ(load[0]->result()["layers"].size(), 3u);
+}
+
+}  // namespace
+}  // namespace switchyard::testing
