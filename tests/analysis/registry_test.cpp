@@ -1,5 +1,8 @@
 // The registry: what `analyze` prints carries the numbers of specs/analyses.md under the names of specs/cli-json.md, and
 // tables are made of the same object.
+#include <fstream>
+#include <iterator>
+
 #include <gtest/gtest.h>
 
 #include "engine/analysis/analysis.h"
@@ -121,6 +124,12 @@ TEST(Registry, EveryAnalysisGivesTheSameObjectHoweverTheTraceIsCut) {
     const json whole = run(info.name, syn(), {}, 100'000), cut = run(info.name, syn(), {}, 7);
     expect_equal(cut, whole, 1e-12, info.name);
   }
+}
+
+TEST(Registry, EveryAnalysisHasARowInItsHelpPage) {
+  std::ifstream page(SWITCHYARD_SOURCE_DIR "/assets/help/analyses.md");
+  const std::string text{std::istreambuf_iterator<char>(page), {}};
+  for (const AnalysisInfo& info : analyses()) EXPECT_NE(text.find("| `" + std::string(info.name) + "` |"), std::string::npos) << info.name;
 }
 
 TEST(Registry, NamesWhatATraceLacks) {

@@ -1,0 +1,123 @@
+"""switchyard analyze: numbers against counts that this test makes itself from the trace's datasets."""
+import csv
+import io
+import json
+import math
+import subprocess
+import unittest
+
+import h5py
+import numpy
+
+from support import CliTest, run
+
+TEXTS = [("talk", "Hello there, how are you today? I am fine, thank you."), ("code", "int main() { return 0; }  // a program"),
+         ("talk", "The quick brown fox jumps over the lazy dog and runs away."), ("code", "for (int i = 0; i < n; ++i) sum += a[i];")]
+
+
+class Analyze(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.trace = self.folder / "t.moetrace.h5"
+        texts = self.write("texts.jsonl", "".join(json.dumps({"text": text, "domain": domain}) + "\n" for domain, text in TEXTS))
+        done = run("score", "demo", "--texts", texts, "--trace", self.trace, "--capture", "logits")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(self.trace) as file:
+            self.ids = file["/routing/expert_id"][:].astype(int)      # [layers, tokens, k]
+            self.offsets = file["/sequences/offset"][:]
+            self.domains = file["/sequences/domain"][:]
+            self.names = [name.decode() for name in file["/domains/name"][:]]
+            self.logits = file["/routing/router_logits"][:].astype(numpy.float64)
+            self.weights = file["/routing/weight"][:].astype(numpy.float64)
+        self.layers, self.tokens, self.k = self.ids.shape
+
+    def analyze(self, *arguments):
+        return self.json_of("analyze", "analyze", self.trace, *arguments)
+
+    def counts(self, layer, tokens=slice(None)):
+        return numpy.bincount(self.ids[layer, tokens].ravel(), minlength=32)
+
+    def test_load_and_its_filters(self):
+        for one in self.analyze("load")["layers"]:
+            counts = self.counts(one["layer"])
+            self.assertEqual(one["counts"], counts.tolist())
+            self.assertAlmostEqual(one["max_over_mean"], counts.max() / counts.mean(), places=12)
+            self.assertAlmostEqual(one["cv"], counts.std() / counts.mean(), places=12)
+        some = self.analyze("load", "--layers", "2,5-6", "--domain", "code")["layers"]
+        self.assertEqual([one["layer"] for one in some], [2, 5, 6])
+        code = numpy.concatenate([numpy.arange(a, b) for a, b, d in zip(self.offsets, self.offsets[1:], self.domains) if self.names[d] == "code"])
+        self.assertEqual(some[1]["counts"], self.counts(5, code).tolist())
+
+    def test_affinity_and_coactivation(self):
+        document = self.analyze("affinity", "--gpus", "4")
+        first, second = self.ids[3, :, 0], self.ids[4, :, 0]
+        joint = numpy.zeros((32, 32))
+        numpy.add.at(joint, (first, second), 1)
+        p = joint / joint.sum()
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            mutual = numpy.nansum(p * numpy.log2(p / (p.sum(1, keepdims=True) * p.sum(0, keepdims=True))))
+        transition = document["transitions"][3]
+        self.assertEqual((transition["from"], transition["to"]), (3, 4))
+        self.assertAlmostEqual(transition["top1"]["mi_bits"], mutual, places=9)
+        self.assertAlmostEqual(transition["same_gpu"][0]["fraction"], float(numpy.mean(first // 8 == second // 8)), places=12)
+        pairs = self.analyze("coactivation", "--top", "3")["layers"][2]["top_pairs"]
+        self.assertEqual(len(pairs), 3)
+        for pair in pairs:
+            both = (self.ids[2] == pair["i"]).any(1) & (self.ids[2] == pair["j"]).any(1)
+            self.assertEqual(pair["count"], int(both.sum()))
+
+    def test_entropy_of_recorded_logits(self):
+        p = numpy.exp(self.logits - self.logits.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        entropy = -(p * numpy.log(p)).sum(-1)
+        for one in self.analyze("entropy")["layers"]:
+            self.assertAlmostEqual(one["mean_entropy"], entropy[one["layer"]].mean(), places=9)
+            mean = p[one["layer"]].mean(0)
+            self.assertAlmostEqual(one["mutual_information"], -(mean * numpy.log(mean)).sum() - entropy[one["layer"]].mean(), places=9)
+            chosen = numpy.sort(p[one["layer"]], -1)[:, ::-1]
+            self.assertAlmostEqual(one["median_w2_over_w1"], numpy.median(chosen[:, 1] / chosen[:, 0]), places=9)
+
+    def test_all_gives_the_same_objects_and_says_what_it_left_out(self):
+        document = self.analyze("all")
+        names = [one["analysis"] for one in document["results"]]
+        self.assertEqual(document["refused"], [])
+        for name in names:
+            alone = self.analyze(name)
+            alone.pop("trace")
+            self.assertEqual(alone, document["results"][names.index(name)], name)
+        ids_only = self.folder / "ids.moetrace.h5"
+        self.assertEqual(run("run", "demo", "--prompt", "The", "--max-new-tokens", 8, "--trace", ids_only, "--capture", "ids").returncode, 0)
+        document = self.json_of("analyze", "analyze", ids_only, "all")
+        refused = {one["analysis"]: one["missing"] for one in document["refused"]}
+        self.assertEqual(refused["domain"], ["/sequences/domain"])
+        self.assertEqual(refused["entropy"], ["/routing/entropy"])
+        self.assertNotIn("domain", [one["analysis"] for one in document["results"]])
+        self.assert_refused(2, "/sequences/domain", "analyze", ids_only, "domain")
+
+    def test_two_traces_are_analysed_as_one(self):
+        document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
+        self.assertEqual(document["layers"][1]["counts"], (2 * self.counts(1)).tolist())
+
+    def test_tables(self):
+        done = run("analyze", self.trace, "load", "--csv", "--table", "layers")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = list(csv.DictReader(io.StringIO(done.stdout.decode(), newline="")))
+        self.assertEqual(len(rows), self.layers)
+        self.assertAlmostEqual(float(rows[4]["cv"]), self.counts(4).std() / self.counts(4).mean(), places=12)
+        self.assertTrue(run("analyze", self.trace, "load", "--markdown").stdout.startswith(b"## load: summary\n\n| mean_max_over_mean |\n| --- |\n"))
+        self.assertIn(b"\\toprule\nlayer & ", run("analyze", self.trace, "load", "--latex", "--table", "layers").stdout)
+        text = run("analyze", self.trace, "load").stdout.decode()
+        self.assertIn("load: layers", text)
+
+    def test_wrong_input_is_named(self):
+        self.assert_refused(2, "there is no analysis of this name", "analyze", self.trace, "lod")
+        self.assert_refused(2, "It takes --windows", "analyze", self.trace, "srp", "--gpus", 4)
+        self.assert_refused(2, "do not divide evenly over 5 GPUs", "analyze", self.trace, "affinity", "--gpus", 5)
+        self.assert_refused(2, "no routing of layer 9", "analyze", self.trace, "load", "--layers", "9")
+        self.assert_refused(2, "needs numbers and ranges", "analyze", self.trace, "load", "--layers", "2-x")
+        self.assert_refused(2, "no domain poem", "analyze", self.trace, "load", "--domain", "poem")
+        self.assert_refused(3, "", "analyze", self.folder / "none.moetrace.h5", "load")
+
+
+if __name__ == "__main__":
+    unittest.main()
