@@ -2,7 +2,6 @@
 #include "engine/analysis/next_expert.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "engine/analysis/check_ids.h"
 
@@ -12,12 +11,16 @@ namespace {
 // The k largest, ties to the lower id.
 template <class T>
 void largest(std::span<const T> score, int k, std::vector<ExpertId>& out) {
-  out.resize(score.size());
-  std::iota(out.begin(), out.end(), ExpertId(0));
-  const size_t keep = std::min<size_t>(k, out.size());
-  std::partial_sort(out.begin(), out.begin() + keep, out.end(),
-                    [&](ExpertId a, ExpertId b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
-  out.resize(keep);
+  // By insertion: few of the E get past the smallest of the k.
+  const size_t keep = std::min<size_t>(k, score.size());
+  out.clear();
+  for (size_t e = 0; e < score.size(); ++e) {
+    if (out.size() == keep && !(score[e] > score[out.back()])) continue;
+    if (out.size() == keep) out.pop_back();
+    size_t at = out.size();
+    while (at > 0 && score[out[at - 1]] < score[e]) --at;
+    out.insert(out.begin() + ptrdiff_t(at), ExpertId(e));
+  }
 }
 
 int shared(std::span<const ExpertId> predicted, std::span<const ExpertId> chosen) {
