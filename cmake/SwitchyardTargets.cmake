@@ -19,6 +19,14 @@ function(switchyard_room name)
   endif()
 endfunction()
 
+# Sanitized programs take up to ten times as long.
+function(switchyard_timeout variable seconds)
+  if(SWITCHYARD_SANITIZE)
+    math(EXPR seconds "${seconds} * 6")
+  endif()
+  set(${variable} ${seconds} PARENT_SCOPE)
+endfunction()
+
 # A GoogleTest program.
 #   switchyard_test(routing_test SOURCES … USES routing LABELS slow)
 # Labels: slow (left out of quick runs), gui (wants a display: run through tests/support/with_display.sh).
@@ -41,6 +49,7 @@ function(switchyard_test name)
   else()
     add_test(NAME ${name} COMMAND ${name})
   endif()
+  switchyard_timeout(TEST_TIMEOUT ${TEST_TIMEOUT})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
   if("gui" IN_LIST TEST_LABELS)
     # A window manager and the software rasteriser want both cores.

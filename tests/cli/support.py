@@ -6,12 +6,14 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 import jsonschema
 
 SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE"])
 PROGRAM = os.environ["SWITCHYARD_PROGRAM"]
+REFERENCE = os.environ.get("SWITCHYARD_REFERENCE", "1") == "1"  # whether that engine is built
 SCHEMAS = SOURCE / "tests/cli/schemas"
 ASSETS = SOURCE / "assets"
 PROMPTS = ASSETS / "prompts"
@@ -22,6 +24,11 @@ def run(*arguments, stdin=b"", env=None, timeout=120):
     """The finished process; stdout and stderr as bytes."""
     return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout,
                           env=None if env is None else os.environ | env)
+
+
+def built(cases, backend=lambda case: case[0]):
+    """The cases whose engine is built."""
+    return [case for case in cases if REFERENCE or backend(case) != "reference"]
 
 
 class CliTest(unittest.TestCase):
@@ -49,6 +56,15 @@ class CliTest(unittest.TestCase):
         self.assertIn(message, done.stderr.decode())
         self.assertEqual(done.stdout, b"")
         self.assertEqual(sorted(self.folder.iterdir()), before, "an output file is left")
+
+    def wait_for_rows(self, part, rows=1, seconds=60):
+        """Until a recording has committed so many tokens; how many there are."""
+        committed, deadline = 0, time.monotonic() + seconds
+        while committed < rows and time.monotonic() < deadline:
+            time.sleep(0.1)
+            done = run("trace", "info", part, "--json")
+            committed = json.loads(done.stdout)["committed_tokens"] if done.returncode == 0 else 0
+        return committed
 
     def write(self, name, content):
         path = self.folder / name

@@ -26,7 +26,7 @@ class Signals(CliTest):
             if "--json" not in more:
                 process.stdout.read(1)  # the first generated text
             else:
-                time.sleep(0.3)
+                self.wait_for_rows(trace.with_suffix(".h5.part"))
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
             return process.returncode, trace, out, err
@@ -60,11 +60,7 @@ class Signals(CliTest):
         with started(*ENDLESS, "--trace", trace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             # Nobody reads the 6 KB of text, and the pipe holds 4: the run cannot end by itself.
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-            committed, deadline = 0, time.monotonic() + 60
-            while committed <= 100 and time.monotonic() < deadline:
-                time.sleep(0.2)
-                done = run("trace", "info", part, "--json")
-                committed = json.loads(done.stdout)["committed_tokens"] if done.returncode == 0 else 0
+            self.wait_for_rows(part, 101)
             self.assertIsNone(process.poll(), "the run ended before it was killed")
             process.kill()
         self.assertFalse(trace.exists())
@@ -83,9 +79,7 @@ class Signals(CliTest):
         texts = self.write("texts.jsonl", "".join(f'{{"token_ids":[{ids}]}}\n' for _ in range(20)))
         trace = self.folder / "score.moetrace.h5"
         with started("score", "demo", "--texts", texts, "--trace", trace, "--threads", "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            while not list(self.folder.glob("*.part")) and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(0.5)
+            self.wait_for_rows(trace.with_suffix(".h5.part"))
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
         self.assertEqual((process.returncode, out, err), (143, b"", b""))

@@ -97,6 +97,9 @@ TEST(Export, TakesExpertsOutOfEveryFamilyOrSaysWhyNot) {
     if (!open_checkpoint(entry.path().string())) continue;
     const ModelPlan& plan = checkpoint(model).plan;
     const RouterSpec& router = plan.routed(0).router;
+#ifndef SWITCHYARD_WITH_REFERENCE
+    if (!missing_on_cpu(plan).empty()) continue;  // only the other engine could run what is exported
+#endif
     if (router.experts < 3 || router.experts_per_token > router.experts - router.groups) continue;
     Mute mute;
     for (int group = 0; group < router.groups; ++group) mute.experts.push_back(ExpertId(group * (router.experts / router.groups) + 1));
@@ -110,7 +113,11 @@ TEST(Export, TakesExpertsOutOfEveryFamilyOrSaysWhyNot) {
     ++exported;
     expect_same_model(model, {mute}, 1e-4);
   }
+#ifdef SWITCHYARD_WITH_REFERENCE
   EXPECT_GT(exported, 60);
+#else
+  EXPECT_GT(exported, 30);
+#endif
   std::cout << exported << " models exported\n";
 }
 
