@@ -1,9 +1,10 @@
-// switchyard trace info, verify and recover: everything about trace files that needs no model.
+// switchyard trace info, verify, recover and compare: everything about trace files that needs no model.
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
 #include "app/cli/trace_json.h"
 #include "engine/base/text.h"
+#include "engine/trace/compare.h"
 #include "engine/trace/trace.h"
 
 namespace switchyard {
@@ -99,6 +100,34 @@ Result<int> recover(Cli& cli, const std::string& source, const std::string& targ
                 static_cast<int>(ErrorCode::kPartial));
 }
 
+Result<int> compare(Cli& cli, const std::string& base, const std::string& other) {
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
+  SY_TRY(const auto first, TraceReader::open(base, &task));
+  SY_TRY(const auto second, TraceReader::open(other, &task));
+  SY_TRY(const TraceComparison found, compare_traces(*first, *second, &task));
+  const double chance = double(found.k) / double(found.experts);
+  if (cli.output.json()) {
+    Document layers = Document::array();
+    for (size_t row = 0; row < found.rows.size(); ++row)
+      layers.push_back({{"layer", found.layers[row]}, {"overlap", found.rows[row].overlap}, {"jaccard", found.rows[row].jaccard},
+                        {"first_difference", found.first_difference[row]}});
+    cli.output.json({{"command", "trace compare"}, {"schema", kSchema}, {"base", trace_json(first->info())}, {"other", trace_json(second->info())},
+                     {"tokens", found.tokens}, {"left_out", {{"base", found.left_out_base}, {"other", found.left_out_other}}},
+                     {"equal_tokens", found.equal_tokens}, {"random_overlap", chance}, {"layers", std::move(layers)}});
+    return 0;
+  }
+  cli.output.data(fmt::format("{} tokens on both sides, {} routed alike in every layer; by chance {:.4g} of an expert set is shared\n", found.tokens,
+                              found.equal_tokens, chance));
+  std::vector<std::vector<std::string>> rows{{"layer", "same first", "same set", "jaccard", "first to differ"}};
+  for (size_t row = 0; row < found.rows.size(); ++row)
+    rows.push_back({std::to_string(found.layers[row]), fmt::format("{:.4f}", found.rows[row].overlap.front()), fmt::format("{:.4f}", found.rows[row].overlap.back()),
+                    fmt::format("{:.4f}", found.rows[row].jaccard), std::to_string(found.first_difference[row])});
+  cli.output.table(rows);
+  return 0;
+}
+
 void add_file_command(CLI::App& parent, Cli& cli, const std::string& name, const std::string& description,
                       const std::string& examples, Result<int> (*action)(Cli&, const std::string&)) {
   auto* command = add_command(parent, name, description, examples);
@@ -125,6 +154,13 @@ void add_trace(CLI::App& app, Cli& cli) {
   command->add_option("-o,--output", files->second, "The new trace (*.moetrace.h5)")->required()->type_name("FILE");
   command->callback(
       [&cli, files] { cli.action = [&cli, files] { return recover(cli, files->first, files->second); }; });
+
+  auto* side_by_side = add_command(*noun, "compare", "How much of the routing two traces of the same tokens share.",
+                                   "  switchyard trace compare base.moetrace.h5 edited.moetrace.h5 --json");
+  const auto pair = std::make_shared<std::pair<std::string, std::string>>();
+  side_by_side->add_option("BASE", pair->first, "A trace")->required();
+  side_by_side->add_option("OTHER", pair->second, "Another of the same tokens")->required();
+  side_by_side->callback([&cli, pair] { cli.action = [&cli, pair] { return compare(cli, pair->first, pair->second); }; });
 }
 
 }  // namespace switchyard

@@ -74,16 +74,20 @@ class FileReader final : public TraceReader {
 
   Result<std::vector<std::string>> domain_names() const override { return file_->header().domains; }
 
-  Result<std::vector<uint16_t>> sequence_domains() const override {
-    if (file_->header().domains.empty()) return std::vector<uint16_t>{};
-    h5::quiet();
-    SY_TRY(const auto rows, file_->sequences());
-    std::vector<uint16_t> domains;
-    for (const SequenceRow& row : rows) domains.push_back(row.domain);
-    return domains;
-  }
+  Result<std::vector<uint16_t>> sequence_domains() const override { return labels(&SequenceRow::domain); }
+  Result<std::vector<uint64_t>> sequence_sources() const override { return labels(&SequenceRow::source_id); }
 
  private:
+  template <class T>
+  Result<std::vector<T>> labels(T SequenceRow::*field) const {
+    std::vector<T> out;
+    if (file_->header().domains.empty()) return out;
+    h5::quiet();
+    SY_TRY(const auto rows, file_->sequences());
+    for (const SequenceRow& row : rows) out.push_back(row.*field);
+    return out;
+  }
+
   template <class T>
   Result<std::vector<T>> read(const std::string& path, int row, uint64_t first, uint64_t tokens, hid_t type,
                               std::optional<Axes> axes = {}) const {

@@ -90,6 +90,7 @@ class TraceReader {
   virtual Result<std::vector<EpochRow>> epochs() const = 0;
   virtual Result<std::vector<int64_t>> sequence_offsets() const = 0;  // [S + 1]
   virtual Result<std::vector<std::string>> domain_names() const = 0;    // empty: sequences have no domain
+  virtual Result<std::vector<uint64_t>> sequence_sources() const = 0;   // [S]: source ids; empty without domains
   virtual Result<std::vector<uint16_t>> sequence_domains() const = 0;   // [S], indices into domain_names(); empty without
 };
 

@@ -98,6 +98,26 @@ class Analyze(CliTest):
         document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
         self.assertEqual(document["layers"][1]["counts"], (2 * self.counts(1)).tolist())
 
+    def test_compare_is_what_score_measures_against_its_baseline(self):
+        edits = self.edits({"kind": "mute", "layer": "2-5", "expert": [int(e) for e in numpy.argsort(self.counts(3))[-4:]]})
+        edited = self.folder / "edited.moetrace.h5"
+        shift = self.json_of("score", "score", "demo", "--texts", self.folder / "texts.jsonl", "--edits", edits, "--baseline", "--trace", edited)["baseline"]["routing_shift"]
+        document = self.json_of("trace_compare", "trace", "compare", self.trace, edited)
+        self.assertEqual(document["tokens"], self.tokens)
+        numpy.testing.assert_allclose([one["overlap"][-1] for one in document["layers"]], shift, atol=1e-12)
+        with h5py.File(edited) as file:
+            other = file["/routing/expert_id"][:].astype(int)
+        same_first = (self.ids[:, :, 0] == other[:, :, 0]).mean(1)
+        numpy.testing.assert_allclose([one["overlap"][0] for one in document["layers"]], same_first, atol=1e-12)
+        equal = (numpy.sort(self.ids) == numpy.sort(other)).all(-1)  # [layers, tokens]
+        first = [int((~equal[row] & equal[:row].all(0)).sum()) for row in range(self.layers)]
+        self.assertEqual([one["first_difference"] for one in document["layers"]], first)
+        self.assertEqual(first[:2], [0, 0])
+        self.assertEqual(document["equal_tokens"], int(equal.all(0).sum()))
+        shorter = self.folder / "short.moetrace.h5"
+        self.assertEqual(run("run", "demo", "--prompt", "The", "--max-new-tokens", 3, "--trace", shorter).returncode, 0)
+        self.assert_refused(2, "can be compared over the same tokens", "trace", "compare", self.trace, shorter)
+
     def test_tables(self):
         done = run("analyze", self.trace, "load", "--csv", "--table", "layers")
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/trace/compare.h"
 #include "engine/trace/walk.h"
 #include "tests/trace/synthetic.h"
 
@@ -115,6 +116,7 @@ TEST(TraceWalk, DomainsOfSequencesComeBackAndSurviveRecovery) {
     ASSERT_TRUE(reader) << reader.error().message();
     EXPECT_EQ(*(*reader)->domain_names(), (std::vector<std::string>{"code", "talk"}));
     EXPECT_EQ(*(*reader)->sequence_domains(), (std::vector<uint16_t>{0, 1, 0}));
+    EXPECT_EQ(*(*reader)->sequence_sources(), (std::vector<uint64_t>{7, 8, 9}));
   }
   WalkFilter filter;
   filter.domain = "talk";
@@ -133,6 +135,45 @@ TEST(TraceWalk, RefusesTracesOfDifferentModels) {
   const auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"}));
   ASSERT_FALSE(walk);
   EXPECT_NE(walk.error().where.find("b.moetrace.h5"), std::string::npos);
+}
+
+// Three sequences each, written in opposite orders and with other routing in one token; joined by source id.
+TEST(CompareTraces, JoinsBySourceAndFindsWhereRoutingDiffers) {
+  const Folder folder;
+  const SyntheticShape shape;
+  TraceHeader header = synthetic_header(shape);
+  header.domains = {""};
+  const auto write = [&](const std::filesystem::path& path, std::vector<uint64_t> sources, uint64_t changed) {
+    auto recorder = TraceRecorder::create(path, header);
+    ASSERT_TRUE(recorder) << recorder.error().message();
+    for (size_t s = 0; s < sources.size(); ++s) {
+      ASSERT_TRUE((*recorder)->begin_sequence(uint32_t(s), 20, {.source_id = sources[s]}));
+      for (uint64_t token = 10 * sources[s]; token < 10 * sources[s] + 10; ++token) {
+        RoutingFrame frame = synthetic_frame(shape, token == changed ? token + 1 : token);
+        frame.header().token_id = TokenId(token);
+        ASSERT_TRUE((*recorder)->append(frame));
+      }
+    }
+    ASSERT_TRUE((*recorder)->close());
+  };
+  write(folder / "a.moetrace.h5", {1, 2, 3}, 0);
+  write(folder / "b.moetrace.h5", {3, 1}, 14);
+  const auto traces = readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"});
+  const auto found = compare_traces(*traces[0], *traces[1]);
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_EQ(found->tokens, 20u);
+  EXPECT_EQ(found->left_out_base, 10u);
+  EXPECT_EQ(found->left_out_other, 0u);
+  EXPECT_EQ(found->equal_tokens, 19u);
+  EXPECT_EQ(found->first_difference, (std::vector<uint64_t>{1, 0, 0}));
+  // Token 15's experts stand seven further on than token 14's: of four neighbours among 16 none is shared.
+  EXPECT_DOUBLE_EQ(found->rows[1].overlap[0], 19.0 / 20);
+  EXPECT_DOUBLE_EQ(found->rows[1].overlap[3], 19.0 / 20);
+  EXPECT_DOUBLE_EQ(found->rows[1].jaccard, 19.0 / 20);
+  record_synthetic(folder / "c.moetrace.h5", shape, 30);
+  const auto refused = compare_traces(*traces[0], *readers({folder / "c.moetrace.h5"})[0]);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("token 0 is id 0, token 0 of"), std::string::npos) << refused.error().message();
 }
 
 TEST(RunAnalyses, StopsWhenCancelledAndKeepsTheFirstError) {
