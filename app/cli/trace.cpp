@@ -1,4 +1,4 @@
-// switchyard trace info, verify, recover and compare: everything about trace files that needs no model.
+// switchyard trace info, verify, recover, pack and compare: everything about trace files that needs no model.
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
@@ -100,6 +100,15 @@ Result<int> recover(Cli& cli, const std::string& source, const std::string& targ
                 static_cast<int>(ErrorCode::kPartial));
 }
 
+Result<int> pack(Cli& cli, const std::string& source, const std::string& target, bool half) {
+  if (!target.ends_with(".moetrace.h5"))
+    return fail(ErrorCode::kUsage, "needs to end in .moetrace.h5.", "-o " + target);
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
+  return report(cli, "trace pack", pack_trace(source, target, half, cli.output.options.force, &task), 0);
+}
+
 Result<int> compare(Cli& cli, const std::string& base, const std::string& other) {
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
@@ -155,6 +164,18 @@ void add_trace(CLI::App& app, Cli& cli) {
   command->callback(
       [&cli, files] { cli.action = [&cli, files] { return recover(cli, files->first, files->second); }; });
 
+  auto* packing = add_command(*noun, "pack", "Copies a trace to a smaller, compressed file.",
+                              "  switchyard trace pack run.moetrace.h5 -o small.moetrace.h5\n"
+                              "  switchyard trace pack run.moetrace.h5 -o smaller.moetrace.h5 --half");
+  struct Packing {
+    std::string source, target;
+    bool half = false;
+  };
+  const auto chosen = std::make_shared<Packing>();
+  packing->add_option("TRACE", chosen->source, "The trace; it stays as it is")->required();
+  packing->add_option("-o,--output", chosen->target, "The new trace (*.moetrace.h5)")->required()->type_name("FILE");
+  packing->add_flag("--half", chosen->half, "Weights, entropies, margins and logits as 16-bit floats (lse stays)");
+  packing->callback([&cli, chosen] { cli.action = [&cli, chosen] { return pack(cli, chosen->source, chosen->target, chosen->half); }; });
   auto* side_by_side = add_command(*noun, "compare", "How much of the routing two traces of the same tokens share.",
                                    "  switchyard trace compare base.moetrace.h5 edited.moetrace.h5 --json");
   const auto pair = std::make_shared<std::pair<std::string, std::string>>();

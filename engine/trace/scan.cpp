@@ -33,9 +33,10 @@ class Aggregates {
   Result<void> feed(const std::vector<const Field*>& fields, uint32_t slots, const TraceColumns& columns) {
     for (size_t f = 0; f < fields.size(); ++f) {
       if (fields[f]->stored == schema::Stored::kExpertId) SY_CHECK(feed_ids(columns.fields[f], columns.tokens, slots));
-      // Reduced floats of a packed trace have their sums in /agg already.
-      if (fields[f]->axes == Axes::kExpert && columns.fields[f].size() == columns.tokens * shape_.layers * shape_.experts * 4)
-        SY_CHECK(feed_logits(columns.fields[f], columns.tokens));
+      if (fields[f]->axes != Axes::kExpert) continue;
+      // The sums of a packed trace are those of the recording: reduced logits do not give them.
+      reduced_ = columns.fields[f].size() != columns.tokens * shape_.layers * shape_.experts * 4;
+      if (!reduced_) SY_CHECK(feed_logits(columns.fields[f], columns.tokens));
     }
     return {};
   }
@@ -45,7 +46,7 @@ class Aggregates {
     for (int row = 0; row < shape_.layers; ++row) {
       append(out.count, load_.counts(row));
       append(out.count_top1, load_.first_choice_counts(row));
-      if (logits_) append(out.prob_sum, gates_.prob_sum(row));
+      if (logits_ && !reduced_) append(out.prob_sum, gates_.prob_sum(row));
       if (pairs_) append(out.coact, coact_.counts(row));
     }
     for (int row = 0; row < affinity_.transitions(); ++row) {
@@ -87,7 +88,7 @@ class Aggregates {
   }
 
   schema::Shape shape_;
-  bool logits_, pairs_;
+  bool logits_, pairs_, reduced_ = false;
   Load load_;
   Coactivation coact_;
   Affinity affinity_;

@@ -47,7 +47,7 @@ std::string utc_now() {
 class Builder {
  public:
   Builder(hid_t file, const TraceHeader& header, const Options& options)
-      : file_(file), header_(header), chunk_rows_(options.chunk_rows) {
+      : file_(file), header_(header), options_(options), chunk_rows_(options.chunk_rows) {
     shape_ = {int(header.moe_layers.size()), header.experts, header.experts_per_token};
     link_ = Id(H5Pcreate(H5P_LINK_CREATE));
     H5Pset_create_intermediate_group(link_, 1);
@@ -115,13 +115,14 @@ class Builder {
   }
 
   Id dataset(const char* path, hid_t type, const std::vector<hsize_t>& dims, const std::vector<hsize_t>& max,
-             const std::vector<hsize_t>& chunk, const void* fill = nullptr) {
+             const std::vector<hsize_t>& chunk, const void* fill = nullptr, bool packed = false) {
     const Id space(H5Screate_simple(int(dims.size()), dims.data(), max.empty() ? nullptr : max.data()));
     const Id creation(H5Pcreate(H5P_DATASET_CREATE));
     if (!chunk.empty()) {
       H5Pset_chunk(creation, int(chunk.size()), chunk.data());
       // Rows are written before anybody may read them, so only slots that a narrower token lacks need a fill.
       H5Pset_fill_time(creation, fill != nullptr ? H5D_FILL_TIME_IFSET : H5D_FILL_TIME_NEVER);
+      if (packed) H5Pset_shuffle(creation), H5Pset_deflate(creation, 1);
     }
     if (fill != nullptr) H5Pset_fill_value(creation, type, fill);
     return Id(check(H5Dcreate2(file_, path, type, space, link_, creation, H5P_DEFAULT), path));
@@ -217,25 +218,27 @@ class Builder {
   void recorded() {
     const hsize_t layers = shape_.layers, experts = shape_.experts, slots = shape_.slots, rows = chunk_rows_;
     for (const Field* field : fields_of(header_.capture)) {
-      const hid_t type = file_type(field->stored, shape_.experts);
+      const bool reduced = options_.half && field->stored == Stored::kF32 && field->quantity != Quantity::kLse;
+      const Id half = half_type();
+      const hid_t type = reduced ? hid_t(half) : file_type(field->stored, shape_.experts);
       const uint64_t fill = fill_of(field->stored);
       Id made;
       switch (field->axes) {
         case Axes::kToken:
-          made = dataset(field->path, type, {0}, {kUnlimited}, {rows});
+          made = dataset(field->path, type, {0}, {kUnlimited}, {rows}, nullptr, options_.packed);
           attach(made, field->path, {"/token"});
           break;
         case Axes::kRow:
-          made = dataset(field->path, type, {layers, 0}, {layers, kUnlimited}, {1, rows});
+          made = dataset(field->path, type, {layers, 0}, {layers, kUnlimited}, {1, rows}, nullptr, options_.packed);
           attach(made, field->path, {"/layer", "/token"});
           break;
         case Axes::kSlot:
-          made = dataset(field->path, type, {layers, 0, slots}, {layers, kUnlimited, experts}, {1, rows, slots}, &fill);
+          made = dataset(field->path, type, {layers, 0, slots}, {layers, kUnlimited, experts}, {1, rows, slots}, &fill, options_.packed);
           attach(made, field->path, {"/layer", "/token", "/slot"});
           break;
         case Axes::kExpert: {
-          const hsize_t fit = std::clamp<hsize_t>(kChunkBytes / (4 * experts), 1, rows);
-          made = dataset(field->path, type, {layers, 0, experts}, {layers, kUnlimited, experts}, {1, fit, experts});
+          const hsize_t fit = std::clamp<hsize_t>((options_.packed ? kPackedChunkBytes : kChunkBytes) / (4 * experts), 1, rows);
+          made = dataset(field->path, type, {layers, 0, experts}, {layers, kUnlimited, experts}, {1, fit, experts}, nullptr, options_.packed);
           attach(made, field->path, {"/layer", "/token", "/expert"});
           break;
         }
@@ -243,6 +246,7 @@ class Builder {
       if (!made) return;
       attribute(made, "long_name", field->long_name);
       attribute(made, "units", field->units);
+      if (reduced) attribute(made, "reduced_from", std::string("float32"));
     }
   }
 
@@ -296,6 +300,7 @@ class Builder {
 
   hid_t file_;
   const TraceHeader& header_;
+  const Options options_;
   hsize_t chunk_rows_;
   Shape shape_;
   Id link_;
@@ -324,6 +329,14 @@ hid_t file_type(Stored stored, int experts) {
     case Stored::kF32: return H5T_IEEE_F32LE;
   }
   return H5I_INVALID_HID;
+}
+
+Id half_type() {
+  Id type(H5Tcopy(H5T_IEEE_F32LE));
+  H5Tset_fields(type, 15, 10, 5, 0, 10);
+  H5Tset_size(type, 2);
+  H5Tset_ebias(type, 15);
+  return type;
 }
 
 size_t bytes_of(Stored stored, int experts) {

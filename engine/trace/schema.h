@@ -94,7 +94,11 @@ inline bool has_pair_matrices(int layers, int experts) {
 // Everything that cannot be added once a file is in SWMR mode: groups, datasets, scales, attributes, texts.
 struct Options {
   int chunk_rows = 1024;
+  bool packed = false;  // recorded datasets with shuffle and deflate 1
+  bool half = false;    // reals as 16-bit floats; their attribute reduced_from says "float32"
 };
+constexpr uint64_t kPackedChunkBytes = uint64_t(4) << 20;  // of logits in a packed file
+h5::Id half_type();  // little-endian IEEE binary16, as h5py writes it
 Result<void> create(hid_t file, const TraceHeader& header, const Options& options);
 
 }  // namespace switchyard::schema

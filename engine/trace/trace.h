@@ -105,4 +105,9 @@ Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task 
 Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target,
                                    bool overwrite, Task* task = nullptr);
 
+// Copies a sound, closed or unclosed recording to a compressed file: chunks of 32,768 rows, shuffle and deflate, and,
+// with `half`, reals (but lse) as 16-bit floats, which a dataset attribute says. The result is verified; the source stays.
+Result<VerifyReport> pack_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool half,
+                                bool overwrite, Task* task = nullptr);
+
 }  // namespace switchyard

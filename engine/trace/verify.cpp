@@ -114,24 +114,28 @@ Result<VerifyReport> verify_trace(const std::filesystem::path& path, Task* task)
   return check_trace(path, task);
 }
 
-Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool overwrite,
-                                   Task* task) {
+namespace {
+
+// Copies a trace row by row through a writer. damage_allowed: damaged rows are left out and told; else they end it.
+Result<VerifyReport> copy_trace(const std::filesystem::path& source, const std::filesystem::path& target, TraceWriterOptions options,
+                                bool damage_allowed, Task* task) {
   h5::quiet();
   SY_CHECK(rehearse_check(source, task));
   SY_TRY(const auto file, TraceFile::open(source));
   std::error_code ignored;
   if (std::filesystem::equivalent(source, target, ignored)) {
-    return fail(ErrorCode::kUsage, "is the file to recover; the result goes to a new one.", printable(target.string(), 400),
+    return fail(ErrorCode::kUsage, "is the file to read; the result goes to a new one.", printable(target.string(), 400),
                 "Choose another name with -o.");
   }
   for (const schema::Field* field : file->fields()) {
     if (file->stored_bytes(*field) != schema::bytes_of(field->stored, file->shape().experts))
-      return file->malformed(std::string(field->path) + " is packed to fewer bytes; only recordings are recovered.");
+      return file->malformed(std::string(field->path) + " is packed to fewer bytes; only recordings are copied.");
+  }
+  if (options.half && file->info().capture >= CaptureLevel::kLogits) {
+    SY_TRY(TraceScan scan, scan_trace(*file, task));
+    options.prob_sum = std::move(scan.aggregates.prob_sum);
   }
   // A name of its own: the source may well be the .part of the target. What an earlier try left is a copy.
-  TraceWriterOptions options;
-  options.overwrite = overwrite ? Overwrite::kAllow : Overwrite::kRefuse;
-  options.part_suffix = ".recover.part";
   std::filesystem::remove(target.string() + options.part_suffix, ignored);
   SY_TRY(const auto writer, TraceWriter::create(target, file->header(), options));
   SY_TRY(auto sequences, file->sequences());
@@ -153,6 +157,8 @@ Result<VerifyReport> recover_trace(const std::filesystem::path& source, const st
     lost.push_back(range_text(first, end) + " of the source are left out: " + what);
   };
   auto copied = for_each_commit(*file, copy, leave_out, task);
+  if (copied && !damage_allowed && !lost.empty())
+    copied = file->malformed("is damaged: " + lost.front() + ".", "switchyard trace recover saves what is sound.");
   if (copied) copied = writer->finish(file->info().dropped, task);
   if (!copied) {
     std::filesystem::remove(writer->part_path(), ignored);
@@ -161,6 +167,27 @@ Result<VerifyReport> recover_trace(const std::filesystem::path& source, const st
   SY_TRY(VerifyReport report, verify_trace(target, task));
   report.problems.insert(report.problems.begin(), lost.begin(), lost.end());
   return report;
+}
+
+}  // namespace
+
+Result<VerifyReport> recover_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool overwrite,
+                                   Task* task) {
+  TraceWriterOptions options;
+  options.overwrite = overwrite ? Overwrite::kAllow : Overwrite::kRefuse;
+  options.part_suffix = ".recover.part";
+  return copy_trace(source, target, std::move(options), true, task);
+}
+
+Result<VerifyReport> pack_trace(const std::filesystem::path& source, const std::filesystem::path& target, bool half, bool overwrite,
+                                Task* task) {
+  TraceWriterOptions options;
+  options.overwrite = overwrite ? Overwrite::kAllow : Overwrite::kRefuse;
+  options.part_suffix = ".pack.part";
+  options.chunk_rows = 32'768;
+  options.packed = true;
+  options.half = half;
+  return copy_trace(source, target, std::move(options), false, task);
 }
 
 }  // namespace switchyard

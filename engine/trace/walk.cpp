@@ -156,6 +156,15 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
   return {};
 }
 
+std::set<std::string> fields_of(std::span<const AnalysisInfo* const> analyses) {
+  std::set<std::string> fields;
+  for (const AnalysisInfo* info : analyses) {
+    fields.insert(info->needs.begin(), info->needs.end());
+    fields.insert(info->uses.begin(), info->uses.end());
+  }
+  return fields;
+}
+
 Result<void> run_analyses(TraceWalk& walk, std::span<const std::unique_ptr<Analysis>> analyses, int threads, Task* task) {
   ThreadPool pool(threads);
   int walks = 0;

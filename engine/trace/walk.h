@@ -48,6 +48,9 @@ class TraceWalk {
   TraceShape shape_;
 };
 
+// What slabs must carry for these analyses.
+std::set<std::string> fields_of(std::span<const AnalysisInfo* const> analyses);
+
 // Runs analyses together over as many walks as the longest needs. Rows are fed from `threads` threads (0: one per core).
 Result<void> run_analyses(TraceWalk& walk, std::span<const std::unique_ptr<Analysis>> analyses, int threads = 0, Task* task = nullptr);
 

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
+#include <cstring>
 #include <numeric>
 #include <system_error>
 
@@ -20,6 +22,8 @@ namespace fs = std::filesystem;
 using h5::Id;
 using schema::Axes;
 using schema::Field;
+
+constexpr uint64_t kPackedChunkRows = 32'768;
 
 constexpr const char* kGrowing[] = {
     "/token", "/slot", "/sequence", "/sequence_offset", "/epoch", "/epoch_offset", "/epoch_byte", "/commit_row",
@@ -60,7 +64,10 @@ TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, const TraceWr
       capture_(header.capture),
       fields_(schema::fields_of(header.capture)),
       crc_(fields_.size()),
-      labelled_(!header.domains.empty()) {}
+      labelled_(!header.domains.empty()),
+      packed_(options.packed),
+      half_(options.half),
+      prob_sum_(options.prob_sum) {}
 
 TraceWriter::~TraceWriter() { abandon(); }
 
@@ -124,12 +131,12 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
   // to it is found by one checksum.
   H5Pset_attr_phase_change(creation, 64, 0);
   H5Pset_link_phase_change(creation, 64, 0);
-  const Id access = h5::file_access(h5::ChunkCache::kNone);
+  const Id access = h5::file_access(options.packed ? h5::ChunkCache::kDefault : h5::ChunkCache::kNone);
   writer->file_ = Id(H5Fcreate(writer->part_.c_str(), H5F_ACC_EXCL, creation, access));
   if (!writer->file_) return fail(ErrorCode::kOutput, "could not be created: " + h5::last_error() + ".", shown);
 
-  auto started = schema::create(writer->file_, header, {options.chunk_rows});
-  if (started && (H5Fflush(writer->file_, H5F_SCOPE_GLOBAL) < 0 || H5Fstart_swmr_write(writer->file_) < 0))
+  auto started = schema::create(writer->file_, header, {options.chunk_rows, options.packed, options.half});
+  if (started && (H5Fflush(writer->file_, H5F_SCOPE_GLOBAL) < 0 || (!options.packed && H5Fstart_swmr_write(writer->file_) < 0)))
     started = writer->failed("the schema");
   if (started) started = writer->open_datasets();
   if (!started) {
@@ -144,7 +151,15 @@ Result<void> TraceWriter::open_datasets() {
   for (const char* path : {"/sequences/domain", "/sequences/source_id"})
     if (labelled_) datasets_.emplace_back(path, Id(H5Dopen2(file_, path, H5P_DEFAULT)));
   for (const char* path : kGrowing) datasets_.emplace_back(path, Id(H5Dopen2(file_, path, H5P_DEFAULT)));
-  for (const Field* field : fields_) datasets_.emplace_back(field->path, Id(H5Dopen2(file_, field->path, H5P_DEFAULT)));
+  // A compressed chunk is written once it is whole: the cache holds the chunk of every row that is being filled.
+  const Id cached(H5Pcreate(H5P_DATASET_ACCESS));
+  for (const Field* field : fields_) {
+    if (packed_) {
+      const uint64_t rows = field->axes == Axes::kExpert ? schema::kPackedChunkBytes : kPackedChunkRows * shape_.width(field->axes) * 4;
+      H5Pset_chunk_cache(cached, 12'289, size_t(shape_.rows(field->axes) + 1) * rows, 1.0);
+    }
+    datasets_.emplace_back(field->path, Id(H5Dopen2(file_, field->path, packed_ ? hid_t(cached) : H5P_DEFAULT)));
+  }
   for (const auto& [path, id] : datasets_)
     if (!id) return failed(path.c_str());
   return {};
@@ -227,12 +242,27 @@ Result<void> TraceWriter::write(const TraceColumns& columns) {
     if (field.axes == Axes::kToken) extent = {end}, start = {tokens_}, size = {count};
     if (field.axes == Axes::kRow) extent.pop_back(), start.pop_back(), size.pop_back();
     const hid_t target = dataset(field.path);
+    const Id type(half_ ? H5Dget_type(target) : H5Tcopy(schema::file_type(field.stored, shape_.experts)));
+    std::vector<std::byte> reduced;
+    std::span<const std::byte> bytes = columns.fields[f];
+    if (field.stored == schema::Stored::kF32 && H5Tget_size(type) == 2) {
+      reduced = columns.fields[f];
+      for (size_t at = 0; at < reduced.size(); at += 4) {
+        float value = 0;
+        std::memcpy(&value, reduced.data() + at, 4);
+        if (std::isfinite(value) && std::abs(value) > 65'504)
+          return fail(ErrorCode::kUsage, std::string(field.path) + " holds " + std::to_string(value) + ", which a 16-bit float cannot.",
+                      printable(part_.string(), 400), "Pack it without --half.");
+      }
+      if (H5Tconvert(H5T_IEEE_F32LE, type, reduced.size() / 4, reduced.data(), nullptr, H5P_DEFAULT) < 0) return failed(field.path);
+      bytes = std::span(reduced).first(reduced.size() / 2);
+    }
     if (H5Dset_extent(target, extent.data()) < 0) return failed(field.path);
     const Id space(H5Dget_space(target)), memory(H5Screate_simple(int(size.size()), size.data(), nullptr));
     if (H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) < 0 ||
-        H5Dwrite(target, schema::file_type(field.stored, shape_.experts), memory, space, H5P_DEFAULT, columns.fields[f].data()) < 0)
+        H5Dwrite(target, type, memory, space, H5P_DEFAULT, bytes.data()) < 0)
       return failed(field.path);
-    crc_[f] = frame_order_crc(columns.fields[f], shape_.rows(field.axes), count, crc_[f]);
+    crc_[f] = frame_order_crc(bytes, shape_.rows(field.axes), count, crc_[f]);
   }
   tokens_ += count;
   if (tokens_ - block_ < schema::tokens_per_block(fields_, shape_)) return {};
@@ -250,7 +280,7 @@ Result<void> TraceWriter::commit() {
     SY_CHECK(extend("/sequences/offset", sequences_, 1, H5T_NATIVE_INT64, &end));
   }
   for (const auto& [path, id] : datasets_)
-    if (!path.starts_with("/commit") && H5Dflush(id) < 0) return failed(path.c_str());
+    if (!packed_ && !path.starts_with("/commit") && H5Dflush(id) < 0) return failed(path.c_str());
 
   const hsize_t extent[2] = {commits_ + 1, fields_.size()}, start[2] = {commits_, 0}, size[2] = {1, fields_.size()};
   const hid_t checksums = dataset("/commit/crc32c");
@@ -264,9 +294,9 @@ Result<void> TraceWriter::commit() {
   SY_CHECK(extend("/commit/slots", commits_, 1, H5T_NATIVE_UINT32, &slots));
   SY_CHECK(resize_scale("/commit_row", commits_ + 1));
   for (const char* path : {"/commit/crc32c", "/commit/block", "/commit/slots", "/commit_row"})
-    if (H5Dflush(dataset(path)) < 0) return failed(path);
+    if (!packed_ && H5Dflush(dataset(path)) < 0) return failed(path);
   SY_CHECK(extend("/commit/tokens", commits_, 1, H5T_NATIVE_UINT64, &tokens_));
-  if (H5Dflush(dataset("/commit/tokens")) < 0) return failed("/commit/tokens");
+  if (!packed_ && H5Dflush(dataset("/commit/tokens")) < 0) return failed("/commit/tokens");
   ++commits_;
   committed_ = tokens_;
   return {};
@@ -310,7 +340,7 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
   const TraceAggregates& sums = scan.aggregates;
   SY_CHECK(aggregate("/agg/count", H5T_NATIVE_UINT64, sums.count));
   SY_CHECK(aggregate("/agg/count_top1", H5T_NATIVE_UINT64, sums.count_top1));
-  SY_CHECK(aggregate("/agg/prob_sum", H5T_NATIVE_DOUBLE, sums.prob_sum));
+  SY_CHECK(aggregate("/agg/prob_sum", H5T_NATIVE_DOUBLE, sums.prob_sum.empty() ? prob_sum_ : sums.prob_sum));
   SY_CHECK(aggregate("/agg/coact", H5T_NATIVE_UINT64, sums.coact));
   SY_CHECK(aggregate("/agg/trans_top1", H5T_NATIVE_UINT64, sums.trans_top1));
   SY_CHECK(aggregate("/agg/trans_topk", H5T_NATIVE_UINT64, sums.trans_topk));

@@ -31,6 +31,8 @@ struct TraceWriterOptions {
   int chunk_rows = 1024;
   Overwrite overwrite = Overwrite::kRefuse;
   std::string part_suffix = ".part";  // of the file until finish() gives it its name
+  bool packed = false, half = false;  // see schema::Options; rows are then safe after finish() only
+  std::vector<double> prob_sum;       // for /agg/prob_sum where the rows are reduced and cannot give it
 };
 
 class TraceWriter {
@@ -88,6 +90,8 @@ class TraceWriter {
   std::vector<std::pair<std::string, h5::Id>> datasets_;  // everything that grows
   std::vector<uint32_t> crc_;  // of the current block, per field
   bool labelled_;  // sequences have a domain and a source id
+  bool packed_, half_;
+  std::vector<double> prob_sum_;
   uint64_t tokens_ = 0, committed_ = 0, block_ = 0;
   uint64_t sequences_ = 0, epochs_ = 0, epoch_bytes_ = 0, commits_ = 0;
 };

@@ -1,5 +1,8 @@
 // A walk hands out what the file holds, whatever it is cut into, filtered or joined with.
+#include <cmath>
+#include <fstream>
 #include <map>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -135,6 +138,70 @@ TEST(TraceWalk, RefusesTracesOfDifferentModels) {
   const auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"}));
   ASSERT_FALSE(walk);
   EXPECT_NE(walk.error().where.find("b.moetrace.h5"), std::string::npos);
+}
+
+struct Packs : ::testing::TestWithParam<std::tuple<SyntheticShape, bool>> {};
+
+// Every value is there, reals to 16 bits where asked; the sums are those of the recording; verify finds nothing.
+TEST_P(Packs, HoldTheSameRows) {
+  const Folder folder;
+  const auto& [shape, half] = GetParam();
+  record_synthetic(folder / "a.moetrace.h5", shape, kTokens);
+  const auto report = pack_trace(folder / "a.moetrace.h5", folder / "b.moetrace.h5", half, false);
+  ASSERT_TRUE(report) << report.error().message();
+  EXPECT_TRUE(report->problems.empty()) << report->problems[0];
+  EXPECT_LT(std::filesystem::file_size(folder / "b.moetrace.h5"), std::filesystem::file_size(folder / "a.moetrace.h5") * 3 / 4);
+  const auto traces = readers({folder / "a.moetrace.h5", folder / "b.moetrace.h5"});
+  EXPECT_EQ(traces[1]->info().tokens, kTokens);
+  EXPECT_EQ(traces[1]->info().fields, traces[0]->info().fields);
+  EXPECT_EQ(*traces[1]->sequence_offsets(), *traces[0]->sequence_offsets());
+  EXPECT_EQ(traces[1]->epochs()->size(), traces[0]->epochs()->size());
+  if (!half) {
+    EXPECT_EQ(synthetic_difference(*traces[1], shape), "");
+    return;
+  }
+  for (int row = 0; row < shape.layers; ++row) {
+    EXPECT_EQ(*traces[1]->expert_ids(row, 0, kTokens), *traces[0]->expert_ids(row, 0, kTokens));
+    EXPECT_EQ(*traces[1]->scalar("lse", row, 0, kTokens), *traces[0]->scalar("lse", row, 0, kTokens));
+    const auto exact = *traces[0]->router_logits(row, 0, 100), kept = *traces[1]->router_logits(row, 0, 100);
+    EXPECT_EQ(exact, kept);  // sixteenths below 8 fit 11 bits
+    const auto weights = *traces[0]->weights(row, 0, 100), reduced = *traces[1]->weights(row, 0, 100);
+    for (size_t i = 0; i < weights.size(); ++i) EXPECT_NEAR(reduced[i], weights[i], 0.0005 * std::abs(weights[i]));
+  }
+  EXPECT_EQ(pack_trace(folder / "b.moetrace.h5", folder / "c.moetrace.h5", false, false).error().code, ErrorCode::kMalformed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Packs,
+                         ::testing::Combine(::testing::Values(SyntheticShape{}, SyntheticShape{2, 256, 8, CaptureLevel::kLogits}), ::testing::Bool()));
+
+TEST(Pack, RefusesDamage) {
+  const Folder folder;
+  const SyntheticShape shape;
+  {
+    auto recorder = TraceRecorder::create(folder / "a.moetrace.h5", synthetic_header(shape));
+    ASSERT_TRUE(recorder) << recorder.error().message();
+    for (uint64_t token = 0; token < 700; ++token) ASSERT_TRUE((*recorder)->append(synthetic_frame(shape, token)));
+    ASSERT_TRUE((*recorder)->close());
+  }
+  ASSERT_TRUE(pack_trace(folder / "a.moetrace.h5", folder / "b.moetrace.h5", true, false));
+  std::fstream file(folder / "a.moetrace.h5", std::ios::in | std::ios::out | std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const float marked = synthetic_logit(350, 1, 0);  // a row of logits in the middle
+  std::string pattern;
+  for (int e = 0; e < 8; ++e) {
+    const float logit = synthetic_logit(350, 1, e);
+    pattern.append(reinterpret_cast<const char*>(&logit), 4);
+  }
+  const size_t at = bytes.find(pattern);
+  ASSERT_NE(at, std::string::npos) << marked;
+  file.clear();
+  file.seekp(std::streamoff(at));
+  file.write("\x01\x02\x03\x04", 4);
+  file.close();
+  const auto refused = pack_trace(folder / "a.moetrace.h5", folder / "c.moetrace.h5", false, false);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("checksum of /routing/router_logits"), std::string::npos) << refused.error().message();
+  EXPECT_FALSE(std::filesystem::exists(folder / "c.moetrace.h5"));
 }
 
 // Three sequences each, written in opposite orders and with other routing in one token; joined by source id.
