@@ -217,6 +217,7 @@ void ShadowRouter::decide(int row, const LayerRecipe* recipe, RouterInput token,
   token.router_bias = tensors_[size_t(row)].logit_bias;
   token.select_bias = tensors_[size_t(row)].select_bias;
   token.row = row;
+  token.describe = false;  // what ran is in the frame
   const size_t floats = scratch_needed(spec, recipe), slots = floats / 4;
   if (scratch_.size() < floats) scratch_.resize(floats);
   if (ids_.size() < slots) {

@@ -39,6 +39,9 @@ struct RouterInput {
   int together = 1;          // tokens that run together, this one included
   uint32_t sequence = 0;
   int row = 0;  // routing row
+  // False: ids, weights and kinds alone are asked for; the native router is not run beside the recipe, and
+  // Decision::stats and changed stay 0. Not where waits_for_block().
+  bool describe = true;
 };
 
 // Buffers of the caller; each holds at least `slots_needed(spec, recipe)` entries.

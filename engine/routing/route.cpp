@@ -143,7 +143,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
     out.kinds[slot] = SlotKind::kNull;
     out.weights[slot] = 0;
   }
-  decision.stats = stats_of(s.nulls > 0 ? softmax_sums(real, nullptr) : sums, real, ids);
+  if (in.describe) decision.stats = stats_of(s.nulls > 0 ? softmax_sums(real, nullptr) : sums, real, ids);
 }
 
 }  // namespace
@@ -197,7 +197,8 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
   Decision decision;
   decision.had_nan = copy_clean(in.logits.first(experts), at.z);
   double native_lse = 0;
-  if (recipe) {
+  const bool against_native = recipe && in.describe;
+  if (against_native) {
     if (!in.native.empty()) copy_clean(in.native.first(experts), at.z);
     native_lse = mark_native(spec, in.select_bias, at);
     if (!in.native.empty()) {
@@ -218,9 +219,9 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
     const auto ids = out.ids.first(used);
     if (used > 0) weigh(spec, at, ids, out.weights.first(used));
     decision.k_used = used;
-    decision.stats = stats_of(sums, at.z, ids);
+    if (in.describe) decision.stats = stats_of(sums, at.z, ids);
   }
-  if (recipe) {
+  if (against_native) {
     decision.stats.lse = static_cast<float>(native_lse);
     for (const ExpertId id : out.ids.first(decision.k_used)) decision.changed += at.native[id] == 0;
   }

@@ -478,6 +478,34 @@ TEST(RouteProperties, TheExplanationAgreesWithTheDecision) {
   }
 }
 
+// What the shadow comparison relies on.
+TEST(RouteProperties, ADecisionThatIsNotDescribedIsTheSameDecision) {
+  std::mt19937_64 random(9);
+  for (const RouterSpec& spec : all_specs())
+    for (int trial = 0; trial < 20; ++trial) {
+      const Floats logits = random_logits(random, 16), bias = random_logits(random, 16, .1f);
+      LayerRecipe recipe;
+      recipe.logit_bias = random_logits(random, 16);
+      recipe.muted.assign(16, 0);
+      recipe.muted[random() % 16] = 1;
+      const Routed want = run(spec, logits, &recipe, bias, bias);
+      const size_t slots = slots_needed(spec, &recipe);
+      Floats scratch(4 * 16), weights(slots);
+      std::vector<ExpertId> ids(slots);
+      std::vector<SlotKind> kinds(slots);
+      const Decision got = route(spec, &recipe, {.logits = logits, .router_bias = bias, .select_bias = bias, .describe = false},
+                                 scratch, {ids, weights, kinds});
+      ASSERT_EQ(got.k_used, want.decision.k_used);
+      for (int slot = 0; slot < got.k_used; ++slot) {
+        ASSERT_EQ(ids[slot], want.ids[slot]);
+        ASSERT_EQ(weights[slot], want.weights[slot]);
+        ASSERT_EQ(kinds[slot], want.kinds[slot]);
+      }
+      EXPECT_EQ(got.changed, 0);
+      EXPECT_EQ(got.stats.lse, 0);
+    }
+}
+
 // families.md 1.8, by hand: with 2 eps = 0.1, expert 1 lies (2 - 1.9) / 2 = 0.05 below the best and is kept, so
 // w1 = 1 / (1 + e^-0.1); without expert 0 nothing is within 0.1 of expert 1, so w2 = 1: more than w1.
 TEST(SparseMixer, WeighsEachSlotAmongTheExpertsCloseToIt) {
