@@ -32,7 +32,7 @@ struct RouterInput {
   std::span<const float> select_bias;  // [E] or empty: the checkpoint's
   std::span<const float> native;       // [E] of the checkpoint's own rows, where the recipe replaces some; else empty
   std::span<const float> hidden;       // [d] what the router read; where reads_input()
-  std::span<const float> row_norms;    // [E] L2 norms of the router's rows; where reads_input()
+  std::span<const float> row_norms;    // [E] L2 norms of the router's rows; of cosines to these rows
   TokenId token = 0;
   uint64_t index = 0;        // of the token in its sequence
   uint64_t first_index = 0;  // of the first token that runs with it
@@ -50,6 +50,7 @@ struct DecisionSpans {
   std::span<float> weights;     // as applied, routed scale included, expert_scale excluded
   std::span<SlotKind> kinds;
   std::span<float> edited = {};  // [2 E] edited logits and native marks for settle_block(); where waits_for_block()
+  std::span<float> state = {};   // [p] in: of the recurrent router before this one; out: of this one; where has_state()
 };
 
 struct Decision {

@@ -214,6 +214,14 @@ const std::vector<Preset>& presets() {
          s.score = mode == "softmax" ? SchemeScore::kSoftmax : mode == "sigmoid" ? SchemeScore::kSigmoid : SchemeScore::kIdentity;
        }},
 
+      {{.name = "recurrent", .title = "Recurrent router (RMoE)", .source = "arXiv 2408.06793", .exact = true,
+        .formula = "u = W1 h; s = GRU(u, s of the layer before), one GRU for all layers; z = W2 s; top-k of softmax z; w = p / sum_T p",
+        .parameters = {{"file", Type::kFile, std::string(), 0, 0, {},
+                        "safetensors with layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight [p, p] and .bias [p]"},
+                       k_parameter(), mode_parameter({"renorm", "raw", "sigmoid", "unit"})},
+        .needs = {"file", "router input"}},
+       [](const Values& v, Stages& s) { s.source = LogitSource::kRecurrent, s.k = v.integer("k"), s.weights = mode_of(v); }},
+
       {{.name = "forced_slot", .title = "Guaranteed expert (Post-MoE)", .source = "arXiv 2410.10626", .exact = true,
         .formula = "top-k; if the expert is not among them it replaces the last; w = p",
         .parameters = {k_parameter(), integer("expert", 0, 0, kMost, "the guaranteed one")}},
@@ -261,6 +269,21 @@ const std::vector<Preset>& presets() {
        }},
   };
   return list;
+}
+
+// Errors name the tensor and the shape that the model needs.
+Result<void> check_matrix(const SchemeMatrix& matrix, const std::string& name, int64_t rows, int64_t cols) {
+  if (!matrix) return fail(ErrorCode::kUsage, fmt::format("the file has no {}; needed [{}, {}]", name, rows, cols));
+  if (matrix.rows != rows || matrix.cols != cols)
+    return fail(ErrorCode::kUsage, fmt::format("the file's {} is [{}, {}], needed [{}, {}]", name, matrix.rows, matrix.cols, rows, cols));
+  return {};
+}
+
+Result<void> check_recurrent(const Scheme& scheme, const RouterSpec& spec, int64_t hidden) {
+  const int64_t p = scheme.file ? scheme.file->gru.width() : 0;
+  if (p == 0) return fail(ErrorCode::kUsage, "the file has no rmoe.gru");
+  SY_CHECK(check_matrix(scheme.data->to_state, "rmoe.w1 of this layer", p, hidden));
+  return check_matrix(scheme.data->from_state, "rmoe.w2 of this layer", spec.experts, p);
 }
 
 const Preset* find_preset(std::string_view name) {
@@ -364,6 +387,12 @@ Result<Scheme> make_scheme(const SchemeChoice& choice) {
   return scheme;
 }
 
+const std::string& Scheme::file_name() const {
+  static const std::string kNone;
+  const auto found = choice.parameters.find("file");
+  return found == choice.parameters.end() ? kNone : std::get<std::string>(found->second);
+}
+
 Scheme Scheme::of_layer(int layer) const {
   Scheme out = *this;
   if (!file) return out;
@@ -380,6 +409,8 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
   if (s.k > spec.experts + s.nulls) return refuse(fmt::format("k is {}, the router has {} experts", s.k, spec.experts + s.nulls));
   if (s.guaranteed >= spec.experts) return refuse(fmt::format("there is no expert {}; the router has {}", s.guaranteed, spec.experts));
   if (s.nulls > 0 && spec.experts + s.nulls >= kNoExpert) return refuse("too many null experts");
+  const auto reason = [&](const Result<void>& checked) { return checked ? Result<void>() : refuse(checked.error().what); };
+  if (has_state(scheme)) SY_CHECK(reason(check_recurrent(scheme, spec, hidden)));
   const SchemeData* data = scheme.data.get();
   if (!data) return {};
   for (const auto* ids : {&data->on, &data->off})

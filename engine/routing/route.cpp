@@ -71,16 +71,23 @@ int nulls_last(size_t experts, std::span<ExpertId> ids) {
   return static_cast<int>(real);
 }
 
-// Stages 1 to 7 of a scheme for one token. at.z holds the cleaned logits.
+// Experts and null experts.
+size_t width_of(const RouterSpec& spec, const LayerRecipe* recipe) {
+  return size_t(spec.experts) + (recipe ? size_t(recipe->scheme.stages.nulls) : 0);
+}
+
+// Stages 1 to 7 of a scheme for one token. at.z holds the cleaned logits; work: what scratch_needed() adds to the
+// workspace.
 void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const RouterInput& in, const Workspace& at,
-                     const DecisionSpans& out, Decision& decision) {
+                     std::span<float> work, const DecisionSpans& out, Decision& decision) {
   const Stages& s = recipe.scheme.stages;
   const SchemeData* data = recipe.scheme.data.get();
   const size_t experts = spec.experts;
   const std::span<float> real = at.z.first(experts);
   if (s.source == LogitSource::kCosine) to_cosines(in, data ? std::span<const float>(data->prototypes) : std::span<const float>(), real);
-  // A cosine has no router bias in it.
-  edit_logits(recipe, s.source == LogitSource::kCosine ? std::span<const float>() : in.router_bias, real);
+  if (s.source == LogitSource::kRecurrent) recur(recipe.scheme.file->gru, *data, in.hidden, out.state, work, real);
+  // Only the router's own logits have its bias in them.
+  edit_logits(recipe, s.source == LogitSource::kLinear ? in.router_bias : std::span<const float>(), real);
   edit_by_scheme(s, data, in, at.z);
   if (!out.edited.empty()) {
     std::copy(real.begin(), real.end(), out.edited.begin());
@@ -182,7 +189,9 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
 }
 
 size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
-  return 4 * (size_t(spec.experts) + (recipe ? size_t(recipe->scheme.stages.nulls) : 0));
+  size_t work = 0;
+  if (recipe && has_state(recipe->scheme)) work = 2 * size_t(recipe->scheme.file->gru.width());
+  return 4 * width_of(spec, recipe) + work;
 }
 
 bool waits_for_block(const LayerRecipe* recipe, const RouterInput& in) {
@@ -191,7 +200,7 @@ bool waits_for_block(const LayerRecipe* recipe, const RouterInput& in) {
 
 Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& in, std::span<float> scratch,
                const DecisionSpans& out) {
-  const size_t experts = spec.experts, width = scratch_needed(spec, recipe) / 4;
+  const size_t experts = spec.experts, width = width_of(spec, recipe);
   const Workspace all = cut(scratch, width);
   const Workspace at{all.z.first(experts), all.scores.first(experts), all.keys.first(experts), all.native.first(experts)};
   Decision decision;
@@ -208,7 +217,7 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
     }
   }
   if (recipe && recipe->scheme) {
-    route_by_scheme(spec, *recipe, in, all, out, decision);
+    route_by_scheme(spec, *recipe, in, all, scratch.subspan(4 * width), out, decision);
   } else {
     if (recipe) edit_logits(*recipe, in.router_bias, at.z);
     const SoftmaxSums sums = score(spec, recipe, in.select_bias, at);
@@ -240,7 +249,7 @@ GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const
   RouterInput in = given;
   in.together = 1;
   std::vector<float> scratch(scratch_needed(spec, shown));
-  const size_t width = scratch.size() / 4;
+  const size_t width = width_of(spec, shown);
   const Workspace at = cut(scratch, width), native_at = cut(scratch, experts);
   const size_t slots_at_most = width;
   std::vector<ExpertId> ids(slots_at_most);

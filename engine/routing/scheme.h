@@ -3,9 +3,11 @@
 // Values; any thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,8 +19,9 @@
 
 namespace switchyard {
 
-// 1. Where the logits come from. Cosine: of the router's input and the expert's router row, or its prototype.
-enum class LogitSource : uint8_t { kLinear, kCosine };
+// 1. Where the logits come from. Cosine: of the router's input and the expert's router row, or its prototype. Recurrent:
+// of a state that runs through the layers.
+enum class LogitSource : uint8_t { kLinear, kCosine, kRecurrent };
 // 2. Logit edits, in this order: activation of the logit without its bias, Gumbel noise, temperature (with a schedule
 // over the tokens of the sequence), forced to the top or bottom of the log-probabilities.
 enum class LogitActivation : uint8_t { kNone, kSigmoid, kTanh, kGelu };
@@ -91,6 +94,22 @@ struct Stages {
   bool operator==(const Stages&) const = default;
 };
 
+// Of a scheme's file; row-major.
+struct SchemeMatrix {
+  int64_t rows = 0, cols = 0;
+  std::vector<float> values;
+  explicit operator bool() const { return rows > 0; }
+  std::span<const float> row(size_t r) const { return std::span(values).subspan(r * size_t(cols), size_t(cols)); }
+};
+
+// The recurrent cell that all layers of a recurrent router share: matrices [p, p] and biases [p].
+enum GruPart : uint8_t { kInReset, kStateReset, kInUpdate, kStateUpdate, kInNew, kStateNew };
+struct Gru {
+  std::array<SchemeMatrix, 6> weight;     // by GruPart
+  std::array<std::vector<float>, 6> bias;
+  int64_t width() const { return weight[kInReset].rows; }  // p; 0: there is none
+};
+
 // What a scheme reads in one layer besides the model.
 struct SchemeData {
   std::vector<ExpertId> table;    // [vocab, columns]
@@ -98,10 +117,12 @@ struct SchemeData {
   std::vector<float> prototypes;  // [E, width]
   int width = 0;
   std::vector<float> thresholds;  // [E]
+  SchemeMatrix to_state, from_state;  // W1 [p, width of the router's input] and W2 [E, p] of a recurrent router
   std::vector<ExpertId> on, off;  // SteerMoE
 };
 // Of all layers: shared, immutable.
 struct SchemeFile {
+  Gru gru;
   SchemeData every;                 // of layers that are not named
   std::map<int, SchemeData> layers;  // by model layer
 };
@@ -125,6 +146,7 @@ struct Scheme {
   explicit operator bool() const { return !choice.name.empty(); }
   bool operator==(const Scheme& other) const { return choice == other.choice; }
   Scheme of_layer(int layer) const;
+  const std::string& file_name() const;  // as the choice has it; empty: none
 };
 
 struct SchemeParameter {
@@ -168,7 +190,9 @@ inline bool batch_coupled(const Scheme& scheme) {
                     scheme.stages.selector == Selector::kBalanced);
 }
 // Whether it reads the router's input.
-inline bool reads_input(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kCosine; }
+inline bool reads_input(const Scheme& scheme) { return scheme && scheme.stages.source != LogitSource::kLinear; }
+// Whether it hands a state from layer to layer.
+inline bool has_state(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }
 
 // "top_p (p 0.6, renorm)".
 std::string describe(const SchemeChoice& choice);

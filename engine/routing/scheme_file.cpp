@@ -1,6 +1,8 @@
 // See scheme_file.h.
 #include "engine/routing/scheme_file.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -34,6 +36,8 @@ Result<std::vector<T>> values_of(const OpenFile& file, const TensorInfo& tensor)
   return values;
 }
 
+constexpr std::array<const char*, 6> kGruParts = {"ir", "hr", "iz", "hz", "in", "hn"};  // by GruPart
+
 class Reader {
  public:
   Reader(const OpenFile& file, SchemeFile& out) : file_(file), out_(out) {}
@@ -41,11 +45,34 @@ class Reader {
   Result<void> take(const TensorInfo& tensor) {
     const std::string_view name = tensor.name;
     if (name == "table") return table(tensor, out_.every);
-    if (name == "threshold") return thresholds(tensor, out_.every);
+    if (name == "threshold") return vector(tensor, out_.every.thresholds);
     if (const auto layer = layer_between(name, "table.", "")) return table(tensor, out_.layers[*layer]);
-    if (const auto layer = layer_between(name, "threshold.", "")) return thresholds(tensor, out_.layers[*layer]);
+    if (const auto layer = layer_between(name, "threshold.", "")) return vector(tensor, out_.layers[*layer].thresholds);
     if (const auto layer = layer_between(name, "layers.", ".gate.proto")) return prototypes(tensor, out_.layers[*layer]);
-    return wrong(tensor, "is no tensor that a gating scheme reads", "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto.");
+    if (const auto layer = layer_between(name, "layers.", ".rmoe.w1")) return matrix(tensor, out_.layers[*layer].to_state);
+    if (const auto layer = layer_between(name, "layers.", ".rmoe.w2")) return matrix(tensor, out_.layers[*layer].from_state);
+    for (size_t part = 0; part < kGruParts.size(); ++part) {
+      if (name == fmt::format("rmoe.gru.{}.weight", kGruParts[part])) return matrix(tensor, out_.gru.weight[part]);
+      if (name == fmt::format("rmoe.gru.{}.bias", kGruParts[part])) return vector(tensor, out_.gru.bias[part]);
+    }
+    return wrong(tensor, "is no tensor that a gating scheme reads",
+                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias.");
+  }
+
+  // What the tensors must be together.
+  Result<void> finish() const {
+    const Gru& gru = out_.gru;
+    int64_t width = 0;
+    for (size_t part = 0; part < kGruParts.size(); ++part)
+      width = std::max({width, gru.weight[part].rows, int64_t(gru.bias[part].size())});
+    for (size_t part = 0; part < kGruParts.size() && width > 0; ++part) {
+      const SchemeMatrix& weight = gru.weight[part];
+      if (weight.rows != width || weight.cols != width)
+        return fail(ErrorCode::kMalformed, fmt::format("rmoe.gru.{}.weight is [{}, {}], needed [{}, {}]", kGruParts[part], weight.rows, weight.cols, width, width), file_.name());
+      if (int64_t(gru.bias[part].size()) != width)
+        return fail(ErrorCode::kMalformed, fmt::format("rmoe.gru.{}.bias is [{}], needed [{}]", kGruParts[part], gru.bias[part].size(), width), file_.name());
+    }
+    return {};
   }
 
  private:
@@ -78,9 +105,16 @@ class Reader {
     return values;
   }
 
-  Result<void> thresholds(const TensorInfo& tensor, SchemeData& out) {
+  Result<void> vector(const TensorInfo& tensor, std::vector<float>& out) {
     SY_CHECK(check(tensor, DType::kF32, 1, 1));
-    SY_TRY(out.thresholds, finite(tensor));
+    SY_TRY(out, finite(tensor));
+    return {};
+  }
+
+  Result<void> matrix(const TensorInfo& tensor, SchemeMatrix& out) {
+    SY_CHECK(check(tensor, DType::kF32, 2, 2));
+    out.rows = tensor.shape[0], out.cols = tensor.shape[1];
+    SY_TRY(out.values, finite(tensor));
     return {};
   }
 
@@ -105,6 +139,7 @@ Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& pa
   auto out = std::make_shared<SchemeFile>();
   Reader reader(file, *out);
   for (const TensorInfo& tensor : tensors) SY_CHECK(reader.take(tensor));
+  SY_CHECK(reader.finish());
   return std::shared_ptr<const SchemeFile>(std::move(out));
 }
 
@@ -123,9 +158,19 @@ std::string scheme_file_bytes(const SchemeFile& file) {
     add("threshold" + suffix, DType::kF32, {int64_t(data.thresholds.size())}, data.thresholds);
     if (data.width > 0) add(prototypes, DType::kF32, {int64_t(data.prototypes.size()) / data.width, data.width}, data.prototypes);
   };
+  const auto add_matrix = [&](const std::string& name, const SchemeMatrix& matrix) {
+    add(name, DType::kF32, {matrix.rows, matrix.cols}, matrix.values);
+  };
+  for (size_t part = 0; part < kGruParts.size(); ++part) {
+    add_matrix(fmt::format("rmoe.gru.{}.weight", kGruParts[part]), file.gru.weight[part]);
+    add(fmt::format("rmoe.gru.{}.bias", kGruParts[part]), DType::kF32, {file.gru.width()}, file.gru.bias[part]);
+  }
   add_layer(file.every, "", "");
-  for (const auto& [layer, data] : file.layers)
+  for (const auto& [layer, data] : file.layers) {
     add_layer(data, fmt::format(".{}", layer), fmt::format("layers.{}.gate.proto", layer));
+    add_matrix(fmt::format("layers.{}.rmoe.w1", layer), data.to_state);
+    add_matrix(fmt::format("layers.{}.rmoe.w2", layer), data.from_state);
+  }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins at a multiple of 8
   std::string out(8, '\0');

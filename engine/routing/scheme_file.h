@@ -9,11 +9,12 @@
 
 namespace switchyard {
 
-// Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d] F32;
-// threshold and threshold.{layer} [E] F32. Anything else is refused by name. kNotFound, kMalformed.
+// Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d];
+// threshold and threshold.{layer} [E]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
+// [p, p] and .bias [p]; F32. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
 
-// The bytes of such a file; what `read_scheme_file` reads back. Only tables, thresholds and prototypes are written.
+// The bytes of such a file; what `read_scheme_file` reads back.
 std::string scheme_file_bytes(const SchemeFile& file);
 
 }  // namespace switchyard

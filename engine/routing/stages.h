@@ -336,6 +336,33 @@ SWITCHYARD_STAGE void to_cosines(const RouterInput& in, std::span<const float> p
   }
 }
 
+SWITCHYARD_STAGE double dot(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += double(a[i]) * b[i];
+  return sum;
+}
+
+// RMoE: u = W1 h, s' = GRU(u, s), z = W2 s'. state: [p] s, then s'. work: [2 p].
+//   r = sigmoid(W_ir u + b_ir + W_hr s + b_hr), zeta = sigmoid(W_iz u + b_iz + W_hz s + b_hz),
+//   n = tanh(W_in u + b_in + r * (W_hn s + b_hn)), s' = (1 - zeta) * n + zeta * s.
+SWITCHYARD_STAGE void recur(const Gru& gru, const SchemeData& data, std::span<const float> hidden, std::span<float> state,
+                            std::span<float> work, std::span<float> z) {
+  const size_t p = state.size();
+  const std::span<float> u = work.first(p), next = work.subspan(p, p);
+  for (size_t i = 0; i < p; ++i) u[i] = static_cast<float>(dot(data.to_state.row(i), hidden));
+  const auto term = [&](GruPart part, std::span<const float> x, size_t i) {
+    return dot(gru.weight[part].row(i), x) + gru.bias[part][i];
+  };
+  for (size_t i = 0; i < p; ++i) {
+    const double reset = 1 / (1 + std::exp(-(term(kInReset, u, i) + term(kStateReset, state, i))));
+    const double update = 1 / (1 + std::exp(-(term(kInUpdate, u, i) + term(kStateUpdate, state, i))));
+    const double fresh = std::tanh(term(kInNew, u, i) + reset * term(kStateNew, state, i));
+    next[i] = static_cast<float>((1 - update) * fresh + update * state[i]);
+  }
+  std::copy(next.begin(), next.end(), state.begin());
+  for (size_t e = 0; e < z.size(); ++e) z[e] = static_cast<float>(dot(data.from_state.row(e), state));
+}
+
 // Word `which` of the random numbers of one (seed, sequence, token, row). The sampler's counters end in 0, these do not.
 SWITCHYARD_STAGE double random_at(uint64_t seed, const RouterInput& in, uint64_t index, uint32_t which) {
   const uint32_t place = 0x80000000u | uint32_t(in.row) << 14 | which / 4;

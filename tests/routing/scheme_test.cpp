@@ -15,8 +15,10 @@
 
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/router_states.h"
 #include "engine/routing/scheme_file.h"
 #include "engine/routing/stages.h"
+#include "tests/support/gating_checks.h"
 
 namespace switchyard {
 namespace {
@@ -62,6 +64,8 @@ std::vector<Token> run(const RouterSpec& spec, const LayerRecipe& recipe, const 
   std::vector<Decision> decisions(tokens);
   std::vector<ExpertId> ids(size_t(tokens) * slots);
   Floats weights(ids.size()), scratch(scratch_needed(spec, &recipe)), edited(tokens * 2 * experts);
+  RouterStates states;
+  if (has_state(recipe.scheme)) states.prepare(recipe.scheme, logits.size());
   std::vector<SlotKind> kinds(ids.size());
   for (int t = 0; t < tokens; ++t) {
     RouterInput in = rest;
@@ -71,6 +75,7 @@ std::vector<Token> run(const RouterSpec& spec, const LayerRecipe& recipe, const 
     in.together = tokens;
     DecisionSpans out{std::span(ids).subspan(size_t(t) * slots, slots), std::span(weights).subspan(size_t(t) * slots, slots),
                       std::span(kinds).subspan(size_t(t) * slots, slots)};
+    if (has_state(recipe.scheme)) out.state = states.of(size_t(t));
     if (waits_for_block(&recipe, in)) out.edited = std::span(edited).subspan(t * 2 * experts, 2 * experts);
     decisions[t] = route(spec, &recipe, in, scratch, out);
   }
@@ -382,6 +387,72 @@ TEST(GatingChecks, HoldForEveryRoutingCase) {
 }
 
 
+SchemeMatrix matrix_of(const CheckJson& list) {
+  SchemeMatrix out{int64_t(list.size()), int64_t(list.at(0).size()), {}};
+  for (const Floats& row : rows(list)) out.values.insert(out.values.end(), row.begin(), row.end());
+  return out;
+}
+
+// The state goes from layer to layer; u of the cases is W1 h with W1 = 1.
+TEST(GatingChecks, HoldForTheRecurrentRouter) {
+  const std::vector<CheckJson> checks = test::gating_checks("rmoe");
+  ASSERT_EQ(checks.size(), 4u);
+  for (const CheckJson& check : checks) {
+    SCOPED_TRACE(check.at("id").get<std::string>());
+    const CheckJson &in = check.at("inputs"), &cell = in.at("gru");
+    auto file = std::make_shared<SchemeFile>();
+    const std::array<const char*, 6> parts{"ir", "hr", "iz", "hz", "in", "hn"};
+    for (size_t part = 0; part < parts.size(); ++part) {
+      file->gru.weight[part] = matrix_of(cell.at(parts[part]));
+      file->gru.bias[part] = floats(cell.at(std::string("b_") + parts[part]));
+    }
+    const auto width = size_t(file->gru.width());
+    SchemeMatrix one{int64_t(width), int64_t(width), Floats(width * width)};
+    for (size_t i = 0; i < width; ++i) one.values[i * width + i] = 1;
+    for (size_t layer = 0; layer < in.at("u").size(); ++layer) {
+      file->layers[int(layer)].to_state = one;
+      file->layers[int(layer)].from_state = matrix_of(in.at("w2").at(layer));
+    }
+    Scheme scheme;
+    scheme.choice.name = "recurrent";
+    scheme.stages.source = LogitSource::kRecurrent;
+    scheme.stages.k = check.at("params").at("k");
+    scheme.stages.weights = WeightRule::kRenorm;
+    scheme.file = file;
+    RouterStates states;
+    states.prepare(scheme, 1);
+    for (size_t layer = 0; layer < in.at("u").size(); ++layer) {
+      const CheckJson& want = check.at("expected").at("steps").at(layer);
+      LayerRecipe recipe;
+      recipe.scheme = scheme.of_layer(int(layer));
+      const RouterSpec spec = spec_of(int(file->layers[int(layer)].from_state.rows), 1);
+      const Floats hidden = floats(in.at("u").at(layer)), linear(size_t(spec.experts), 7);
+      ASSERT_TRUE(check_scheme(recipe.scheme, spec, int64_t(width), 1).has_value());
+      const auto one_decision = [&](const LayerRecipe& by, std::span<float> state) {
+        std::vector<ExpertId> ids(size_t(slots_needed(spec, &by)));
+        Floats weights(ids.size()), scratch(scratch_needed(spec, &by));
+        std::vector<SlotKind> kinds(ids.size());
+        DecisionSpans out{ids, weights, kinds};
+        out.state = state;
+        const Decision decision = route(spec, &by, {.logits = linear, .hidden = hidden}, scratch, out);
+        EXPECT_EQ(decision.k_used, int(ids.size()));
+        return std::pair(ids, weights);
+      };
+      LayerRecipe all = recipe;  // every expert with its probability
+      all.scheme.stages.k = spec.experts;
+      all.scheme.stages.weights = WeightRule::kRaw;
+      Floats before(states.of(0).begin(), states.of(0).end()), p(size_t(spec.experts));
+      const auto [every, shares] = one_decision(all, before);
+      for (size_t i = 0; i < every.size(); ++i) p[every[i]] = shares[i];
+      expect_near(p, want.at("probabilities"), "probabilities");
+      const auto [ids, weights] = one_decision(recipe, states.of(0));
+      expect_near(Floats(states.of(0).begin(), states.of(0).end()), want.at("state"), "state");
+      EXPECT_EQ(CheckJson(ids), want.at("ids"));
+      expect_near(weights, want.at("weights"), "weights");
+    }
+  }
+}
+
 // ---- Invariants of gating.md, section 2, for every scheme. ----
 
 struct Rules {
@@ -394,14 +465,53 @@ const std::map<std::string, Rules>& rules() {
       {"dense_to_sparse", {0, 1}}, {"activation_d2s", {1, 1}}, {"switch_route", {0, 1}}, {"base_balanced", {0, 1}},
       {"hash", {1, 1, true}},   {"stable_moe", {0, 1, true}}, {"expert_choice", {0, 1}}, {"random", {2, 2, true}},
       {"prototype", {-1, 1}},   {"forced_slot", {0, 1, true}}, {"expert_condenser", {0, 1}}, {"steer", {1, 1, true}},
+      {"recurrent", {1, 1}},
       {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}}};
   return table;
 }
 
 constexpr int kVocab = 50;
 
+constexpr int kWidth = 16;  // of the router's input
+
+SchemeMatrix any_matrix(int64_t rows, int64_t cols, std::mt19937& random) {
+  SchemeMatrix out{rows, cols, Floats(size_t(rows * cols))};
+  for (float& value : out.values) value = std::normal_distribution<float>(0, 1)(random);
+  return out;
+}
+
+// A recurrent router of width 5 for one layer.
+LayerRecipe any_recurrent(int experts, std::mt19937& random) {
+  auto file = std::make_shared<SchemeFile>();
+  for (size_t part = 0; part < 6; ++part) {
+    file->gru.weight[part] = any_matrix(5, 5, random);
+    file->gru.bias[part] = any_matrix(1, 5, random).values;
+  }
+  file->layers[0].to_state = any_matrix(5, kWidth, random);
+  file->layers[0].from_state = any_matrix(experts, 5, random);
+  LayerRecipe recipe = recipe_of("top_k");
+  recipe.scheme.choice = {"recurrent", {}};
+  recipe.scheme.stages.source = LogitSource::kRecurrent;
+  recipe.scheme.file = file;
+  recipe.scheme = recipe.scheme.of_layer(0);
+  return recipe;
+}
+
+// The same with expert e in the place order[e].
+LayerRecipe with_experts_moved(const LayerRecipe& recipe, const std::vector<int>& order) {
+  LayerRecipe moved = recipe;
+  for (size_t e = 0; e < recipe.logit_bias.size(); ++e) moved.logit_bias[size_t(order[e])] = recipe.logit_bias[e];
+  if (!has_state(recipe.scheme)) return moved;
+  auto data = std::make_shared<SchemeData>(*recipe.scheme.data);
+  for (size_t e = 0; e < order.size(); ++e)
+    std::ranges::copy(recipe.scheme.data->from_state.row(e), data->from_state.values.begin() + order[e] * data->from_state.cols);
+  moved.scheme.data = data;
+  return moved;
+}
+
 LayerRecipe any_recipe(const std::string& name, int experts, std::mt19937& random) {
   std::map<std::string, SchemeValue> parameters;
+  if (name == "recurrent") return any_recurrent(experts, random);
   if (name == "stable_moe") return [&] {
     LayerRecipe recipe = recipe_of("hash");
     recipe.scheme.choice = {"stable_moe", {}};
@@ -433,7 +543,7 @@ Inputs any_inputs(int tokens, int experts, std::mt19937& random) {
   out.logits.assign(tokens, Floats(experts));
   for (auto& row : out.logits)
     for (float& z : row) z = normal(random);
-  out.hidden.assign(16, 0);
+  out.hidden.assign(kWidth, 0);
   for (float& h : out.hidden) h = normal(random);
   out.norms.assign(experts, 0);
   for (float& norm : out.norms) norm = 3 + std::abs(normal(random));
@@ -507,11 +617,10 @@ TEST(SchemeInvariants, PermutingTheExpertsPermutesTheIds) {
       std::iota(order.begin(), order.end(), 0);
       std::shuffle(order.begin(), order.end(), random);
       Inputs other = in;
-      LayerRecipe moved = recipe;
+      const LayerRecipe moved = with_experts_moved(recipe, order);
       for (int e = 0; e < experts; ++e) {
         for (size_t t = 0; t < in.logits.size(); ++t) other.logits[t][order[e]] = in.logits[t][e];
         other.norms[order[e]] = in.norms[e];
-        if (!recipe.logit_bias.empty()) moved.logit_bias[order[e]] = recipe.logit_bias[e];
       }
       const auto a = run(spec_of(experts, 2), recipe, in.logits, in.rest()), b = run(spec_of(experts, 2), moved, other.logits, other.rest());
       for (size_t t = 0; t < a.size(); ++t) {
@@ -744,6 +853,65 @@ TEST(Schemes, EveryParameterIsCheckedAndNamed) {
   EXPECT_FALSE(make_scheme({"top_p", {{"m", 0.5}}}).has_value());
   EXPECT_FALSE(make_scheme({"hash", {{"file", std::string("no/such/file.safetensors")}}}).has_value());
   EXPECT_FALSE(make_scheme({"stable_moe", {}}).has_value());
+}
+
+TEST(SchemeFiles, OfARecurrentRouterAreWholeAndFitTheModel) {
+  std::mt19937 random(37);
+  const LayerRecipe recipe = any_recurrent(4, random);
+  const std::string path = ::testing::TempDir() + "/recurrent.safetensors";
+  const auto write = [&](const SchemeFile& file) { std::ofstream(path, std::ios::binary) << scheme_file_bytes(file); };
+  write(*recipe.scheme.file);
+  const auto scheme = make_scheme({"recurrent", {{"file", path}}});
+  ASSERT_TRUE(scheme.has_value()) << scheme.error().message();
+  for (size_t part = 0; part < 6; ++part) {
+    EXPECT_EQ(scheme->file->gru.weight[part].values, recipe.scheme.file->gru.weight[part].values);
+    EXPECT_EQ(scheme->file->gru.bias[part], recipe.scheme.file->gru.bias[part]);
+  }
+  EXPECT_EQ(scheme->file->layers.at(0).to_state.values, recipe.scheme.data->to_state.values);
+  EXPECT_EQ(scheme->file->layers.at(0).from_state.values, recipe.scheme.data->from_state.values);
+  const auto refused = [&](int layer, int experts, int64_t width) {
+    const auto fits = check_scheme(scheme->of_layer(layer), spec_of(experts, 1), width, 10);
+    return fits ? std::string() : fits.error().message();
+  };
+  EXPECT_EQ(refused(0, 4, kWidth), "");
+  EXPECT_EQ(refused(1, 4, kWidth), "scheme recurrent: the file has no rmoe.w1 of this layer; needed [5, 16]");
+  EXPECT_EQ(refused(0, 4, 32), "scheme recurrent: the file's rmoe.w1 of this layer is [5, 16], needed [5, 32]");
+  EXPECT_EQ(refused(0, 6, kWidth), "scheme recurrent: the file's rmoe.w2 of this layer is [4, 5], needed [6, 5]");
+
+  SchemeFile broken = *recipe.scheme.file;
+  broken.gru.weight[kStateUpdate] = {};
+  write(broken);
+  auto read = read_scheme_file(path);
+  ASSERT_FALSE(read.has_value());
+  EXPECT_THAT(read.error().message(), testing::HasSubstr("rmoe.gru.hz.weight is [0, 0], needed [5, 5]"));
+  broken = *recipe.scheme.file;
+  broken.gru.bias[kInNew].pop_back();
+  broken.layers.clear();
+  write(broken);
+  EXPECT_FALSE(read_scheme_file(path).has_value());
+  write({});
+  EXPECT_THAT(check_scheme(make_scheme({"recurrent", {{"file", path}}})->of_layer(0), spec_of(4, 1), kWidth, 10).error().message(),
+              testing::HasSubstr("the file has no rmoe.gru"));
+}
+
+// Of one file they go on from layer to layer; a layer of another file begins at 0.
+TEST(RouterStates, GoOnThroughTheLayersOfOneFile) {
+  std::mt19937 random(41);
+  Scheme a = any_recurrent(4, random).scheme, b = a;
+  a.choice.parameters["file"] = std::string("a"), b.choice.parameters["file"] = std::string("b");
+  RouterStates states;
+  states.begin();
+  states.prepare(a, 3);
+  EXPECT_THAT(states.of(2), testing::ElementsAre(0, 0, 0, 0, 0));
+  states.of(1)[4] = 7;
+  states.prepare(a, 3);
+  EXPECT_EQ(states.of(1)[4], 7);
+  states.prepare(b, 3);
+  EXPECT_EQ(states.of(1)[4], 0);
+  states.of(1)[4] = 7;
+  states.begin();
+  states.prepare(b, 2);
+  EXPECT_EQ(states.of(1)[4], 0);
 }
 
 TEST(SchemeFiles, AreReadBackAsWrittenAndCheckedAgainstTheModel) {

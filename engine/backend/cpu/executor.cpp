@@ -8,6 +8,7 @@ namespace switchyard::cpu {
 
 Result<void> Executor::run(const Chunk& chunk) {
   step_.begin(chunk);
+  feed_forward_.begin();
   const int count = step_.count;
   shape_rows(count, model_.hidden, hidden_, hidden_rows_);
   shape_rows(count, model_.hidden, normed_, normed_rows_);

@@ -13,11 +13,14 @@
 #include "engine/backend/cpu/edited_weights.h"
 #include "engine/backend/cpu/step.h"
 #include "engine/routing/block.h"
+#include "engine/routing/router_states.h"
 
 namespace switchyard::cpu {
 
 class FeedForwardRun {
  public:
+  // Before the first layer of a chunk.
+  void begin() { states_.begin(); }
   // in: [count] normed inputs.
   void run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
 
@@ -67,6 +70,7 @@ class FeedForwardRun {
   // Only for the schemes that ask for them.
   std::vector<float> edited_;  // [tokens, 2 E], see DecisionSpans
   std::map<int, std::vector<float>> row_norms_;  // by routing row, made when first asked for
+  RouterStates states_;
   BlockScratch block_;
 
   // What is executed: slots by block.

@@ -12,6 +12,18 @@ bool executed(SlotKind kind) {
   return kind == SlotKind::kRouted || kind == SlotKind::kForced;
 }
 
+bool own_row_cosines(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kCosine; }
+
+// Of one decision, counted as bytes read: about some per expert, and what the scheme's matrices hold.
+int64_t decision_bytes(const RouterSpec& spec, const LayerRecipe* recipe) {
+  int64_t bytes = int64_t(spec.experts) * 512;
+  if (recipe && has_state(recipe->scheme)) {
+    const int64_t p = recipe->scheme.file->gru.width(), d = recipe->scheme.data->to_state.cols;
+    bytes += p * (d + 6 * p + spec.experts) * 8;
+  }
+  return bytes;
+}
+
 }  // namespace
 
 void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, const float* const* in) {
@@ -34,14 +46,14 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
   kinds_.resize(slots);
   const bool together = recipe && batch_coupled(recipe->scheme);
   if (together) edited_.resize(size_t(step.count) * 2 * spec.router.experts);
-  if (recipe && reads_input(recipe->scheme)) {
+  if (recipe && own_row_cosines(recipe->scheme)) {
     const auto norms = row_norms(step, spec);
     if (!recipe->router_rows.empty()) edited_weights_.set_norms(spec.row, norms);
   }
+  if (recipe && has_state(recipe->scheme)) states_.prepare(recipe->scheme, size_t(step.count));
   scratch_.resize(step.pool.threads());
   for (AlignedFloats& scratch : scratch_) scratch.reserve(scratch_needed(spec.router, recipe));
-  // A decision takes about as long as reading some bytes per expert.
-  step.for_tokens(int64_t(spec.router.experts) * 512,
+  step.for_tokens(decision_bytes(spec.router, recipe),
                   [&](int token, int worker) { route_token(step, spec, recipe, in[token], token, worker); });
   if (together) settle(step, spec, *recipe);
 }
@@ -81,10 +93,10 @@ void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, cons
                     std::span(kinds_).subspan(first, slots_per_token_)};
   const bool together = recipe && batch_coupled(recipe->scheme);
   if (together) out.edited = std::span(edited_).subspan(size_t(token) * 2 * experts, 2 * experts);
-  if (recipe && reads_input(recipe->scheme)) {
-    given.hidden = {in, size_t(spec.router_weight.cols)};
+  if (recipe && reads_input(recipe->scheme)) given.hidden = {in, size_t(spec.router_weight.cols)};
+  if (recipe && own_row_cosines(recipe->scheme))
     given.row_norms = recipe->router_rows.empty() ? row_norms_.at(spec.row) : edited_weights_.norms(spec.row);
-  }
+  if (recipe && has_state(recipe->scheme)) out.state = states_.of(size_t(token));
   decisions_[token] =
       route(spec.router, recipe, given, {scratch_[worker].data(), scratch_needed(spec.router, recipe)}, out);
   if (!together) record(step, spec, token);

@@ -12,6 +12,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/reference/loader.h"
 #include "engine/model/plan.h"
+#include "engine/routing/router_states.h"
 
 namespace switchyard::reference {
 
@@ -32,6 +33,7 @@ struct Step {
   uint32_t stream = 0;             // see ForwardRequest
   std::span<RoutingFrame> frames;  // empty: no capture
   int row = -1;                    // the sublayer's routing row; -1: none
+  RouterStates* states = nullptr;  // of the run; null where no scheme can be in force
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention

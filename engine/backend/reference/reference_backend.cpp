@@ -278,13 +278,15 @@ class ReferenceBackend final : public Backend, public Differentiable {
     const c10::InferenceMode mode;
     at::set_num_threads(threads_);
     const int64_t past = cache.length() - cache.encoded();
+    RouterStates states;
     Step step{.past = past,
               .length = std::max<int64_t>(past + int64_t(request.tokens.size()), request.sequence),
               .recipe = request.recipe,
               .tokens = request.tokens,
               .first_index = request.encode ? 0 : uint64_t(cache.length()),
               .stream = request.stream,
-              .frames = request.frames};
+              .frames = request.frames,
+              .states = &states};
     if (request.encode)
       cache.forget_states();
     else

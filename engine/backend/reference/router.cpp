@@ -53,9 +53,11 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   }
   const auto experts = size_t(spec_.experts), slots = size_t(slots_needed(spec_, recipe)), tokens = size_t(x.size(0));
   const bool together = recipe && batch_coupled(recipe->scheme), reads = recipe && reads_input(recipe->scheme);
+  const bool cosine = reads && recipe->scheme.stages.source == LogitSource::kCosine, states = recipe && has_state(recipe->scheme);
+  if (states) step.states->prepare(recipe->scheme, size_t(x.size(0)));
   const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
   const at::Tensor inputs = reads ? x.contiguous() : at::Tensor(),
-                   norms = reads ? (native.defined() ? weight_under(*recipe) : weight_).square().sum(1).sqrt().contiguous() : at::Tensor();
+                   norms = cosine ? (native.defined() ? weight_under(*recipe) : weight_).square().sum(1).sqrt().contiguous() : at::Tensor();
   std::vector<Decision> decisions(tokens);
   std::vector<ExpertId> ids(tokens * slots);
   std::vector<float> applied(tokens * slots), scratch(scratch_needed(spec_, recipe)), edited(together ? tokens * 2 * experts : 0);
@@ -77,11 +79,12 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
       if (native.defined()) in.native = {native.const_data_ptr<float>() + token * experts, experts};
       if (reads) {
         in.hidden = {inputs.const_data_ptr<float>() + token * size_t(x.size(1)), size_t(x.size(1))};
-        in.row_norms = floats(norms);
+        if (cosine) in.row_norms = floats(norms);
       }
       DecisionSpans out{std::span(ids).subspan(token * slots, slots), std::span(applied).subspan(token * slots, slots),
                         std::span(kinds).subspan(token * slots, slots)};
       if (together) out.edited = std::span(edited).subspan(token * 2 * experts, 2 * experts);
+      if (states) out.state = step.states->of(token);
       decisions[token] = route(spec_, recipe, in, scratch, out);
     }
     settle_block(spec_, recipe,
