@@ -189,6 +189,7 @@ std::string ShadowRouter::unavailable(const Recipe& recipe) {
     if (!layer.router_rows.empty()) return "router rows that are replaced give logits that the run did not have";
     if (batch_coupled(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " decides over the tokens that run together";
     if (reads_input(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " reads the router's input, which is not captured";
+    if (mixes_tokens(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " mixes in earlier tokens, which are not captured";
   }
   return {};
 }
@@ -208,7 +209,7 @@ void ShadowRouter::decide(int row, const LayerRecipe* recipe, RouterInput token,
   const RouterSpec& spec = plan_.routed(row).router;
   const auto experts = static_cast<size_t>(spec.experts);
   LayerRecipe without;
-  if (recipe && reads_input(recipe->scheme)) {
+  if (recipe && !reads_logits_alone(recipe->scheme)) {
     without = *recipe;
     without.scheme = {};
     recipe = &without;

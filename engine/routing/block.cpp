@@ -138,7 +138,7 @@ class Settling {
 }  // namespace
 
 void settle_block(const RouterSpec& spec, const LayerRecipe* recipe, const DecisionBlock& block, BlockScratch& scratch) {
-  if (recipe && recipe->scheme) {
+  if (recipe && replaces_router(recipe->scheme)) {
     if (batch_coupled(recipe->scheme) && block.decisions.size() > 1) Settling(spec, *recipe, block, scratch).run();
   } else {
     limit_to_capacity(spec, recipe, block, scratch.counts);

@@ -33,6 +33,7 @@ struct RouterInput {
   std::span<const float> native;       // [E] of the checkpoint's own rows, where the recipe replaces some; else empty
   std::span<const float> hidden;       // [d] what the router read; where reads_input()
   std::span<const float> row_norms;    // [E] L2 norms of the router's rows; of cosines to these rows
+  std::span<const float> mixed;        // [E] what neighbours give, see NeighbourMix; where mixes_tokens() and lambda > 0
   TokenId token = 0;
   uint64_t index = 0;        // of the token in its sequence
   uint64_t first_index = 0;  // of the first token that runs with it

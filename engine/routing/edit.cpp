@@ -11,6 +11,7 @@
 #include <fmt/ranges.h>
 
 #include "engine/routing/decision.h"
+#include "engine/routing/neighbours.h"
 
 namespace switchyard {
 namespace {
@@ -436,6 +437,8 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
               const int layer = plan.moe_layers[row];
               auto fits = check_scheme(e.scheme.of_layer(layer), plan.routed(row).router, plan.hidden, plan.vocab);
               if (!fits) return fail(fits.error().code, fits.error().what, fmt::format("layer {}", layer), fits.error().hint);
+              if (const std::string why = cannot_mix(e.scheme, plan, row); !why.empty())
+                return fail(ErrorCode::kUsage, fmt::format("scheme {}: {}", e.scheme.choice.name, why), fmt::format("layer {}", layer));
             }
             return {};
           },

@@ -90,6 +90,17 @@ WeightRule mode_of(const Values& v) {
          : mode == "unit"    ? WeightRule::kUnit
                              : WeightRule::kRaw;
 }
+SchemeParameter lambda_parameter() { return real("lambda", 0.5, 0, 1, "share of the neighbours; 0: the token's own probabilities"); }
+SchemeParameter window_parameter() {
+  return integer("window", 256, 1, 4096, "tokens that count: the token itself and those before it, where the scheme was in force");
+}
+SchemeParameter mixed_mode_parameter() {
+  return choice("mode", {"native", "raw", "renorm"}, "score, selection and weights of the model; raw probability; divided by their sum");
+}
+WeightRule mixed_mode_of(const Values& v) {
+  const std::string& mode = v.text("mode");
+  return mode == "native" ? WeightRule::kNative : mode == "renorm" ? WeightRule::kRenorm : WeightRule::kRaw;
+}
 WeightRule renorm_if(bool renorm) { return renorm ? WeightRule::kRenorm : WeightRule::kRaw; }
 
 const std::vector<Preset>& presets() {
@@ -221,6 +232,28 @@ const std::vector<Preset>& presets() {
                        k_parameter(), mode_parameter({"renorm", "raw", "sigmoid", "unit"})},
         .needs = {"file", "router input"}},
        [](const Values& v, Stages& s) { s.source = LogitSource::kRecurrent, s.k = v.integer("k"), s.weights = mode_of(v); }},
+
+      {{.name = "similarity", .title = "Similarity-aware (Graph of Tokens)", .source = "arXiv 2505.00792", .exact = false,
+        .formula = "S = softmax over the earlier tokens j and i itself of u_i' W u_j / tau, u the router's inputs; "
+                   "p = (1 - lambda) p_i + lambda sum_j S_ij p_j; then the model's own top-k and weights, or w = p",
+        .parameters = {lambda_parameter(), real("tau", 0, 0, 1000000, "temperature of the likeness; 0: the root of the input's width"),
+                       window_parameter(), k_parameter(), mixed_mode_parameter(),
+                       file("safetensors with layers.{layer}.gate.similarity or, for all, gate.similarity [d, d]: W; none: 1")},
+        .needs = {"router input", "earlier tokens"}},
+       [](const Values& v, Stages& s) {
+         s.mixing = Mixing::kLikeness, s.lambda = v.number("lambda"), s.likeness_tau = v.number("tau"), s.window = v.integer("window");
+         s.k = v.integer("k"), s.weights = mixed_mode_of(v);
+       }},
+
+      {{.name = "attention", .title = "Attention-aware (Graph of Tokens)", .source = "arXiv 2505.00792", .exact = false,
+        .formula = "A = attention of the same block, the mean over its heads, over its sum in the window; "
+                   "p = (1 - lambda) p_i + lambda sum_j A_ij p_j; then the model's own top-k and weights, or w = p",
+        .parameters = {lambda_parameter(), window_parameter(), k_parameter(), mixed_mode_parameter()},
+        .needs = {"attention", "earlier tokens"}},
+       [](const Values& v, Stages& s) {
+         s.mixing = Mixing::kAttention, s.lambda = v.number("lambda"), s.window = v.integer("window");
+         s.k = v.integer("k"), s.weights = mixed_mode_of(v);
+       }},
 
       {{.name = "forced_slot", .title = "Guaranteed expert (Post-MoE)", .source = "arXiv 2410.10626", .exact = true,
         .formula = "top-k; if the expert is not among them it replaces the last; w = p",
@@ -410,6 +443,10 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
   if (s.guaranteed >= spec.experts) return refuse(fmt::format("there is no expert {}; the router has {}", s.guaranteed, spec.experts));
   if (s.nulls > 0 && spec.experts + s.nulls >= kNoExpert) return refuse("too many null experts");
   const auto reason = [&](const Result<void>& checked) { return checked ? Result<void>() : refuse(checked.error().what); };
+  if (s.mixing == Mixing::kLikeness && scheme.file) {
+    const SchemeMatrix& own = scheme.data->likeness ? scheme.data->likeness : scheme.file->every.likeness;
+    SY_CHECK(reason(check_matrix(own, "gate.similarity of this layer", hidden, hidden)));
+  }
   if (has_state(scheme)) SY_CHECK(reason(check_recurrent(scheme, spec, hidden)));
   const SchemeData* data = scheme.data.get();
   if (!data) return {};

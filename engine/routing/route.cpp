@@ -89,6 +89,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   // Only the router's own logits have its bias in them.
   edit_logits(recipe, s.source == LogitSource::kLinear ? in.router_bias : std::span<const float>(), real);
   edit_by_scheme(s, data, in, at.z);
+  if (s.mixing != Mixing::kNone) mix_in(s.lambda, in.mixed, real);
   if (!out.edited.empty()) {
     std::copy(real.begin(), real.end(), out.edited.begin());
     std::copy_n(at.native.begin(), experts, out.edited.begin() + experts);
@@ -216,10 +217,11 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
       native_lse = raw.empty() ? 0 : raw.lse();
     }
   }
-  if (recipe && recipe->scheme) {
+  if (recipe && replaces_router(recipe->scheme)) {
     route_by_scheme(spec, *recipe, in, all, scratch.subspan(4 * width), out, decision);
   } else {
     if (recipe) edit_logits(*recipe, in.router_bias, at.z);
+    if (recipe && mixes_tokens(recipe->scheme)) mix_in(recipe->scheme.stages.lambda, in.mixed, at.z);
     const SoftmaxSums sums = score(spec, recipe, in.select_bias, at);
     limit_groups(spec, at);
     const int used = select(at.keys, k_in_force(spec, recipe), out.ids);
@@ -239,7 +241,7 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
 
 GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const RouterInput& given) {
   const size_t experts = spec.experts;
-  const bool no_input = recipe && reads_input(recipe->scheme) && given.hidden.empty();
+  const bool no_input = recipe && !reads_logits_alone(recipe->scheme) && given.hidden.empty() && given.mixed.empty();
   LayerRecipe without;  // the scheme's edits alone, where its input is not known
   if (no_input) {
     without = *recipe;
@@ -277,14 +279,17 @@ GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const
   out.edited_logits = copy(at.z);
   out.scores = copy(at.scores);
   out.select_scores = copy(at.scores);
-  const bool by_scheme = shown && shown->scheme;
+  const bool by_scheme = shown && replaces_router(shown->scheme);
   for (size_t e = 0; e < experts; ++e) {
     if (!by_scheme && spec.has_select_bias && !in.select_bias.empty()) out.select_scores[e] += in.select_bias[e];
     if (shown && !shown->select_bias.empty()) out.select_scores[e] += shown->select_bias[e];
     if (!by_scheme && spec.groups > 1) out.select_scores[e] = at.keys[e];
   }
   spread(out.decision, out.weights, out.selected);
-  if (no_input) out.unknown = "The scheme reads the router's input, which no trace holds: shown without the scheme.";
+  if (no_input)
+    out.unknown = reads_input(recipe->scheme)
+                      ? "The scheme reads the router's input, which no trace holds: shown without the scheme."
+                      : "The scheme mixes in earlier tokens, which no trace holds: shown without the scheme.";
   else if (recipe && batch_coupled(recipe->scheme) && given.together != 1)
     out.unknown = "The scheme looks at all tokens that ran together: shown as for a token that runs alone.";
   return out;

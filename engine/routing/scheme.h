@@ -26,6 +26,9 @@ enum class LogitSource : uint8_t { kLinear, kCosine, kRecurrent };
 // over the tokens of the sequence), forced to the top or bottom of the log-probabilities.
 enum class LogitActivation : uint8_t { kNone, kSigmoid, kTanh, kGelu };
 enum class TemperatureSchedule : uint8_t { kNone, kExponential, kLinear };
+// Then mixed with the probabilities of earlier tokens: z = lse + ln((1 - lambda) p + lambda sum_j share_j p_j), shares by
+// the likeness of the routers' inputs or by the attention of the same block.
+enum class Mixing : uint8_t { kNone, kLikeness, kAttention };
 // 3. Scores. Sdm: (2 + q)^(d (z - max z)), normalised.
 enum class SchemeScore : uint8_t { kSoftmax, kSigmoid, kIdentity, kSdm };
 // 5. Who is selected.
@@ -44,8 +47,8 @@ enum class Selector : uint8_t {
   kBalanced,      // the assignment of largest total logit with equal numbers of tokens; a token that runs alone: the best
 };
 // 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
-// logit.
-enum class WeightRule : uint8_t { kRaw, kRenorm, kSigmoidNorm, kUnit, kShare, kSigmoid };
+// logit. Native: the model's own score, selection bias, groups and weights, on the logits of stage 2.
+enum class WeightRule : uint8_t { kRaw, kRenorm, kSigmoidNorm, kUnit, kShare, kSigmoid, kNative };
 enum class NullSource : uint8_t { kCopy, kConstant };
 enum class EntropyKind : uint8_t { kTsallis, kRenyi };
 enum class ChoiceAxis : uint8_t { kExperts, kTokens };
@@ -67,6 +70,11 @@ struct Stages {
   int nulls = 0;  // null experts after the real ones
   NullSource null_source = NullSource::kCopy;
   float null_logit = 0;
+
+  Mixing mixing = Mixing::kNone;
+  float lambda = 0;
+  int window = 1;          // tokens that count: the token itself and those before it
+  float likeness_tau = 0;  // 0: the root of the input's width
 
   SchemeScore score = SchemeScore::kSoftmax;
   float sdm_q = 0, sdm_d = 1;
@@ -117,6 +125,7 @@ struct SchemeData {
   std::vector<float> prototypes;  // [E, width]
   int width = 0;
   std::vector<float> thresholds;  // [E]
+  SchemeMatrix likeness;          // W [d, d] of u_i' W u_j; none: that of every layer, else 1
   SchemeMatrix to_state, from_state;  // W1 [p, width of the router's input] and W2 [E, p] of a recurrent router
   std::vector<ExpertId> on, off;  // SteerMoE
 };
@@ -193,6 +202,13 @@ inline bool batch_coupled(const Scheme& scheme) {
 inline bool reads_input(const Scheme& scheme) { return scheme && scheme.stages.source != LogitSource::kLinear; }
 // Whether it hands a state from layer to layer.
 inline bool has_state(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }
+
+// Whether it mixes a token's probabilities with those of earlier tokens.
+inline bool mixes_tokens(const Scheme& scheme) { return scheme && scheme.stages.mixing != Mixing::kNone; }
+// Whether one token's logits tell all that it reads.
+inline bool reads_logits_alone(const Scheme& scheme) { return !reads_input(scheme) && !mixes_tokens(scheme); }
+// Whether it takes the place of the model's own score, selection and weights.
+inline bool replaces_router(const Scheme& scheme) { return scheme && scheme.stages.weights != WeightRule::kNative; }
 
 // "top_p (p 0.6, renorm)".
 std::string describe(const SchemeChoice& choice);

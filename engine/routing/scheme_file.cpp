@@ -49,6 +49,8 @@ class Reader {
     if (const auto layer = layer_between(name, "table.", "")) return table(tensor, out_.layers[*layer]);
     if (const auto layer = layer_between(name, "threshold.", "")) return vector(tensor, out_.layers[*layer].thresholds);
     if (const auto layer = layer_between(name, "layers.", ".gate.proto")) return prototypes(tensor, out_.layers[*layer]);
+    if (name == "gate.similarity") return matrix(tensor, out_.every.likeness);
+    if (const auto layer = layer_between(name, "layers.", ".gate.similarity")) return matrix(tensor, out_.layers[*layer].likeness);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w1")) return matrix(tensor, out_.layers[*layer].to_state);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w2")) return matrix(tensor, out_.layers[*layer].from_state);
     for (size_t part = 0; part < kGruParts.size(); ++part) {
@@ -56,7 +58,7 @@ class Reader {
       if (name == fmt::format("rmoe.gru.{}.bias", kGruParts[part])) return vector(tensor, out_.gru.bias[part]);
     }
     return wrong(tensor, "is no tensor that a gating scheme reads",
-                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias.");
+                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias.");
   }
 
   // What the tensors must be together.
@@ -166,8 +168,10 @@ std::string scheme_file_bytes(const SchemeFile& file) {
     add(fmt::format("rmoe.gru.{}.bias", kGruParts[part]), DType::kF32, {file.gru.width()}, file.gru.bias[part]);
   }
   add_layer(file.every, "", "");
+  add_matrix("gate.similarity", file.every.likeness);
   for (const auto& [layer, data] : file.layers) {
     add_layer(data, fmt::format(".{}", layer), fmt::format("layers.{}.gate.proto", layer));
+    add_matrix(fmt::format("layers.{}.gate.similarity", layer), data.likeness);
     add_matrix(fmt::format("layers.{}.rmoe.w1", layer), data.to_state);
     add_matrix(fmt::format("layers.{}.rmoe.w2", layer), data.from_state);
   }

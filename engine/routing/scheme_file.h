@@ -10,7 +10,7 @@
 namespace switchyard {
 
 // Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d];
-// threshold and threshold.{layer} [E]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
+// threshold and threshold.{layer} [E]; [layers.{layer}.]gate.similarity [d, d]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
 // [p, p] and .bias [p]; F32. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
 

@@ -415,6 +415,20 @@ SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, co
     if (z[e] != kNever) z[e] = lowest - s.steer_margin;
 }
 
+// z = lse + ln((1 - lambda) p + lambda mixed), p = softmax(z). The sum of exponentials stays, so that scores which are
+// no softmax keep their scale. Without neighbours nothing is touched.
+SWITCHYARD_STAGE void mix_in(float lambda, std::span<const float> mixed, std::span<float> z) {
+  if (lambda == 0 || mixed.empty()) return;
+  const SoftmaxSums sums = softmax_sums(z, nullptr);
+  if (sums.empty()) return;
+  const double lse = sums.lse();
+  for (size_t e = 0; e < z.size(); ++e) {
+    if (z[e] == kNever) continue;
+    const double p = (1.0 - double(lambda)) * std::exp(double(z[e]) - lse) + double(lambda) * mixed[e];
+    z[e] = static_cast<float>(lse + std::log(std::max(p, double(std::numeric_limits<float>::min()))));
+  }
+}
+
 // Stage 3. Returns the softmax sums of z.
 SWITCHYARD_STAGE SoftmaxSums score_by_scheme(const Stages& s, std::span<const float> z, std::span<float> scores) {
   const bool softmax = s.score == SchemeScore::kSoftmax;
@@ -507,6 +521,7 @@ SWITCHYARD_STAGE void weigh_by_rule(WeightRule rule, float scale, std::span<cons
     float& weight = weights[slot];
     switch (rule) {
       case WeightRule::kRaw:
+      case WeightRule::kNative:  // not here: weigh()
       case WeightRule::kRenorm: weight = scores[ids[slot]]; break;
       case WeightRule::kSigmoidNorm:
       case WeightRule::kSigmoid: weight = sigmoid(z[ids[slot]]); break;

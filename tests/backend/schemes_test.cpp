@@ -2,12 +2,16 @@
 // that the decisions say, a scheme takes effect in its layers only, and the model's own top-k is the native run.
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <random>
 #include <set>
 
+#include "engine/routing/edit.h"
+#include "engine/routing/neighbours.h"
 #include "engine/routing/scheme_file.h"
 #include "tests/backend/harness.h"
 
@@ -114,9 +118,90 @@ TEST_P(Schemes, PerTokenSchemesDoNotSeeTheChunk) {
   EXPECT_TRUE(identical(run("demo", GetParam(), {}), run("demo", GetParam(), recipe_of(checkpoint("demo").plan, "top_k"))));
 }
 
+constexpr std::array kMixing = {"similarity", "attention"};
+
+TEST_P(Schemes, MixingWithoutAShareOfTheNeighboursIsTheNativeRun) {
+  for (const std::string model : {"demo", "mixtral", "olmoe", "deepseek_v3", "gpt_oss"})
+    for (const char* name : kMixing) {
+      SCOPED_TRACE(model + " " + name);
+      const Recipe off = recipe_of(checkpoint(model).plan, name, {{"lambda", 0.0}});
+      EXPECT_TRUE(identical(run(model, GetParam(), {}), run(model, GetParam(), off)));
+      EXPECT_FALSE(identical(run(model, GetParam(), {}), run(model, GetParam(), recipe_of(checkpoint(model).plan, name))));
+    }
+}
+
+// What is remembered is what a run of the same history has: a sequence that was cut back, that ran under other schemes
+// where it was cut, and that was cloned goes on as one that never did.
+TEST_P(Schemes, WhatMixingRemembersFollowsTheCache) {
+  const ModelPlan& plan = checkpoint("demo").plan;
+  std::vector<TokenId> ids;
+  for (int i = 0; i < 120; ++i) ids.push_back(TokenId(7 + 31 * i % 3000));
+  const auto feed = [&](Sequence& sequence, size_t from, size_t to, const Recipe& recipe) {
+    Output all;
+    sequence.set_recipe(recipe);
+    for (size_t i = from; i < to; ++i) {
+      Output one = sequence.feed({&ids[i], 1});
+      all.logits.insert(all.logits.end(), one.logits.begin(), one.logits.end());
+      for (RoutingFrame& frame : one.frames) all.frames.push_back(std::move(frame));
+    }
+    return all;
+  };
+  for (const char* name : kMixing) {
+    SCOPED_TRACE(name);
+    const Recipe on = recipe_of(plan, name), native;
+    const Recipe other = recipe_of(plan, std::string_view(name) == "attention" ? "similarity" : "attention");
+    // The history that is checked: 0..20 native, 20..58 mixed, 58..62 native, 62.. mixed.
+    Sequence straight("demo", GetParam(), native);
+    feed(straight, 0, 20, native), feed(straight, 20, 58, on), feed(straight, 58, 62, native);
+    const Output want = feed(straight, 62, 80, on);
+
+    Sequence cut("demo", GetParam(), native);
+    feed(cut, 0, 20, native), feed(cut, 20, 58, on);
+    Sequence branch(cut);
+    feed(cut, 58, 120, other);  // into the next block; what is cut off must leave nothing
+    cut.cache().truncate(60);
+    cut.cache().truncate(58);
+    feed(cut, 58, 62, native);
+    EXPECT_TRUE(identical(want, feed(cut, 62, 80, on)));
+
+    feed(branch, 58, 62, native);
+    Sequence twig(branch);
+    feed(twig, 62, 70, other);
+    EXPECT_TRUE(identical(want, feed(branch, 62, 80, on)));
+    EXPECT_FALSE(identical(want, feed(twig, 70, 88, on)));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, Schemes, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
 
+TEST(Mixing, OfAttentionIsRefusedWhereThereIsNone) {
+  const auto refusal = [](const std::string& model, const char* name) {
+    const auto fits = validate(SetScheme{{}, *make_scheme({name, {}})}, checkpoint(model).plan);
+    return fits ? std::string() : fits.error().message();
+  };
+  EXPECT_NE(refusal("qwen3_next", "attention").find("mixes tokens without a softmax over them"), std::string::npos) << refusal("qwen3_next", "attention");
+  EXPECT_EQ(refusal("qwen3_next", "similarity"), "");
+  EXPECT_NE(refusal("jetmoe", "attention").find("no attention before its router"), std::string::npos) << refusal("jetmoe", "attention");
+  const std::string routed = cannot_mix(*make_scheme({"attention", {}}), checkpoint("jetmoe").plan, 1);
+  EXPECT_NE(routed.find("itself routed"), std::string::npos) << routed;
+  EXPECT_NE(refusal("nllb_moe", "similarity").find("encoder-decoder"), std::string::npos) << refusal("nllb_moe", "similarity");
+  EXPECT_EQ(refusal("deepseek_v2", "attention"), "");
+}
+
 #ifdef SWITCHYARD_WITH_REFERENCE
+// Attention of every kind: sinks and windows, latents, chunks, norms after the rope. The judge takes its rows from its
+// own softmax.
+TEST(SchemeParity, BothBackendsFollowTheSameAttention) {
+  for (const std::string model : {"gpt_oss", "deepseek_v2", "mixtral_window", "llama4_text", "hunyuan_v1_moe", "granitemoe"})
+    for (const double window : {3.0, 256.0}) {
+      const Recipe recipe = recipe_of(checkpoint(model).plan, "attention", {{"lambda", 1.0}, {"window", window}});
+      const Difference d = compare(run(model, "reference", recipe), run(model, "cpu", recipe));
+      EXPECT_LE(d.logits, 2e-3) << model << ": " << d;
+      EXPECT_LE(d.weights, 1e-4) << model << ": " << d;
+      EXPECT_EQ(d.sets_differing, 0) << model << ": " << d;
+    }
+}
+
 TEST(SchemeParity, BothBackendsDecideAlike) {
   for (const std::string model : {"demo", "mixtral", "olmoe"}) {
     Difference all;

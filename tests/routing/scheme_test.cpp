@@ -15,6 +15,7 @@
 
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/neighbours.h"
 #include "engine/routing/router_states.h"
 #include "engine/routing/scheme_file.h"
 #include "engine/routing/stages.h"
@@ -453,6 +454,134 @@ TEST(GatingChecks, HoldForTheRecurrentRouter) {
   }
 }
 
+// One sequence, token by token, as a backend does it.
+TEST(GatingChecks, HoldForMixingWithNeighbours) {
+  int cases = 0;
+  for (const char* kind : {"attention", "similarity"})
+    for (const CheckJson& check : test::gating_checks(std::string(kind) + "_mixing")) {
+      SCOPED_TRACE(check.at("id").get<std::string>());
+      ++cases;
+      const CheckJson &in = check.at("inputs"), &params = check.at("params"), &want = check.at("expected");
+      const bool likeness = in.contains("u");
+      std::map<std::string, SchemeValue> parameters{{"lambda", params.at("lambda").get<double>()}, {"k", params.at("k").get<double>()}, {"mode", std::string("raw")}};
+      if (likeness) parameters["tau"] = params.at("tau").get<double>();
+      LayerRecipe recipe = recipe_of(kind, parameters);
+      if (likeness) {
+        auto file = std::make_shared<SchemeFile>();
+        file->every.likeness = matrix_of(in.at("ws"));
+        recipe.scheme.file = file;
+        recipe.scheme = recipe.scheme.of_layer(0);
+      }
+      const std::vector<Floats> logits = rows(in.at("logits")), attention = likeness ? std::vector<Floats>() : rows(in.at("attention"));
+      const size_t experts = logits[0].size();
+      LayerRecipe all = recipe;  // every expert with its probability
+      all.scheme.stages.k = int(experts);
+      TokenMemory memory;
+      NeighbourMix mix;
+      for (size_t t = 0; t < logits.size(); ++t) {
+        const Floats u = likeness ? floats(in.at("u").at(t)) : Floats();
+        memory.prepare(0, t, 1, experts, u.size());
+        token_probabilities(recipe, {.logits = logits[t]}, memory.write_probabilities(0, t));
+        std::ranges::copy(u, memory.write_input(0, t).begin());
+        Floats mixed(experts), back;
+        for (size_t o = 0; !likeness && o <= t; ++o) back.push_back(attention[t][t - o]);
+        if (likeness) mix.by_likeness(memory, 0, t, recipe.scheme, mixed);
+        else mix.by_attention(memory, 0, t, recipe.scheme, back, mixed);
+        const Token dense = run_one(spec_of(int(experts), 1), all, logits[t], {.mixed = mixed});
+        Floats p(experts);
+        for (size_t i = 0; i < dense.ids.size(); ++i) p[size_t(dense.ids[i])] = dense.weights[i];
+        expect_near(p, want.at("mixed").at(t), "mixed");
+        if (want.contains("entropy")) expect_near(dense.decision.stats.entropy, want.at("entropy").at(t).get<double>(), "entropy");
+        const Token got = run_one(spec_of(int(experts), 1), recipe, logits[t], {.mixed = mixed});
+        EXPECT_EQ(CheckJson(got.ids), want.at("ids").at(t));
+        expect_near(got.weights, want.at("weights").at(t), "weights");
+      }
+    }
+  EXPECT_EQ(cases, 8);
+}
+
+// lambda 0 is the model's own router whatever it is: softmax or sigmoid, with a selection bias, groups and a scale.
+TEST(Mixing, WithoutAShareOfTheNeighboursIsTheNativeDecisionBitForBit) {
+  std::mt19937 random(43);
+  std::vector<RouterSpec> specs(3, spec_of(16, 4));
+  specs[1].renorm = Renorm::kNone;
+  specs[2].score = ScoreFn::kSigmoid;
+  specs[2].has_select_bias = true;
+  specs[2].groups = 4, specs[2].groups_kept = 2;
+  specs[2].scale = 2.5f;
+  for (const RouterSpec& spec : specs)
+    for (const char* name : {"similarity", "attention"})
+      for (int trial = 0; trial < 50; ++trial) {
+        Floats z(16), bias(16), mixed(16, 1.0f / 16);
+        for (float& v : z) v = std::normal_distribution<float>(0, 2)(random);
+        for (float& v : bias) v = std::normal_distribution<float>(0, 0.1f)(random);
+        const RouterInput rest{.select_bias = bias, .mixed = mixed};
+        const LayerRecipe off = recipe_of(name, {{"lambda", 0.0}}), none = recipe_of(name);
+        Floats scratch(4 * 16), weights(4);
+        std::vector<ExpertId> ids(4);
+        std::vector<SlotKind> kinds(4);
+        RouterInput native = rest;
+        native.logits = z;
+        route(spec, nullptr, native, scratch, {ids, weights, kinds});
+        const Token got = run_one(spec, off, z, rest);
+        ASSERT_EQ(got.ids, std::vector<int>(ids.begin(), ids.end()));
+        ASSERT_EQ(got.weights, weights);
+        ASSERT_EQ(got.decision.changed, 0);
+        // A token without neighbours is its own.
+        ASSERT_EQ(run_one(spec, none, z, {.select_bias = bias}).weights, weights);
+      }
+}
+
+// Shares by hand: the window cuts, tokens that are not in the memory do not count, sums are made 1 again.
+TEST(Mixing, CountsTheTokensOfTheWindowThatAreInTheMemory) {
+  TokenMemory memory;
+  const auto put = [&](uint64_t token, float p) {
+    memory.prepare(2, token, 1, 2, 0);
+    memory.write_probabilities(2, token)[0] = p;
+    memory.write_probabilities(2, token)[1] = 1 - p;
+  };
+  put(0, 1), put(1, 0.5f), put(3, 0);  // 2 was routed under another scheme
+  const Floats attention{0.25f, 0.25f, 0.125f, 0.375f};  // of token 3, by tokens back
+  NeighbourMix mix;
+  Floats mixed(2);
+  LayerRecipe recipe = recipe_of("attention", {{"window", 3.0}});
+  mix.by_attention(memory, 2, 3, recipe.scheme, attention, mixed);
+  EXPECT_FLOAT_EQ(mixed[0], 0.5f * 0.125f / 0.375f);
+  recipe = recipe_of("attention");
+  mix.by_attention(memory, 2, 3, recipe.scheme, attention, mixed);
+  EXPECT_FLOAT_EQ(mixed[0], (0.375f + 0.5f * 0.125f) / 0.75f);
+  mix.by_attention(memory, 2, 3, recipe.scheme, Floats{0, 0, 0, 0}, mixed);  // all of it on a sink: the token's own
+  EXPECT_EQ(mixed[0], 0);
+}
+
+TEST(TokenMemory, IsCutBackAndClonedLikeTheCache) {
+  TokenMemory memory;
+  const auto put = [](TokenMemory& to, uint64_t token, float value) {
+    to.prepare(1, token, 1, 3, 2);
+    std::ranges::fill(to.write_probabilities(1, token), value);
+    std::ranges::fill(to.write_input(1, token), -value);
+  };
+  for (uint64_t token = 0; token < 100; ++token) put(memory, token, float(token));
+  EXPECT_TRUE(memory.probabilities(0, 5).empty());
+  EXPECT_TRUE(memory.probabilities(1, 100).empty());
+  EXPECT_EQ(memory.bytes(), 2u * 64 * (3 + 2) * 4);
+  TokenMemory branch = memory;
+  put(branch, 70, 7);
+  EXPECT_EQ(branch.probabilities(1, 70)[0], 7);
+  EXPECT_EQ(memory.probabilities(1, 70)[0], 70);
+  EXPECT_EQ(branch.input(1, 69)[1], -69);
+  memory.truncate(65);
+  EXPECT_EQ(memory.probabilities(1, 64)[2], 64);
+  EXPECT_TRUE(memory.probabilities(1, 65).empty());
+  memory.truncate(10);
+  EXPECT_EQ(memory.bytes(), 64u * (3 + 2) * 4);
+  memory.prepare(1, 12, 1, 3, 0);  // 10 and 11 were routed without the scheme, 12 under one that keeps no input
+  EXPECT_TRUE(memory.probabilities(1, 10).empty());
+  EXPECT_FALSE(memory.probabilities(1, 12).empty());
+  EXPECT_TRUE(memory.input(1, 12).empty());
+  EXPECT_EQ(branch.probabilities(1, 10)[0], 10);
+}
+
 // ---- Invariants of gating.md, section 2, for every scheme. ----
 
 struct Rules {
@@ -465,7 +594,7 @@ const std::map<std::string, Rules>& rules() {
       {"dense_to_sparse", {0, 1}}, {"activation_d2s", {1, 1}}, {"switch_route", {0, 1}}, {"base_balanced", {0, 1}},
       {"hash", {1, 1, true}},   {"stable_moe", {0, 1, true}}, {"expert_choice", {0, 1}}, {"random", {2, 2, true}},
       {"prototype", {-1, 1}},   {"forced_slot", {0, 1, true}}, {"expert_condenser", {0, 1}}, {"steer", {1, 1, true}},
-      {"recurrent", {1, 1}},
+      {"recurrent", {1, 1}}, {"similarity", {1, 1}},  {"attention", {1, 1}},
       {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}}};
   return table;
 }
@@ -534,8 +663,8 @@ LayerRecipe any_recipe(const std::string& name, int experts, std::mt19937& rando
 
 struct Inputs {
   std::vector<Floats> logits;
-  Floats hidden, norms;
-  RouterInput rest() const { return {.hidden = hidden, .row_norms = norms, .token = 7, .index = 3, .row = 2}; }
+  Floats hidden, norms, mixed;
+  RouterInput rest() const { return {.hidden = hidden, .row_norms = norms, .mixed = mixed, .token = 7, .index = 3, .row = 2}; }
 };
 Inputs any_inputs(int tokens, int experts, std::mt19937& random) {
   std::normal_distribution<float> normal(0, 2);
@@ -547,6 +676,10 @@ Inputs any_inputs(int tokens, int experts, std::mt19937& random) {
   for (float& h : out.hidden) h = normal(random);
   out.norms.assign(experts, 0);
   for (float& norm : out.norms) norm = 3 + std::abs(normal(random));
+  out.mixed.assign(experts, 0);
+  float sum = 0;
+  for (float& p : out.mixed) sum += p = std::exp(normal(random));
+  for (float& p : out.mixed) p /= sum;
   return out;
 }
 
@@ -621,6 +754,7 @@ TEST(SchemeInvariants, PermutingTheExpertsPermutesTheIds) {
       for (int e = 0; e < experts; ++e) {
         for (size_t t = 0; t < in.logits.size(); ++t) other.logits[t][order[e]] = in.logits[t][e];
         other.norms[order[e]] = in.norms[e];
+        other.mixed[order[e]] = in.mixed[e];
       }
       const auto a = run(spec_of(experts, 2), recipe, in.logits, in.rest()), b = run(spec_of(experts, 2), moved, other.logits, other.rest());
       for (size_t t = 0; t < a.size(); ++t) {

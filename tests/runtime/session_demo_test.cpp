@@ -103,6 +103,43 @@ TEST_F(SessionOnDemo, EditsThatChangeNothingChangeNoBit) {
   for (size_t t = 0; t < got.size(); ++t) ASSERT_TRUE(same_routing(*got[t], *want[t])) << t;
 }
 
+// Schemes that mix in earlier tokens: a rewind, an undo and a branch that was let go end in the run that did none of it.
+TEST_F(SessionOnDemo, WhatRoutersRememberIsRewoundWithTheTokens) {
+  for (const char* name : {"similarity", "attention"})
+    for (const size_t branch_bytes : {size_t(0), size_t(1) << 30}) {
+      SCOPED_TRACE(name);
+      SessionOptions options{.backend = "cpu", .capture = CaptureLevel::kLogits, .ignore_eos = true};
+      options.branch_bytes = branch_bytes;
+      const EditCommand on{SetScheme{{}, *make_scheme({name, {{"lambda", 0.8}}})}, 5};
+      const auto start = [&] {
+        auto session = std::move(*Session::open(*checkpoint_, options));
+        EXPECT_TRUE(session->send(std::vector<EditCommand>{on}));
+        session->send(Start{prompt("python"), 24});
+        session->wait();
+        return session;
+      };
+      const auto plain = start();
+      const auto want = frames_of(*plain->wait());
+      const auto session = start();
+      session->send(Rewind{30});
+      ASSERT_TRUE(session->send(EditCommand{SetScheme{{}, Scheme{}}, {}}));
+      session->send(Play{6});
+      const auto native = frames_of(*session->wait());
+      EXPECT_FALSE(same_routing(*native.back(), *want[native.size() - 1]));
+      session->undo();
+      session->send(Play{3});
+      session->wait();
+      session->send(Rewind{20});
+      session->wait();
+      session->send(SwitchBranch{0});
+      session->send(Rewind{28});
+      session->send(Play{});
+      const auto got = frames_of(*session->wait());
+      ASSERT_EQ(got.size(), want.size());
+      for (size_t t = 0; t < got.size(); ++t) ASSERT_TRUE(same_routing(*got[t], *want[t])) << t;
+    }
+}
+
 Edit random_edit(std::mt19937_64& random) {
   LayerSet where;
   if (random() % 3) where.layers = {int(random() % 8)};

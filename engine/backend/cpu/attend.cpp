@@ -42,6 +42,18 @@ AttentionState Attend::StateSpace::shape(int queries, int value_dim) {
 }
 
 void Attend::run(const Step& step, const KeyShape& shape, float* const* queries, float* const* out) {
+  const bool asked = step.attention && step.attention->window > 0;
+  if (asked) {
+    largest_.resize(size_t(step.count) * size_t(shape.heads));
+    sum_.resize(largest_.size());
+  }
+  attend(step, shape, queries, out);
+  if (!asked) return;
+  step.attention->shares.shape(step.count, step.attention->window);
+  step.for_tokens(int64_t(step.attention->window) * shape.query_cols() * int64_t(sizeof(float)), [&](int token, int) { share_out(token); });
+}
+
+void Attend::attend(const Step& step, const KeyShape& shape, float* const* queries, float* const* out) {
   step_ = &step;
   shape_ = &shape;
   queries_ = queries;
@@ -142,9 +154,44 @@ void Attend::finish(const HeadGroup& group, Tokens tokens, const AttentionState&
       scale = std::exp(state.largest[i] - largest);
       sum = sum * scale + std::exp(sink - largest);
     }
+    if (step_->attention && step_->attention->window > 0) {
+      const size_t at = size_t(tokens.first + i / group.heads) * size_t(shape_->heads) + size_t(head);
+      largest_[at] = shape_->sinks.empty() ? state.largest[i] : std::max(state.largest[i], shape_->sinks[head]);
+      sum_[at] = sum;
+    }
     float* out = out_[tokens.first + i / group.heads] + int64_t(head) * value_dim;
     const float* values = state.values + size_t(i) * state_dim_;
     for (int d = 0; d < value_dim; ++d) out[d] = values[d] * scale / sum;
+  }
+}
+
+void Attend::share_out(int token) const {
+  AttentionRows& rows = *step_->attention;
+  float* out = rows.shares[token];
+  std::fill_n(out, rows.window, 0.0f);
+  for (int head = 0; head < shape_->heads; ++head) add_shares(token, head, out);
+  for (int o = 0; o < rows.window; ++o) out[o] /= float(shape_->heads);
+}
+
+// exp(q.k - largest) / sum of one head onto the visible keys of the window. Scores are made anew: the kernels keep none.
+void Attend::add_shares(int token, int head, float* out) const {
+  const int position = step_->position + token, dim = shape_->head_dim;
+  const int first = std::max(shape_->first_visible(position), position - step_->attention->window + 1);
+  const float* query = queries_[token] + int64_t(head) * dim;
+  const size_t at = size_t(token) * size_t(shape_->heads) + size_t(head);
+  const int kv_head = head / (shape_->heads / shape_->kv_heads);
+  for (int group = first / kKeyGroup; group <= position / kKeyGroup; ++group) {
+    const int in_block = group % (kKeyBlock / kKeyGroup);
+    const float* keys = step_->chunk->cache->keys(shape_->cache, group * kKeyGroup / kKeyBlock, kv_head) +
+                        int64_t(in_block) * dim * kKeyGroup;
+    std::array<float, kKeyGroup> scores{};
+    for (int d = 0; d < dim; ++d)
+      for (int lane = 0; lane < kKeyGroup; ++lane) scores[size_t(lane)] += query[d] * keys[d * kKeyGroup + lane];
+    for (int lane = 0; lane < kKeyGroup; ++lane) {
+      const int key = group * kKeyGroup + lane;
+      if (key < first || key > position) continue;
+      out[position - key] += std::exp(scores[size_t(lane)] * shape_->scale - largest_[at]) / sum_[at];
+    }
   }
 }
 

@@ -36,10 +36,14 @@ class Attend {
     StateSpace total, span;  // over all keys, over one span of them
   };
 
+  void attend(const Step& step, const KeyShape& shape, float* const* queries, float* const* out);
   void one_token();
   void some_tokens(const HeadGroup& group, Tokens tokens, WorkerSpace& space);
   void one_span(const HeadGroup& group, Tokens tokens, int span, float* scores, const AttentionState& state);
   void finish(const HeadGroup& group, Tokens tokens, const AttentionState& state);
+  // The shares that routers ask for, once the states are whole.
+  void share_out(int token) const;
+  void add_shares(int token, int head, float* out) const;
 
   const Step* step_ = nullptr;  // of the run in hand, as are the next three
   const KeyShape* shape_ = nullptr;
@@ -49,6 +53,7 @@ class Attend {
   std::vector<WorkerSpace> workers_;
   std::vector<HeadGroup> groups_;
   std::vector<StateSpace> spans_;  // of one token: [head group, span]
+  std::vector<float> largest_, sum_;  // [tokens, heads] of the softmax; where routers ask
 };
 
 }  // namespace switchyard::cpu

@@ -8,6 +8,7 @@ namespace switchyard::cpu {
 
 Result<void> Executor::run(const Chunk& chunk) {
   step_.begin(chunk);
+  step_.attention = &attention_;
   feed_forward_.begin();
   const int count = step_.count;
   shape_rows(count, model_.hidden, hidden_, hidden_rows_);
@@ -38,9 +39,25 @@ void Executor::embed() {
 void Executor::run_layer(const Layer& layer) {
   const bool defers = layer.defers();
   for (int token = 0; defers && token < step_.count; ++token) std::fill_n(deferred_[token], model_.hidden, 0.0f);
-  for (const Sublayer& sublayer : layer.sublayers) run_sublayer(sublayer);
+  for (size_t i = 0; i < layer.sublayers.size(); ++i) {
+    if (!std::holds_alternative<FeedForward>(layer.sublayers[i].op)) attention_.window = attention_window(layer, i);
+    run_sublayer(layer.sublayers[i]);
+  }
   for (int token = 0; defers && token < step_.count; ++token)
     for (int i = 0; i < model_.hidden; ++i) hidden_[token][i] += deferred_[token][i];
+}
+
+// How many tokens back the routers between this mixer and the next one follow its attention; 0: none does.
+int Executor::attention_window(const Layer& layer, size_t mixer) const {
+  const Recipe& recipe = *step_.chunk->recipe;
+  int window = 0;
+  for (size_t i = mixer + 1; i < layer.sublayers.size(); ++i) {
+    const auto* routed = std::get_if<FeedForward>(&layer.sublayers[i].op);
+    if (!routed) break;
+    const LayerRecipe* own = routed->row >= 0 ? recipe.layer(routed->row) : nullptr;
+    if (own && own->scheme && own->scheme.stages.mixing == Mixing::kAttention) window = std::max(window, own->scheme.stages.window);
+  }
+  return std::min(window, step_.position + step_.count);
 }
 
 void Executor::run_sublayer(const Sublayer& sublayer) {

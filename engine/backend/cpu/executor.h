@@ -26,6 +26,7 @@ class Executor {
  private:
   void embed();
   void run_layer(const Layer& layer);
+  int attention_window(const Layer& layer, size_t mixer) const;
   void run_sublayer(const Sublayer& sublayer);
   void run_op(const Sublayer& sublayer, const Sum& sum);
   void combine(const Sublayer& sublayer, int token);
@@ -34,6 +35,7 @@ class Executor {
 
   const Model& model_;
   Step step_;
+  AttentionRows attention_;
   GroupedAttention grouped_;
   LatentAttentionRun latent_;
   FeedForwardRun feed_forward_;

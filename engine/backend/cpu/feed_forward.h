@@ -13,6 +13,7 @@
 #include "engine/backend/cpu/edited_weights.h"
 #include "engine/backend/cpu/step.h"
 #include "engine/routing/block.h"
+#include "engine/routing/neighbours.h"
 #include "engine/routing/router_states.h"
 
 namespace switchyard::cpu {
@@ -38,6 +39,8 @@ class FeedForwardRun {
   void route_tokens(const Step& step, const FeedForward& spec, const float* const* in);
   void route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in, int token,
                    int worker);
+  void mix_neighbours(const Step& step, const FeedForward& spec, const LayerRecipe& recipe, const float* const* in);
+  RouterInput input_of(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token);
   void settle(const Step& step, const FeedForward& spec, const LayerRecipe& recipe);
   void record(const Step& step, const FeedForward& spec, int token);
   std::span<const float> row_norms(const Step& step, const FeedForward& spec);
@@ -71,6 +74,8 @@ class FeedForwardRun {
   std::vector<float> edited_;  // [tokens, 2 E], see DecisionSpans
   std::map<int, std::vector<float>> row_norms_;  // by routing row, made when first asked for
   RouterStates states_;
+  std::vector<NeighbourMix> neighbours_;  // per worker
+  std::vector<float> mixed_;              // [tokens, E], see RouterInput
   BlockScratch block_;
 
   // What is executed: slots by block.

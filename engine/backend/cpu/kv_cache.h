@@ -10,6 +10,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/model.h"
+#include "engine/routing/token_memory.h"
 
 namespace switchyard::cpu {
 
@@ -35,7 +36,7 @@ class BlockCache final : public KvCache {
   int capacity() const override { return capacity_; }
   int truncate(int length) override;
   std::unique_ptr<KvCache> clone() const override { return std::make_unique<BlockCache>(*this); }
-  uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float); }
+  uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float) + routers_.bytes(); }
 
   const KvLayout* layout() const { return layout_.get(); }
   // Makes the blocks of the next `tokens` tokens writable. Throws std::bad_alloc, the cache as before.
@@ -49,11 +50,15 @@ class BlockCache final : public KvCache {
   const float* keys(int part, int block, int kv_head) const;
   const float* values(int part, int block, int kv_head) const;
 
+  // What the routers left for later tokens.
+  TokenMemory& routers() { return routers_; }
+
  private:
   std::shared_ptr<const KvLayout> layout_;
   std::vector<std::shared_ptr<AlignedFloats>> blocks_;
   int capacity_;
   int length_ = 0;
+  TokenMemory routers_;
 };
 
 }  // namespace switchyard::cpu

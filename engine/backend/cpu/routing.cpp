@@ -50,6 +50,9 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
     const auto norms = row_norms(step, spec);
     if (!recipe->router_rows.empty()) edited_weights_.set_norms(spec.row, norms);
   }
+  for (int token = 0; token < step.count; ++token)
+    for (size_t e = 0; e < spec.router_bias.size(); ++e) router_logits_[token][e] += spec.router_bias[e];
+  if (recipe && mixes_tokens(recipe->scheme)) mix_neighbours(step, spec, *recipe, in);
   if (recipe && has_state(recipe->scheme)) states_.prepare(recipe->scheme, size_t(step.count));
   scratch_.resize(step.pool.threads());
   for (AlignedFloats& scratch : scratch_) scratch.reserve(scratch_needed(spec.router, recipe));
@@ -73,13 +76,37 @@ void FeedForwardRun::replace_rows(const Step& step, const FeedForward& spec, con
   }
 }
 
-void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in,
-                                 int token, int worker) {
-  const size_t experts = spec.router.experts, first = size_t(token) * slots_per_token_;
-  const std::span<float> logits(router_logits_[token], experts);
-  for (size_t e = 0; e < spec.router_bias.size(); ++e) logits[e] += spec.router_bias[e];
+// The tokens of the chunk into the memory, then what each takes from it.
+void FeedForwardRun::mix_neighbours(const Step& step, const FeedForward& spec, const LayerRecipe& recipe,
+                                    const float* const* in) {
+  const Stages& stages = recipe.scheme.stages;
+  const auto experts = size_t(spec.router.experts), width = size_t(spec.router_weight.cols);
+  const bool likeness = stages.mixing == Mixing::kLikeness;
+  TokenMemory& memory = step.chunk->cache->routers();
+  memory.prepare(spec.row, uint64_t(step.position), size_t(step.count), experts, likeness ? width : 0);
+  step.for_tokens(int64_t(experts) * 64, [&](int token, int) {
+    const auto index = uint64_t(step.position + token);
+    token_probabilities(recipe, input_of(step, spec, &recipe, token), memory.write_probabilities(spec.row, index));
+    if (likeness) std::copy_n(in[token], width, memory.write_input(spec.row, index).data());
+  });
+  mixed_.resize(stages.lambda > 0 ? size_t(step.count) * experts : 0);
+  if (mixed_.empty()) return;
+  neighbours_.resize(size_t(step.pool.threads()));
+  const int64_t window = std::min(stages.window, step.position + step.count);
+  step.for_tokens(window * int64_t(experts + (likeness ? width : 0)) * 8, [&](int token, int worker) {
+    const auto index = uint64_t(step.position + token);
+    const std::span<float> mixed = std::span(mixed_).subspan(size_t(token) * experts, experts);
+    NeighbourMix& mix = neighbours_[size_t(worker)];
+    if (likeness) mix.by_likeness(memory, spec.row, index, recipe.scheme, mixed);
+    else
+      mix.by_attention(memory, spec.row, index, recipe.scheme, {step.attention->shares[token], size_t(step.attention->window)}, mixed);
+  });
+}
+
+RouterInput FeedForwardRun::input_of(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token) {
+  const auto experts = size_t(spec.router.experts);
   const int block = token / kBlockTokens * kBlockTokens;
-  RouterInput given{.logits = logits,
+  RouterInput given{.logits = {router_logits_[token], experts},
                     .router_bias = spec.router_bias,
                     .select_bias = spec.select_bias,
                     .token = step.chunk->tokens[token],
@@ -89,6 +116,13 @@ void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, cons
                     .sequence = step.chunk->stream,
                     .row = spec.row};
   if (recipe && !recipe->router_rows.empty()) given.native = {native_logits_[token], experts};
+  return given;
+}
+
+void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, const float* in,
+                                 int token, int worker) {
+  const size_t experts = spec.router.experts, first = size_t(token) * slots_per_token_;
+  RouterInput given = input_of(step, spec, recipe, token);
   DecisionSpans out{std::span(ids_).subspan(first, slots_per_token_), std::span(weights_).subspan(first, slots_per_token_),
                     std::span(kinds_).subspan(first, slots_per_token_)};
   const bool together = recipe && batch_coupled(recipe->scheme);
@@ -96,6 +130,8 @@ void FeedForwardRun::route_token(const Step& step, const FeedForward& spec, cons
   if (recipe && reads_input(recipe->scheme)) given.hidden = {in, size_t(spec.router_weight.cols)};
   if (recipe && own_row_cosines(recipe->scheme))
     given.row_norms = recipe->router_rows.empty() ? row_norms_.at(spec.row) : edited_weights_.norms(spec.row);
+  if (recipe && mixes_tokens(recipe->scheme) && !mixed_.empty())
+    given.mixed = std::span<const float>(mixed_).subspan(size_t(token) * experts, experts);
   if (recipe && has_state(recipe->scheme)) out.state = states_.of(size_t(token));
   decisions_[token] =
       route(spec.router, recipe, given, {scratch_[worker].data(), scratch_needed(spec.router, recipe)}, out);

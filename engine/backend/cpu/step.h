@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/kv_cache.h"
 #include "engine/backend/cpu/model.h"
@@ -46,6 +47,12 @@ inline int64_t stored_size(const Matrix& matrix) {
   return matrix.rows * matrix.cols * stored_bytes(matrix.type);
 }
 
+// What the routers of a layer ask of its attention: the shares of the keys, averaged over the heads.
+struct AttentionRows {
+  int window = 0;  // 0: nobody asks
+  Rows shares;     // [tokens, window]: [o] of the key o tokens back
+};
+
 struct Step {
   Step(const Kernels& the_kernels, ThreadPool& the_pool, const std::vector<RopeSpec>& ropes)
       : kernels(the_kernels), pool(the_pool), rotations(ropes) {}
@@ -68,6 +75,7 @@ struct Step {
   int count = 0;     // tokens
   int position = 0;  // of the first
   Rotations rotations;
+  AttentionRows* attention = nullptr;  // filled by the layer's attention, read by its routers
 };
 
 template <class Body>

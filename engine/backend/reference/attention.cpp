@@ -63,7 +63,7 @@ class Attention final : public Op {
     std::vector<at::Tensor> parts;
     for (int64_t from = 0; from < tokens; from += kQueryChunk) {
       const at::Tensor queries = q.narrow(1, from, std::min(kQueryChunk, tokens - from));
-      parts.push_back(attend(queries, state, past + from, known));
+      parts.push_back(attend(queries, state, past + from, known, step));
     }
     at::Tensor mixed = parts.size() == 1 ? parts[0] : at::cat(parts);
     if (gate_.defined()) mixed = mixed * project(x, gate_, gate_bias_).sigmoid();
@@ -170,7 +170,7 @@ class Attention final : public Op {
 
   // Queries [heads, tokens, head_dim] at positions from `first` against the keys they may see, of `known` keys:
   // [tokens, heads * head_dim].
-  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first, int64_t known) const {
+  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first, int64_t known, const Step& step) const {
     const int64_t tokens = q.size(1), group = spec_.heads / spec_.kv_heads;
     const int64_t begin = spec_.causal ? first_visible(first) : 0, end = spec_.causal ? first + tokens : known;
     const at::Tensor k = state.keys.narrow(1, begin, end - begin);
@@ -185,6 +185,8 @@ class Attention final : public Op {
       scores = scores.masked_fill(hidden(first, end, begin, end), -std::numeric_limits<float>::infinity());
     if (mask_a_.defined()) scores = keep_strongest(scores, v);
     const at::Tensor shares = probabilities(scores).reshape({spec_.kv_heads, group * tokens, end - begin});
+    if (step.attention && step.attention->window > 0)
+      step.attention->take(shares.view({spec_.heads, tokens, end - begin}), first - step.past, first, begin);
     return shares
         .bmm(v)  // [kv_heads, group * tokens, head_dim]
         .view({spec_.heads, tokens, spec_.head_dim})

@@ -55,13 +55,13 @@ class LatentAttention final : public Op {
     q = at::cat({q.narrow(2, 0, spec_.nope_dim).bmm(to_latent_), q_rope}, 2);  // [heads, tokens, rank + rope]
     std::vector<at::Tensor> parts;
     for (int64_t from = 0; from < tokens; from += kQueryChunk)
-      parts.push_back(attend(q.narrow(1, from, std::min(kQueryChunk, tokens - from)), state, past + from));
+      parts.push_back(attend(q.narrow(1, from, std::min(kQueryChunk, tokens - from)), state, past + from, step));
     return project(parts.size() == 1 ? parts[0] : at::cat(parts), o_, o_bias_);
   }
 
  private:
   // Queries [heads, tokens, rank + rope] at positions from `first` against the keys they may see.
-  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first) const {
+  at::Tensor attend(const at::Tensor& q, const OpState& state, int64_t first, const Step& step) const {
     const int64_t tokens = q.size(1), end = first + tokens, heads = spec_.heads;
     const at::Tensor k = state.keys[0].narrow(0, 0, end);
     at::Tensor scores = q.reshape({heads * tokens, q.size(2)}).matmul(k.t()).view({heads, tokens, end}) * spec_.scale;
@@ -70,8 +70,9 @@ class LatentAttention final : public Op {
       const at::Tensor hidden = at::arange(end, options) > at::arange(first, end, options).unsqueeze(1);
       scores = scores.masked_fill(hidden, -std::numeric_limits<float>::infinity());
     }
-    const at::Tensor mixed =
-        at::softmax(scores, -1).view({heads * tokens, end}).matmul(k.narrow(1, 0, spec_.kv_rank));
+    const at::Tensor shares = at::softmax(scores, -1);
+    if (step.attention && step.attention->window > 0) step.attention->take(shares, first - step.past, first, 0);
+    const at::Tensor mixed = shares.view({heads * tokens, end}).matmul(k.narrow(1, 0, spec_.kv_rank));
     return mixed.view({heads, tokens, spec_.kv_rank})
         .bmm(to_value_)
         .transpose(0, 1)

@@ -1,4 +1,4 @@
-// From a kind to its op.
+// From a kind to its op, and what routers ask of attention.
 #include "engine/backend/reference/op.h"
 
 namespace switchyard::reference {
@@ -18,6 +18,16 @@ struct Maker {
 };
 
 }  // namespace
+
+void AttentionRows::take(const at::Tensor& probabilities, int64_t token, int64_t position, int64_t begin) {
+  const at::Tensor mean = probabilities.mean(0).contiguous();
+  const int64_t keys = mean.size(1);
+  for (int64_t query = 0; query < mean.size(0); ++query) {
+    const float* from = mean.const_data_ptr<float>() + query * keys;
+    float* to = shares.data_ptr<float>() + (token + query) * window;
+    for (int64_t o = 0; o < window && position + query - o >= begin; ++o) to[o] = from[position + query - o - begin];
+  }
+}
 
 std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load) {
   return std::visit(Maker{load}, spec);

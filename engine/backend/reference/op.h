@@ -13,6 +13,7 @@
 #include "engine/backend/reference/loader.h"
 #include "engine/model/plan.h"
 #include "engine/routing/router_states.h"
+#include "engine/routing/token_memory.h"
 
 namespace switchyard::reference {
 
@@ -21,6 +22,16 @@ namespace switchyard::reference {
 struct OpState {
   at::Tensor keys, values;     // [heads, room, dim]
   at::Tensor recurrent, conv;  // of the last token
+};
+
+// What the routers of a layer ask of its attention: the shares of the keys, averaged over the heads.
+struct AttentionRows {
+  int64_t window = 0;  // 0: nobody asks
+  at::Tensor shares;   // [tokens, window]: [o] of the key o tokens back
+
+  // probabilities: [heads, queries, keys]. token: of the first query in the step; position: in the sequence; begin: of the
+  // first key.
+  void take(const at::Tensor& probabilities, int64_t token, int64_t position, int64_t begin);
 };
 
 // The tokens in hand.
@@ -33,7 +44,10 @@ struct Step {
   uint32_t stream = 0;             // see ForwardRequest
   std::span<RoutingFrame> frames;  // empty: no capture
   int row = -1;                    // the sublayer's routing row; -1: none
-  RouterStates* states = nullptr;  // of the run; null where no scheme can be in force
+  // Of the run; null where no scheme can be in force.
+  RouterStates* states = nullptr;
+  TokenMemory* routers = nullptr;
+  AttentionRows* attention = nullptr;  // of the layer: filled by its attention, read by its routers
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention

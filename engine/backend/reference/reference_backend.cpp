@@ -70,6 +70,7 @@ class ReferenceCache final : public KvCache {
           states_[i][j].conv = marks_.empty() ? at::Tensor() : marks_.back().states[i][j].conv;
         }
     }
+    routers_.truncate(uint64_t(length));
     return length_ = length;
   }
 
@@ -104,7 +105,7 @@ class ReferenceCache final : public KvCache {
     for (const Mark& mark : marks_)
       for (const auto& layer : mark.states)
         for (const OpState& state : layer) add(state.recurrent), add(state.conv);
-    return total;
+    return total + routers_.bytes();
   }
 
   bool is_of(const ModelPlan& plan) const { return plan_ == &plan; }
@@ -126,11 +127,17 @@ class ReferenceCache final : public KvCache {
     for (auto& layer : states_) std::fill(layer.begin(), layer.end(), OpState{});
   }
 
+  // What the routers left for later tokens.
+  TokenMemory& routers() { return routers_; }
+
   // What a failed forward() puts back. Tensors are shared: recurrent state is replaced, never changed in place, and
   // keys and values are only written behind the length.
   using States = std::vector<std::vector<OpState>>;
   const States& states() const { return states_; }
-  void put_back(States states) { states_ = std::move(states); }
+  void put_back(States states) {
+    states_ = std::move(states);
+    routers_.truncate(uint64_t(length_));
+  }
 
  private:
   // Recurrent state after `length` tokens, kept so that the cache can be cut back to there.
@@ -160,6 +167,7 @@ class ReferenceCache final : public KvCache {
   const ModelPlan* plan_;
   int length_ = 0, capacity_ = 0;
   at::Tensor memory_;        // of the encoder
+  TokenMemory routers_;
   States states_;            // [layer][sublayer]
   std::vector<Mark> marks_;  // rising; only where the plan is recurrent
   int spacing_ = 32;         // tokens between two marks, at least
@@ -286,7 +294,8 @@ class ReferenceBackend final : public Backend, public Differentiable {
               .first_index = request.encode ? 0 : uint64_t(cache.length()),
               .stream = request.stream,
               .frames = request.frames,
-              .states = &states};
+              .states = &states,
+              .routers = &cache.routers()};
     if (request.encode)
       cache.forget_states();
     else
@@ -322,10 +331,16 @@ class ReferenceBackend final : public Backend, public Differentiable {
   // See Sublayer in plan.h.
   at::Tensor run_layer(size_t layer, at::Tensor h, ReferenceCache& cache, Step step) const {
     at::Tensor deferred;
+    AttentionRows attention;
+    step.attention = &attention;
     for (size_t i = 0; i < layers_[layer].size(); ++i) {
       const Sublayer& spec = plan_.layers[layer].sublayers[i];
       const Loaded& loaded = layers_[layer][i];
       step.row = loaded.row;
+      if (mixes(spec)) {
+        attention.window = attention_window(layer, i, step);
+        if (attention.window > 0) attention.shares = at::zeros({h.size(0), attention.window});
+      }
       const at::Tensor x = loaded.norm(h);
       at::Tensor y = loaded.post_norm(loaded.op->run(x, cache.state(layer, i), step));
       if (spec.scale != 1) y = y * spec.scale;
@@ -339,6 +354,22 @@ class ReferenceBackend final : public Backend, public Differentiable {
       h = base + y;
     }
     return deferred.defined() ? h + deferred : h;
+  }
+
+  static bool mixes(const Sublayer& sublayer) {
+    return !std::holds_alternative<FfnSpec>(sublayer.op) && !std::holds_alternative<MoeSpec>(sublayer.op);
+  }
+
+  // How many tokens back the routers between this mixer and the next one follow its attention; 0: none does.
+  int64_t attention_window(size_t layer, size_t mixer, const Step& step) const {
+    int64_t window = 0;
+    for (size_t i = mixer + 1; i < layers_[layer].size() && !mixes(plan_.layers[layer].sublayers[i]); ++i) {
+      const int row = layers_[layer][i].row;
+      const LayerRecipe* own = row >= 0 ? step.recipe->layer(row) : nullptr;
+      if (own && own->scheme && own->scheme.stages.mixing == Mixing::kAttention)
+        window = std::max<int64_t>(window, own->scheme.stages.window);
+    }
+    return std::min<int64_t>(window, step.past + int64_t(step.tokens.size()));
   }
 
   int row_of(const Sublayer& sublayer) const {

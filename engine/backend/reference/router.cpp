@@ -7,12 +7,14 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "engine/backend/reference/math.h"
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
 #include "engine/routing/edited_weights.h"
+#include "engine/routing/neighbours.h"
 
 namespace switchyard::reference {
 
@@ -38,6 +40,33 @@ at::Tensor Router::weight_under(const LayerRecipe& recipe) const {
   return weight;
 }
 
+std::vector<float> Router::mix_neighbours(const at::Tensor& logits, const at::Tensor& x, const Step& step,
+                                          const LayerRecipe& recipe) const {
+  const Stages& stages = recipe.scheme.stages;
+  const auto tokens = size_t(x.size(0)), experts = size_t(spec_.experts), width = size_t(x.size(1));
+  const bool likeness = stages.mixing == Mixing::kLikeness;
+  TokenMemory& memory = *step.routers;
+  memory.prepare(step.row, step.first_index, tokens, experts, likeness ? width : 0);
+  for (size_t token = 0; token < tokens; ++token) {
+    const RouterInput in{.logits = {logits.const_data_ptr<float>() + token * experts, experts}, .router_bias = floats(bias_)};
+    token_probabilities(recipe, in, memory.write_probabilities(step.row, step.first_index + token));
+    if (likeness) std::copy_n(x.const_data_ptr<float>() + token * width, width, memory.write_input(step.row, step.first_index + token).data());
+  }
+  std::vector<float> mixed(stages.lambda > 0 ? tokens * experts : 0);
+  NeighbourMix mix;
+  for (size_t token = 0; token < tokens && !mixed.empty(); ++token) {
+    const std::span<float> own = std::span(mixed).subspan(token * experts, experts);
+    if (likeness) {
+      mix.by_likeness(memory, step.row, step.first_index + token, recipe.scheme, own);
+      continue;
+    }
+    const auto window = size_t(step.attention->window);
+    mix.by_attention(memory, step.row, step.first_index + token, recipe.scheme,
+                     {step.attention->shares.const_data_ptr<float>() + token * window, window}, own);
+  }
+  return mixed;
+}
+
 std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) const {
   at::Tensor logits = project(x, weight_, bias_);
   if (spec_.product_key) {  // the two key sets as transformers views them: halves of the whole, not of a row
@@ -58,6 +87,8 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
   const at::Tensor inputs = reads ? x.contiguous() : at::Tensor(),
                    norms = cosine ? (native.defined() ? weight_under(*recipe) : weight_).square().sum(1).sqrt().contiguous() : at::Tensor();
+  std::vector<float> mixed;
+  if (recipe && mixes_tokens(recipe->scheme)) mixed = mix_neighbours(logits, x.contiguous(), step, *recipe);
   std::vector<Decision> decisions(tokens);
   std::vector<ExpertId> ids(tokens * slots);
   std::vector<float> applied(tokens * slots), scratch(scratch_needed(spec_, recipe)), edited(together ? tokens * 2 * experts : 0);
@@ -77,6 +108,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
                      .sequence = step.stream,
                      .row = step.row};
       if (native.defined()) in.native = {native.const_data_ptr<float>() + token * experts, experts};
+      if (!mixed.empty()) in.mixed = std::span<const float>(mixed).subspan(token * experts, experts);
       if (reads) {
         in.hidden = {inputs.const_data_ptr<float>() + token * size_t(x.size(1)), size_t(x.size(1))};
         if (cosine) in.row_norms = floats(norms);

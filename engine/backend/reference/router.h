@@ -28,6 +28,11 @@ class Router {
   at::Tensor weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const;
 
  private:
+  // The tokens into the memory, then what each takes from it: [tokens, E], see RouterInput::mixed; empty where lambda
+  // is 0. logits: [tokens, E]; x: contiguous.
+  std::vector<float> mix_neighbours(const at::Tensor& logits, const at::Tensor& x, const Step& step,
+                                    const LayerRecipe& recipe) const;
+
   const RouterSpec spec_;
   // The weight with the rows that the recipe replaces.
   at::Tensor weight_under(const LayerRecipe& recipe) const;
