@@ -10,9 +10,9 @@
 
 #include "app/cli/cli.h"
 #include "app/cli/help.h"
+#include "app/cli/table_output.h"
 #include "app/cli/trace_json.h"
 #include "engine/analysis/analysis.h"
-#include "engine/analysis/result_table.h"
 #include "engine/trace/walk.h"
 
 namespace switchyard {
@@ -21,9 +21,10 @@ namespace {
 struct AnalyzeOptions {
   std::string trace, name;
   std::vector<std::string> more;  // further traces of the same model
-  std::string layers, domain, phase, table;
+  std::string layers, domain, phase;
   std::string gpus, windows;      // comma lists
-  bool csv = false, markdown = false, latex = false, no_renormalise = false;
+  bool no_renormalise = false;
+  TableOptions tables;
   int threads = 0;
   AnalysisOptions analysis;
   std::vector<std::string> given;  // options of single analyses that the command line names
@@ -69,44 +70,6 @@ Result<void> check_options(const AnalysisInfo* info, const AnalyzeOptions& optio
                 others.empty() ? "" : "It takes " + others + ".");
   }
   return {};
-}
-
-void print(Cli& cli, const AnalyzeOptions& options, const std::string& name, const Document& object) {
-  std::vector<ResultTable> tables = result_tables(object);
-  const bool text = options.csv || options.markdown || options.latex;
-  size_t left_out = 0;
-  bool first = true;
-  for (const ResultTable& table : tables) {
-    if (!options.table.empty() && table.name != options.table) continue;
-    // On a terminal long tables are for --csv; summaries and one line per layer are for people.
-    if (!text && options.table.empty() && table.rows.size() > 128) {
-      ++left_out;
-      continue;
-    }
-    const bool titled = options.table.empty() && tables.size() > 1;
-    if (options.markdown) {
-      cli.output.data((first ? "" : "\n") + (titled ? "## " + name + ": " + table.name + "\n\n" : std::string()) + markdown_of(table));
-    } else if (options.latex) {
-      cli.output.data((first ? "" : "\n") + latex_of(table, name + ": " + table.name));
-    } else if (options.csv) {
-      cli.output.data((first ? "" : "\r\n") + (titled ? "# " + table.name + "\r\n" : std::string()) + csv_of(table));
-    } else {
-      cli.output.data((first ? "" : "\n") + name + ": " + table.name + "\n");
-      std::vector<std::vector<std::string>> rows{table.columns};
-      for (const auto& row : table.rows) {
-        auto& cells = rows.emplace_back();
-        for (const auto& cell : row) cells.push_back(cell_text(cell, 6));
-      }
-      cli.output.table(rows);
-    }
-    first = false;
-  }
-  if (left_out > 0) {
-    std::string names;
-    for (const ResultTable& table : tables)
-      if (table.rows.size() > 128) names += (names.empty() ? "" : ", ") + table.name;
-    cli.output.info(fmt::format("{} longer table{} not shown: {}. --table NAME, --csv or --json give them.", left_out, left_out > 1 ? "s" : "", names));
-  }
 }
 
 Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
@@ -202,7 +165,7 @@ Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
     const std::string name = object["analysis"];
     object.erase("analysis");
     object.erase("schema");
-    print(cli, options, name, object);
+    show_tables(cli, options.tables, name, object);
   }
   for (const Document& one : refused) cli.output.info("Not run: " + one["why"].get<std::string>());
   return 0;
@@ -225,10 +188,7 @@ void add_analyze(CLI::App& app, Cli& cli) {
   command->add_option("--layers", o.layers, "Model layers: 3, 2-5 or 1,4-6 (all)")->type_name("LIST");
   command->add_option("--domain", o.domain, "Tokens of this domain only");
   command->add_option("--phase", o.phase, "Tokens of prefill or decode only")->check(CLI::IsMember({"prefill", "decode"}));
-  command->add_flag("--csv", o.csv, "Tables as CSV");
-  command->add_flag("--markdown", o.markdown, "Tables as Markdown");
-  command->add_flag("--latex", o.latex, "Tables as LaTeX (booktabs)");
-  command->add_option("--table", o.table, "Only this table")->type_name("NAME");
+  o.tables.add_options(*command);
   command->add_option("--threads", o.threads, "Threads (one per core)")->check(CLI::Range(0, 256));
   std::map<std::string, CLI::Option*> of_one;
   AnalysisOptions& a = o.analysis;

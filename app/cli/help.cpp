@@ -51,6 +51,12 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
+size_t positionals(const CLI::App& app) {
+  size_t count = 0;
+  for (const CLI::Option* option : app.get_options()) count += option->get_positional();
+  return count;
+}
+
 std::vector<std::string> option_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* at = &app; at; at = at->get_parent())
@@ -99,14 +105,18 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 std::string explain_unknown(const CLI::App& app, const std::vector<std::string>& arguments) {
   // Follow the command words as far as they are known.
   const CLI::App* at = &app;
+  size_t arguments_taken = 0;
   for (const std::string& word : arguments) {
     const auto names = command_names(*at);
     if (names.empty()) break;
     if (word.starts_with("-")) continue;
-    if (std::find(names.begin(), names.end(), word) == names.end())
+    if (std::find(names.begin(), names.end(), word) == names.end()) {
+      if (arguments_taken++ < positionals(*at)) continue;
       return with_suggestion(fmt::format("\"{}\" is no command of {}.", word, at->get_name()),
                              did_you_mean(word, names));
+    }
     at = at->get_subcommand(word);
+    arguments_taken = 0;
   }
   for (const std::string& word : app.remaining(true)) {
     if (word.starts_with("-")) {

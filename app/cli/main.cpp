@@ -6,6 +6,7 @@
 
 #include "app/cli/cli.h"
 #include "app/cli/help.h"
+#include "app/cli/placement_commands.h"
 
 namespace switchyard {
 namespace {
@@ -55,6 +56,8 @@ void build(CLI::App& app, Cli& cli) {
   add_export(app, cli);
   add_trace(app, cli);
   add_analyze(app, cli);
+  add_place(app, cli);
+  add_simulate(app, cli);
   add_bench(app, cli);
 }
 

@@ -16,7 +16,7 @@ constexpr int kExact = 17, kShown = 6;
 
 // Names of scalars that say which row this is; the rows of nested lists repeat them.
 bool identifies(std::string_view name) {
-  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "slots"})
+  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "slots", "capacity_factor"})
     if (name == one) return true;
   return false;
 }
