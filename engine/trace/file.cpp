@@ -28,6 +28,8 @@ template <>
 hid_t native<double>() { return H5T_NATIVE_DOUBLE; }
 template <>
 hid_t native<int32_t>() { return H5T_NATIVE_INT32; }
+template <>
+hid_t native<float>() { return H5T_NATIVE_FLOAT; }
 
 std::string shape_text(const std::vector<hsize_t>& dims) {
   std::string text = "[";
@@ -72,6 +74,7 @@ Result<std::unique_ptr<TraceFile>> TraceFile::open(const std::filesystem::path& 
   std::unique_ptr<TraceFile> file(new TraceFile(path));
   SY_TRY(file->file_, open_guarded(path, file->swmr_));
   SY_CHECK(file->read_header());
+  if (file->info_.counts_only) return file;
   SY_CHECK(file->open_fields());
   SY_CHECK(file->read_commits());
   return file;
@@ -103,15 +106,18 @@ Result<std::string> TraceFile::text_attribute(const char* name) const {
   return text;
 }
 
-Result<Id> TraceFile::dataset(const char* path) const {
+bool TraceFile::exists(const std::string& path) const {
   // One link at a time: HDF5 reports a missing parent as an error, not as absence.
-  const std::string whole = path;
-  for (size_t at = whole.find('/', 1); at != std::string::npos; at = whole.find('/', at + 1)) {
-    if (H5Lexists(file_, whole.substr(0, at).c_str(), H5P_DEFAULT) <= 0) return malformed("has no " + whole + ".");
+  for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1)) {
+    if (H5Lexists(file_, path.substr(0, at).c_str(), H5P_DEFAULT) <= 0) return false;
   }
-  if (H5Lexists(file_, path, H5P_DEFAULT) <= 0) return malformed("has no " + whole + ".");
+  return H5Lexists(file_, path.c_str(), H5P_DEFAULT) > 0;
+}
+
+Result<Id> TraceFile::dataset(const char* path) const {
+  if (!exists(path)) return malformed("has no " + std::string(path) + ".");
   Id opened(H5Dopen2(file_, path, H5P_DEFAULT));
-  if (!opened) return malformed(whole + " could not be opened: " + h5::last_error() + ".");
+  if (!opened) return malformed(std::string(path) + " could not be opened: " + h5::last_error() + ".");
   return opened;
 }
 
@@ -161,7 +167,8 @@ Result<void> TraceFile::read_header() {
   SY_TRY(const uint64_t complete, number("complete"));
   if (layers < 1 || layers > 2048) return malformed("has L = " + std::to_string(layers) + " routing rows; 1 to 2,048 are read.");
   if (experts < 1 || experts > 65'535) return malformed("has E = " + std::to_string(experts) + " experts; 1 to 65,535 are read.");
-  if (top_k < 1 || top_k > experts)
+  info_.counts_only = number("counts_only").value_or(0) == 1;
+  if (top_k > experts || (top_k < 1 && !info_.counts_only))
     return malformed("has k = " + std::to_string(top_k) + " experts per token of E = " + std::to_string(experts) + ".");
   shape_ = {int(layers), int(experts), int(top_k)};
   info_.layers = shape_.layers;
@@ -193,9 +200,19 @@ Result<void> TraceFile::read_header() {
   header_.domains = texts("/domains/name", 65'536);
   if (header_.router_names.size() != layers) header_.router_names.clear();
   if (!header_.domains.empty()) info_.fields.emplace_back("/sequences/domain");
-  if (const auto order = text_attribute("id_order")) info_.ranked = *order == "weight_desc";
   info_.router_names = header_.router_names;
   info_.score = header_.router.score;
+  header_.ranked = info_.ranked = text_attribute("id_order").value_or("weight_desc") == "weight_desc";
+  if (!info_.counts_only) return {};
+
+  header_.capture = info_.capture = CaptureLevel::kOff;
+  info_.top_k = shape_.slots;
+  SY_TRY(info_.tokens, number("n_tokens"));
+  if (!info_.complete) return malformed("holds counts only and was not closed.", "Import it again.");
+  for (const schema::SumField& sum : schema::kSums)
+    if (exists(sum.path)) info_.fields.emplace_back(sum.path);
+  info_.notes.push_back("holds counts only: no token, no sequence, no weight of a single choice");
+  if (top_k == 0) info_.notes.push_back("its source does not say how many experts a token has; the number of tokens is not known either");
   return {};
 }
 
@@ -217,13 +234,17 @@ std::vector<std::string> TraceFile::texts(const char* path, uint64_t limit) cons
 
 // Which datasets are there, in the types and shapes that the attributes promise.
 Result<void> TraceFile::open_fields() {
+  for (const char* path : {"/commit/tokens", "/commit/fields"})
+    if (!exists(path)) return malformed(std::string("has no ") + path + ".");
+  header_.fields = texts("/commit/fields", std::size(schema::kFields));
+  const auto recorded = [&](const char* path) {
+    return std::find(header_.fields.begin(), header_.fields.end(), path) != header_.fields.end();
+  };
+  if (!recorded("/routing/expert_id")) return malformed("records no /routing/expert_id.");
   for (const Field& field : schema::kFields) {
-    auto opened = dataset(field.path);
-    if (!opened) {
-      if (field.from == CaptureLevel::kIds) return tl::unexpected(opened.error());
-      continue;
-    }
-    const Id type(H5Dget_type(*opened)), space(H5Dget_space(*opened));
+    if (!recorded(field.path)) continue;
+    SY_TRY(Id opened, dataset(field.path));
+    const Id type(H5Dget_type(opened)), space(H5Dget_space(opened));
     if (!fits(field, shape_.experts, type))
       return malformed(std::string(field.path) + " holds " + type_text(type) + "s, not what the schema says.");
     const auto dims = h5::dims_of(space);
@@ -247,14 +268,13 @@ Result<void> TraceFile::open_fields() {
     if (field.from > info_.capture) info_.capture = field.from;
     info_.fields.emplace_back(field.path);
     fields_.push_back(&field);
-    datasets_.push_back(std::move(*opened));
+    datasets_.push_back(std::move(opened));
   }
   info_.top_k = shape_.slots;
   header_.capture = info_.capture;
-  if (fields_ != schema::fields_of(info_.capture)) {
-    for (const Field* field : schema::fields_of(info_.capture))
-      if (!has(*field)) return malformed("has no " + std::string(field->path) + ".");
-  }
+  if (fields_.size() != header_.fields.size())
+    return malformed("/commit/fields names " + std::to_string(header_.fields.size()) + " datasets, of which " +
+                     std::to_string(fields_.size()) + " are those of a trace.");
   return {};
 }
 
@@ -350,6 +370,7 @@ Result<void> TraceFile::read_stored(const Field& field, uint64_t first, uint64_t
 
 // Offsets are clipped to what is committed: the writer moves the last one before each commit.
 Result<std::vector<SequenceRow>> TraceFile::sequences() const {
+  if (info_.counts_only) return std::vector<SequenceRow>{};
   const uint64_t limit = TraceCaps::kReadBytes / 8;
   SY_TRY(const auto offset, column<int64_t>("/sequences/offset", limit));
   SY_TRY(const auto parent, column<int64_t>("/sequences/parent", limit));
@@ -381,6 +402,7 @@ Result<std::vector<SequenceRow>> TraceFile::sequences() const {
 }
 
 Result<std::vector<TraceReader::EpochRow>> TraceFile::epochs() const {
+  if (info_.counts_only) return std::vector<TraceReader::EpochRow>{};
   const uint64_t limit = TraceCaps::kReadBytes / 8;
   SY_TRY(const auto first, column<uint64_t>("/epochs/first_token", limit));
   SY_TRY(const auto offset, column<uint64_t>("/epochs/offset", limit));
@@ -419,6 +441,34 @@ Result<std::vector<T>> TraceFile::aggregate(const char* path, size_t wanted) con
     return malformed(std::string(path) + " could not be read: " + h5::last_error() + ".");
   return values;
 }
+Result<TraceCounts> TraceFile::counts() const {
+  const size_t values = size_t(shape_.layers) * size_t(shape_.experts);
+  if (values > TraceCaps::kReadBytes / 8) return malformed("/agg/count holds more than 256 MiB.");
+  if (!info_.complete) return malformed("was not closed, so its sums are not there yet.", "Count the rows, or recover it.");
+  TraceCounts counts;
+  for (const schema::SumField& field : schema::kSums) {
+    if (!exists(field.path)) continue;
+    switch (field.sum) {
+      case schema::Sum::kCount: { SY_TRY(counts.count, aggregate<uint64_t>(field.path, values)); break; }
+      case schema::Sum::kWeightSum: { SY_TRY(counts.weight_sum, aggregate<double>(field.path, values)); break; }
+      case schema::Sum::kEanSum: { SY_TRY(counts.ean_sum, aggregate<double>(field.path, values)); break; }
+      case schema::Sum::kReapSum: { SY_TRY(counts.reap_sum, aggregate<double>(field.path, values)); break; }
+      case schema::Sum::kMaxAct: { SY_TRY(counts.max_act, aggregate<float>(field.path, values)); break; }
+      case schema::Sum::kPassCount: {
+        SY_TRY(const Id opened, dataset(field.path));
+        const auto dims = h5::dims_of(Id(H5Dget_space(opened)));
+        if (dims.size() != 3 || dims[0] > TraceCaps::kReadBytes / 4 / values)
+          return malformed(std::string(field.path) + " has shape " + shape_text(dims) + ", too large or not [passes, layers, experts].");
+        counts.passes = dims[0];
+        SY_TRY(counts.pass_count, aggregate<uint32_t>(field.path, dims[0] * values));
+        break;
+      }
+    }
+  }
+  if (counts.count.empty()) return malformed("has no /agg/count.");
+  return counts;
+}
+
 template Result<std::vector<uint64_t>> TraceFile::aggregate(const char*, size_t) const;
 template Result<std::vector<double>> TraceFile::aggregate(const char*, size_t) const;
 

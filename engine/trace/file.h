@@ -55,6 +55,8 @@ class TraceFile {
   // All values of a numeric dataset of /agg, `wanted` of them.
   template <class T>
   Result<std::vector<T>> aggregate(const char* path, size_t wanted) const;
+  // What /agg holds of sums over all tokens.
+  Result<TraceCounts> counts() const;
 
   tl::unexpected<Error> malformed(std::string what, std::string hint = {}) const;
 
@@ -68,6 +70,7 @@ class TraceFile {
   Result<std::string> text(const char* path) const;
   // A list of texts; empty when there is none, it is longer than `limit`, or it does not read.
   std::vector<std::string> texts(const char* path, uint64_t limit) const;
+  bool exists(const std::string& path) const;
   Result<h5::Id> dataset(const char* path) const;
   // A whole one-dimensional integer column, at most `limit` rows of it.
   template <class T>

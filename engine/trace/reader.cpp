@@ -65,6 +65,8 @@ class FileReader final : public TraceReader {
 
   Result<std::vector<int64_t>> sequence_offsets() const override {
     h5::quiet();
+    if (info().counts_only)
+      return fail(ErrorCode::kUsage, "the trace has no /sequences/offset.", info().path.string(), "It holds counts only.");
     SY_TRY(const auto rows, file_->sequences());
     std::vector<int64_t> offsets;
     for (const SequenceRow& row : rows) offsets.push_back(int64_t(row.first_token));
@@ -76,6 +78,11 @@ class FileReader final : public TraceReader {
 
   Result<std::vector<uint16_t>> sequence_domains() const override { return labels(&SequenceRow::domain); }
   Result<std::vector<uint64_t>> sequence_sources() const override { return labels(&SequenceRow::source_id); }
+
+  Result<TraceCounts> counts() const override {
+    h5::quiet();
+    return file_->counts();
+  }
 
  private:
   template <class T>
@@ -94,10 +101,7 @@ class FileReader final : public TraceReader {
     h5::quiet();
     const Field* field = schema::find_field(path);
     if (field == nullptr || (axes && field->axes != *axes)) return fail(ErrorCode::kUsage, "traces have no " + path + ".");
-    if (!file_->has(*field)) {
-      return fail(ErrorCode::kUsage, "the trace has no " + path + ".", info().path.string(),
-                  field->from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.");
-    }
+    if (!file_->has(*field)) return fail(ErrorCode::kUsage, "the trace has no " + path + ".", info().path.string(), advice(*field));
     if (row < 0 || row >= info().layers)
       return fail(ErrorCode::kUsage, "routing row " + std::to_string(row) + " of " + std::to_string(info().layers) + ".");
     const auto end = checked_add(first, tokens);
@@ -112,6 +116,12 @@ class FileReader final : public TraceReader {
     std::vector<T> out(*values);
     if (!out.empty()) SY_CHECK(file_->read(*field, row, 1, first, tokens, width, type, out.data()));
     return out;
+  }
+
+  std::string advice(const Field& field) const {
+    if (info().counts_only) return "It holds counts only.";
+    if (field.from == CaptureLevel::kIds) return "What it was imported from does not hold that.";
+    return field.from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.";
   }
 
   std::unique_ptr<TraceFile> file_;
@@ -134,6 +144,7 @@ Result<void> read_all(const std::filesystem::path& path) {
     }
   }
   static_cast<void>(file->epochs());
+  if (file->info().complete) static_cast<void>(file->counts());
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -27,7 +28,10 @@ namespace switchyard {
 namespace {
 
 // A step, of which the longest reads 256 MiB, takes well under a second.
-constexpr time_t kCpuSeconds = 5, kWallSeconds = 60;
+struct Patience {
+  time_t cpu_seconds, wall_seconds;
+};
+constexpr Patience kReading{5, 60}, kImporting{60, 600};
 constexpr uint64_t kExtraBytes = uint64_t(4) << 30;
 
 // Written by the child, read by the parent when the child is gone. The texts end at a zero byte.
@@ -35,6 +39,9 @@ struct Verdict {
   bool refused = false;
   ErrorCode code = ErrorCode::kInternal;
   char what[4096] = {}, where[1024] = {}, hint[1024] = {};
+  // Progress. A literal lies at the same address in both processes.
+  std::atomic<double> fraction{-1};
+  std::atomic<const char*> step{nullptr};
 };
 
 template <size_t N>
@@ -46,11 +53,13 @@ void copy_text(const std::string& text, char (&out)[N]) {
 struct Rehearsal {
   const std::function<Result<void>()>* work;
   Verdict* verdict;
+  Patience patience;
   pid_t child = -1;
   int reason = 0;  // errno of a failed fork
 };
 
-bool in_rehearsal = false;  // this process is the child
+Verdict* in_rehearsal = nullptr;  // this process is the child
+Patience patience = kReading;     // of the child
 
 void limit_memory() {
   uint64_t pages = 0;
@@ -71,7 +80,8 @@ void limit_memory() {
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
   limit_memory();
-  in_rehearsal = true;
+  in_rehearsal = rehearsal.verdict;
+  patience = rehearsal.patience;
   rehearsal_step();
   Verdict& verdict = *rehearsal.verdict;
   try {
@@ -102,7 +112,7 @@ herr_t fork_here(unsigned, const H5E_error2_t*, void* data) {
 }
 
 // The exit status of the child, which a cancelled task ends early.
-int wait_for(pid_t child, const Task* task) {
+int wait_for(pid_t child, const Verdict& verdict, Task* task) {
   int status = 0;
   auto pause = std::chrono::milliseconds(1);
   for (;;) {
@@ -110,6 +120,7 @@ int wait_for(pid_t child, const Task* task) {
     if (ended == child || (ended < 0 && errno != EINTR)) return status;
     if (ended < 0) continue;
     if (task->cancelled()) kill(child, SIGKILL);
+    if (const char* step = verdict.step.load(std::memory_order_relaxed)) task->report(verdict.fraction.load(std::memory_order_relaxed), step);
     std::this_thread::sleep_for(pause);
     pause = std::min(2 * pause, std::chrono::milliseconds(16));
   }
@@ -119,27 +130,36 @@ int wait_for(pid_t child, const Task* task) {
 
 void rehearsal_step() {
   if (!in_rehearsal) return;
-  const itimerval cpu{{}, {kCpuSeconds, 0}};
+  const itimerval cpu{{}, {patience.cpu_seconds, 0}};
   setitimer(ITIMER_PROF, &cpu, nullptr);
-  alarm(unsigned(kWallSeconds));
+  alarm(unsigned(patience.wall_seconds));
 }
 
-Result<void> rehearse(const std::filesystem::path& path, const std::function<Result<void>()>& work, Task* task) {
+void rehearsal_step(double fraction, const char* step) {
+  if (!in_rehearsal) return;
+  in_rehearsal->fraction.store(fraction, std::memory_order_relaxed);
+  in_rehearsal->step.store(step, std::memory_order_relaxed);
+  rehearsal_step();
+}
+
+namespace {
+
+Result<void> in_a_child(const std::filesystem::path& path, const std::string& reader, Patience limits,
+                        const std::function<Result<void>()>& work, Task* task) {
   h5::quiet();
   const std::string shown = printable(path.string(), 400);
-  if (task != nullptr) task->report(-1, "Looking for damage");
   void* const shared = mmap(nullptr, sizeof(Verdict), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return fail(ErrorCode::kMemory, "there is no memory left to read it.", shown);
   const std::unique_ptr<Verdict, void (*)(Verdict*)> verdict(new (shared) Verdict, [](Verdict* used) { munmap(used, sizeof(Verdict)); });
   // The walk over an error stack is a call with a callback that needs no file.
   const h5::Id stack(H5Ecreate_stack());
   H5Epush2(stack, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_NONE_MAJOR, H5E_NONE_MINOR, "rehearsal");
-  Rehearsal rehearsal{&work, verdict.get()};
+  Rehearsal rehearsal{&work, verdict.get(), limits};
   H5Ewalk2(stack, H5E_WALK_UPWARD, fork_here, &rehearsal);
   if (rehearsal.child < 0) {
     return fail(ErrorCode::kMemory, "could not start a process to read it in: " + std::system_category().message(rehearsal.reason) + ".", shown);
   }
-  const int status = wait_for(rehearsal.child, task);
+  const int status = wait_for(rehearsal.child, *verdict, task);
   if (task != nullptr && task->cancelled()) return fail(ErrorCode::kCancelled, "stopped.", shown);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
     if (verdict->refused) return fail(verdict->code, verdict->what, verdict->where[0] == 0 ? shown : verdict->where, verdict->hint);
@@ -147,9 +167,21 @@ Result<void> rehearse(const std::filesystem::path& path, const std::function<Res
   }
   const int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   const std::string how = number == SIGPROF || number == SIGALRM
-                              ? "the HDF5 library reads and reads in it, without end"
-                              : "the HDF5 library does not survive reading it (" + (number > 0 ? "signal " + std::to_string(number) : "exit status " + std::to_string(WEXITSTATUS(status))) + ")";
+                              ? reader + " reads and reads in it, without end"
+                              : reader + " does not survive reading it (" + (number > 0 ? "signal " + std::to_string(number) : "exit status " + std::to_string(WEXITSTATUS(status))) + ")";
   return fail(ErrorCode::kMalformed, "is damaged: " + how + ".", shown, "It was read in a process of its own; nothing else is affected.");
+}
+
+}  // namespace
+
+Result<void> rehearse(const std::filesystem::path& path, const std::function<Result<void>()>& work, Task* task) {
+  if (task != nullptr) task->report(-1, "Looking for damage");
+  return in_a_child(path, "the HDF5 library", kReading, work, task);
+}
+
+Result<void> run_in_child(const std::filesystem::path& path, const std::string& reader, const std::function<Result<void>()>& work,
+                          Task* task) {
+  return in_a_child(path, reader, kImporting, work, task);
 }
 
 }  // namespace switchyard

@@ -18,7 +18,14 @@ namespace switchyard {
 // No thread is inside libhdf5 at the moment of the fork, so the child may call the library.
 Result<void> rehearse(const std::filesystem::path& path, const std::function<Result<void>()>& work, Task* task = nullptr);
 
+// The same for work that is done in the child for good: an import, whose parser of foreign bytes never runs in this
+// process. 60 s of CPU time for a step. `reader` is named when the child dies; what it leaves behind is the caller's to remove.
+Result<void> run_in_child(const std::filesystem::path& path, const std::string& reader, const std::function<Result<void>()>& work,
+                          Task* task = nullptr);
+
 // `work` got one bounded piece further. Does nothing outside of a rehearsal.
 void rehearsal_step();
+// The same, and what the task in the parent shows from now on. `step` is a literal.
+void rehearsal_step(double fraction, const char* step);
 
 }  // namespace switchyard

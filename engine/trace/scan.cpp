@@ -125,6 +125,17 @@ Result<uint32_t> bookkeeping_crc(const TraceFile& file) {
     number(row.first_token);
     text(row.json);
   }
+  if (!info.counts_only) return crc;
+  SY_TRY(const TraceCounts counts, file.counts());
+  const auto values = [&](const auto& all) { crc = crc32c(std::as_bytes(std::span(all)), crc); };
+  values(counts.count);
+  values(counts.pass_count);
+  values(counts.weight_sum);
+  values(counts.ean_sum);
+  values(counts.reap_sum);
+  values(counts.max_act);
+  number(info.tokens);
+  number(uint64_t(info.top_k));
   return crc;
 }
 
@@ -185,6 +196,7 @@ Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
   TraceScan scan;
   scan.tokens = file.info().tokens;
   SY_TRY(scan.bookkeeping_crc, bookkeeping_crc(file));
+  if (file.info().counts_only) return scan;
   Aggregates aggregates(file.shape(), file.info().capture);
   const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
     scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);

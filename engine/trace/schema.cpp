@@ -60,11 +60,26 @@ class Builder {
     recorded();
     bookkeeping();
     aggregates();
+    return done();
+  }
+
+  // Values and all: nothing of such a file grows.
+  Result<void> build_counts(const TraceCounts& counts) {
+    attributes();
+    flag("counts_only", true);
+    fixed_scales();
+    if (counts.passes > 0) growing("/pass", counts.passes);
+    texts();
+    for (const SumField& field : kSums) sums(field, counts);
+    return done();
+  }
+
+ private:
+  Result<void> done() const {
     if (!error_.empty()) return fail(ErrorCode::kOutput, error_);
     return {};
   }
 
- private:
   template <class T>
   T check(T status, const char* what) {
     if (status < 0 && error_.empty()) error_ = std::string("could not write ") + what + ": " + h5::last_error() + ".";
@@ -111,7 +126,7 @@ class Builder {
     attribute(file_, "n_group", uint32_t(router.groups));
     attribute(file_, "topk_group", uint32_t(router.groups_kept));
     attribute(file_, "tie_rule", "lower id");
-    attribute(file_, "id_order", "weight_desc");
+    attribute(file_, "id_order", header_.ranked ? "weight_desc" : "unknown");
   }
 
   Id dataset(const char* path, hid_t type, const std::vector<hsize_t>& dims, const std::vector<hsize_t>& max,
@@ -152,14 +167,20 @@ class Builder {
     return values;
   }
 
-  void scales() {
-    const std::vector<int32_t> experts = counting(shape_.experts), slots = counting(shape_.slots);
-    std::vector<int32_t> layers(header_.moe_layers.begin(), header_.moe_layers.end());
-    growing("/token");
+  void fixed_scales() {
+    const std::vector<int32_t> experts = counting(shape_.experts);
+    const std::vector<int32_t> layers(header_.moe_layers.begin(), header_.moe_layers.end());
     scale("/layer", layers, layers.size());
-    scale("/slot", slots, shape_.experts);
     scale("/expert", experts, experts.size());
     scale("/expert_to", experts, experts.size());
+  }
+
+  void scales() {
+    const std::vector<int32_t> slots = counting(shape_.slots);
+    std::vector<int32_t> layers(header_.moe_layers.begin(), header_.moe_layers.end());
+    growing("/token");
+    fixed_scales();
+    scale("/slot", slots, shape_.experts);
     if (layers.size() > 1) {
       layers.pop_back();
       scale("/transition", layers, layers.size());
@@ -171,7 +192,7 @@ class Builder {
     growing("/epoch_offset", 1);
     growing("/epoch_byte");
     growing("/commit_row");
-    const std::vector<int32_t> fields = counting(fields_of(header_.capture).size());
+    const std::vector<int32_t> fields = counting(fields_of(header_).size());
     scale("/commit_field", fields, fields.size());
   }
 
@@ -217,7 +238,7 @@ class Builder {
 
   void recorded() {
     const hsize_t layers = shape_.layers, experts = shape_.experts, slots = shape_.slots, rows = chunk_rows_;
-    for (const Field* field : fields_of(header_.capture)) {
+    for (const Field* field : fields_of(header_)) {
       const bool reduced = options_.half && field->stored == Stored::kF32 && field->quantity != Quantity::kLse;
       const Id half = half_type();
       const hid_t type = reduced ? hid_t(half) : file_type(field->stored, shape_.experts);
@@ -276,7 +297,7 @@ class Builder {
     column("/commit/block", H5T_STD_U64LE, "/commit_row");
     column("/commit/slots", H5T_STD_U32LE, "/commit_row");
     std::vector<std::string> names;
-    for (const Field* field : fields_of(header_.capture)) names.push_back(field->path);
+    for (const Field* field : fields_of(header_)) names.push_back(field->path);
     const hsize_t count = names.size();
     attach(dataset("/commit/crc32c", H5T_STD_U32LE, {0, count}, {kUnlimited, count}, {1024, count}), "/commit/crc32c",
            {"/commit_row", "/commit_field"});
@@ -286,16 +307,46 @@ class Builder {
   void aggregates() {
     const hsize_t layers = shape_.layers, experts = shape_.experts;
     attach(dataset("/agg/count", H5T_STD_U64LE, {layers, experts}, {}, {}), "/agg/count", {"/layer", "/expert"});
-    attach(dataset("/agg/count_top1", H5T_STD_U64LE, {layers, experts}, {}, {}), "/agg/count_top1", {"/layer", "/expert"});
+    // Of slots in no known order none is the first choice.
+    if (header_.ranked)
+      attach(dataset("/agg/count_top1", H5T_STD_U64LE, {layers, experts}, {}, {}), "/agg/count_top1", {"/layer", "/expert"});
     if (header_.capture >= CaptureLevel::kLogits)
       attach(dataset("/agg/prob_sum", H5T_IEEE_F64LE, {layers, experts}, {}, {}), "/agg/prob_sum", {"/layer", "/expert"});
     if (!has_pair_matrices(shape_.layers, shape_.experts)) return;
     attach(dataset("/agg/coact", H5T_STD_U64LE, {layers, experts, experts}, {}, {}), "/agg/coact",
            {"/layer", "/expert", "/expert_to"});
     if (layers < 2) return;
-    for (const char* path : {"/agg/trans_top1", "/agg/trans_topk"})
+    for (const char* path : {"/agg/trans_top1", "/agg/trans_topk"}) {
+      if (!header_.ranked && std::string_view(path) == "/agg/trans_top1") continue;
       attach(dataset(path, H5T_STD_U64LE, {layers - 1, experts, experts}, {}, {}), path,
              {"/transition", "/expert", "/expert_to"});
+    }
+  }
+
+  template <class T>
+  void sum(const SumField& field, hid_t file_type, hid_t memory_type, const std::vector<T>& values) {
+    if (values.empty()) return;
+    const hsize_t layers = shape_.layers, experts = shape_.experts;
+    const std::vector<hsize_t> dims = field.per_pass ? std::vector<hsize_t>{values.size() / (layers * experts), layers, experts}
+                                                     : std::vector<hsize_t>{layers, experts};
+    const Id made = dataset(field.path, file_type, dims, {}, {});
+    if (!made) return;
+    check(H5Dwrite(made, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), field.path);
+    if (field.per_pass)
+      attach(made, field.path, {"/pass", "/layer", "/expert"});
+    else
+      attach(made, field.path, {"/layer", "/expert"});
+  }
+
+  void sums(const SumField& field, const TraceCounts& counts) {
+    switch (field.sum) {
+      case Sum::kCount: return sum(field, H5T_STD_U64LE, H5T_NATIVE_UINT64, counts.count);
+      case Sum::kPassCount: return sum(field, H5T_STD_U32LE, H5T_NATIVE_UINT32, counts.pass_count);
+      case Sum::kWeightSum: return sum(field, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, counts.weight_sum);
+      case Sum::kEanSum: return sum(field, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, counts.ean_sum);
+      case Sum::kReapSum: return sum(field, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, counts.reap_sum);
+      case Sum::kMaxAct: return sum(field, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, counts.max_act);
+    }
   }
 
   hid_t file_;
@@ -313,6 +364,14 @@ std::vector<const Field*> fields_of(CaptureLevel capture) {
   std::vector<const Field*> fields;
   for (const Field& field : kFields)
     if (capture >= field.from) fields.push_back(&field);
+  return fields;
+}
+
+std::vector<const Field*> fields_of(const TraceHeader& header) {
+  if (header.fields.empty()) return fields_of(header.capture);
+  std::vector<const Field*> fields;
+  for (const Field& field : kFields)
+    if (std::find(header.fields.begin(), header.fields.end(), field.path) != header.fields.end()) fields.push_back(&field);
   return fields;
 }
 
@@ -356,6 +415,10 @@ size_t bytes_per_token(const std::vector<const Field*>& fields, const Shape& sha
 
 uint64_t tokens_per_block(const std::vector<const Field*>& fields, const Shape& shape) {
   return std::clamp<uint64_t>(kBlockBytes / bytes_per_token(fields, shape), 1, kBlockTokens);
+}
+
+Result<void> create_counts(hid_t file, const TraceHeader& header, const TraceCounts& counts) {
+  return Builder(file, header, {}).build_counts(counts);
 }
 
 Result<void> create(hid_t file, const TraceHeader& header, const Options& options) {

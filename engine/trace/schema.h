@@ -67,6 +67,7 @@ inline constexpr Field kFields[] = {
      "raw router logits, before edits", "logit"},
 };
 std::vector<const Field*> fields_of(CaptureLevel capture);
+std::vector<const Field*> fields_of(const TraceHeader& header);  // those it names, or all of its capture level
 const Field* find_field(std::string_view path);
 
 // Extents of a trace. `slots` may grow, the rest is fixed.
@@ -90,6 +91,23 @@ inline constexpr uint64_t kPairMatrixBytes = uint64_t(256) << 20;
 inline bool has_pair_matrices(int layers, int experts) {
   return uint64_t(layers) * experts * experts * 8 <= kPairMatrixBytes;
 }
+
+// A dump that holds counts and no rows becomes a file of /agg, /meta and /model alone, with the attribute
+// counts_only = 1: no /tokens, /routing, /sequences, /epochs and /commit. k and n_tokens are 0 where the dump
+// does not tell them. bookkeeping_crc32c covers these sums too. Everything else that reads it is told by name
+// what is not there.
+enum class Sum : uint8_t { kCount, kPassCount, kWeightSum, kEanSum, kReapSum, kMaxAct };
+struct SumField {
+  const char* path;
+  Sum sum;
+  bool per_pass;  // [pass, layer, expert], else [layer, expert]
+};
+inline constexpr SumField kSums[] = {
+    {"/agg/count", Sum::kCount, false},        {"/agg/pass_count", Sum::kPassCount, true},
+    {"/agg/weight_sum", Sum::kWeightSum, false}, {"/agg/ean_sum", Sum::kEanSum, false},
+    {"/agg/reap_sum", Sum::kReapSum, false},   {"/agg/max_act", Sum::kMaxAct, false},
+};
+Result<void> create_counts(hid_t file, const TraceHeader& header, const TraceCounts& counts);
 
 // Everything that cannot be added once a file is in SWMR mode: groups, datasets, scales, attributes, texts.
 struct Options {

@@ -30,6 +30,8 @@ struct TraceHeader {
   std::string model_config_json;           // /meta/model_config: name, revision, sha256 per file, dtype, config
   std::string edits_json;                  // /meta/edits: in force at the first token
   std::string run_json;                    // /meta/run: sampling, seed, backend, threads, tool version
+  bool ranked = true;                      // false: nothing tells the order of a token's slots (id_order "unknown")
+  std::vector<std::string> fields;         // datasets that are recorded; empty: all of the capture level
 };
 // Fills the model part from a checkpoint (hashes files; slow for large ones: a job).
 Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel capture, Task* task = nullptr);
@@ -64,8 +66,20 @@ struct TraceInfo {
   bool complete = false;
   uint64_t dropped = 0;
   std::string model_config_json, edits_json, run_json;
+  bool counts_only = false;  // a foreign dump of counts: no rows, and k and tokens are 0 where it does not tell them
   std::vector<std::string> fields;  // recorded datasets, "/routing/weight"
   std::vector<std::string> notes;   // what a reader should know: partial, reduced floats
+};
+
+// Sums over all tokens, [L, E] each; empty: the trace does not hold them.
+struct TraceCounts {
+  std::vector<uint64_t> count;       // chosen in any slot
+  uint64_t passes = 0;               // F, forward passes that pass_count tells apart
+  std::vector<uint32_t> pass_count;  // [F, L, E]
+  std::vector<double> weight_sum;    // of the routing weights
+  std::vector<double> ean_sum;       // of the norms of the expert's output
+  std::vector<double> reap_sum;      // of weight times norm
+  std::vector<float> max_act;        // largest activation
 };
 
 // What the header says, without a look at the rows.
@@ -92,6 +106,7 @@ class TraceReader {
   virtual Result<std::vector<std::string>> domain_names() const = 0;    // empty: sequences have no domain
   virtual Result<std::vector<uint64_t>> sequence_sources() const = 0;   // [S]: source ids; empty without domains
   virtual Result<std::vector<uint16_t>> sequence_domains() const = 0;   // [S], indices into domain_names(); empty without
+  virtual Result<TraceCounts> counts() const = 0;  // of a complete trace, as its /agg holds them
 };
 
 struct VerifyReport {

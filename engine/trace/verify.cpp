@@ -93,10 +93,10 @@ Result<VerifyReport> check_trace(const std::filesystem::path& path, Task* task) 
     report.problems.push_back("the checksum of /meta, /model, /sequences and /epochs does not match");
   const TraceAggregates& sums = scan.aggregates;
   compare(*file, "/agg/count", sums.count, report.problems);
-  compare(*file, "/agg/count_top1", sums.count_top1, report.problems);
+  if (file->info().ranked) compare(*file, "/agg/count_top1", sums.count_top1, report.problems);
   compare(*file, "/agg/prob_sum", sums.prob_sum, report.problems);
   compare(*file, "/agg/coact", sums.coact, report.problems);
-  compare(*file, "/agg/trans_top1", sums.trans_top1, report.problems);
+  if (file->info().ranked) compare(*file, "/agg/trans_top1", sums.trans_top1, report.problems);
   compare(*file, "/agg/trans_topk", sums.trans_topk, report.problems);
   return report;
 }
@@ -127,6 +127,8 @@ Result<VerifyReport> copy_trace(const std::filesystem::path& source, const std::
     return fail(ErrorCode::kUsage, "is the file to read; the result goes to a new one.", printable(target.string(), 400),
                 "Choose another name with -o.");
   }
+  if (file->info().counts_only)
+    return file->malformed("holds counts only: there are no tokens to recover.", "Import it again.");
   for (const schema::Field* field : file->fields()) {
     if (file->stored_bytes(*field) != schema::bytes_of(field->stored, file->shape().experts))
       return file->malformed(std::string(field->path) + " is packed to fewer bytes; only recordings are copied.");

@@ -41,9 +41,9 @@ Result<void> check_header(const TraceHeader& header) {
   return {};
 }
 
-Result<void> check_name(const fs::path& path, Overwrite overwrite) {
+Result<void> check_name(const fs::path& path, Overwrite overwrite, bool any_name) {
   const std::string shown = printable(path.string(), 400);
-  if (!path.filename().string().ends_with(schema::kSuffix) || path.filename() == schema::kSuffix)
+  if (!any_name && (!path.filename().string().ends_with(schema::kSuffix) || path.filename() == schema::kSuffix))
     return fail(ErrorCode::kUsage, "a trace is named NAME.moetrace.h5.", shown);
   std::error_code ignored;
   if (fs::exists(fs::symlink_status(path, ignored))) {
@@ -61,8 +61,7 @@ TraceWriter::TraceWriter(fs::path path, const TraceHeader& header, const TraceWr
       part_(path_.string() + options.part_suffix),
       overwrite_(options.overwrite),
       shape_{int(header.moe_layers.size()), header.experts, header.experts_per_token},
-      capture_(header.capture),
-      fields_(schema::fields_of(header.capture)),
+      fields_(schema::fields_of(header)),
       crc_(fields_.size()),
       labelled_(!header.domains.empty()),
       packed_(options.packed),
@@ -111,7 +110,7 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const fs::path& path, c
                                                          const TraceWriterOptions& options) {
   h5::quiet();
   SY_CHECK(check_header(header));
-  SY_CHECK(check_name(path, options.overwrite));
+  SY_CHECK(check_name(path, options.overwrite, options.any_name));
   if (options.chunk_rows < 1 || options.chunk_rows > 1 << 20)
     return fail(ErrorCode::kUsage, "chunks of " + std::to_string(options.chunk_rows) + " rows were asked for; 1 to 1,048,576 can be.");
   std::error_code ignored;
@@ -332,7 +331,7 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
   file_ = Id(H5Fopen(part_.c_str(), H5F_ACC_RDWR | H5F_ACC_SWMR_WRITE, access));
   if (!file_) return failed("the end of the file");
   const auto aggregate = [&](const char* path, hid_t type, const auto& values) -> Result<void> {
-    if (values.empty()) return {};
+    if (values.empty() || H5Lexists(file_, path, H5P_DEFAULT) <= 0) return {};  // rank sums of unranked slots
     const Id target(H5Dopen2(file_, path, H5P_DEFAULT));
     if (!target || H5Dwrite(target, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0) return failed(path);
     return {};

@@ -33,6 +33,7 @@ struct TraceWriterOptions {
   std::string part_suffix = ".part";  // of the file until finish() gives it its name
   bool packed = false, half = false;  // see schema::Options; rows are then safe after finish() only
   std::vector<double> prob_sum;       // for /agg/prob_sum where the rows are reduced and cannot give it
+  bool any_name = false;              // path need not end in .moetrace.h5
 };
 
 class TraceWriter {
@@ -84,7 +85,6 @@ class TraceWriter {
   std::filesystem::path path_, part_;
   Overwrite overwrite_;
   schema::Shape shape_;
-  CaptureLevel capture_;
   std::vector<const schema::Field*> fields_;
   h5::Id file_;
   std::vector<std::pair<std::string, h5::Id>> datasets_;  // everything that grows
