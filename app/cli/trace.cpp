@@ -1,7 +1,8 @@
-// switchyard trace info, verify, recover, pack and compare: everything about trace files that needs no model.
+// switchyard trace: everything about trace files that needs no model; import and export have files of their own.
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/trace_files.h"
 #include "app/cli/trace_json.h"
 #include "engine/base/text.h"
 #include "engine/trace/compare.h"
@@ -148,11 +149,13 @@ void add_file_command(CLI::App& parent, Cli& cli, const std::string& name, const
 }  // namespace
 
 void add_trace(CLI::App& app, Cli& cli) {
-  auto* noun = add_command(app, "trace", "Trace files: what they hold, whether they are sound, and rescue.",
+  auto* noun = add_command(app, "trace", "Trace files: what they hold, whether they are sound, rescue, and dumps of other programs.",
                            "  switchyard trace info run.moetrace.h5\n"
                            "  switchyard trace verify run.moetrace.h5 --json\n"
-                           "  switchyard trace recover run.moetrace.h5.part -o rescued.moetrace.h5");
+                           "  switchyard trace recover run.moetrace.h5.part -o rescued.moetrace.h5\n"
+                           "  switchyard trace import --from esft logs/intent -o intent.moetrace.h5");
   noun->require_subcommand(1);
+  add_trace_import(*noun, cli);
   add_file_command(*noun, cli, "info", "What a trace holds.", "  switchyard trace info run.moetrace.h5", info);
   add_file_command(*noun, cli, "verify", "Checks every committed block; exit 9 when one is damaged.",
                    "  switchyard trace verify run.moetrace.h5", verify);
