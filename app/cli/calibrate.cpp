@@ -208,7 +208,8 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
 void add_calibrate(CLI::App& app, Cli& cli) {
   auto* noun = add_command(app, "calibrate", "What texts and layers say about the experts, before one edits them.",
                            "  switchyard calibrate contrast demo --a code.jsonl --b prose.jsonl\n"
-                           "  switchyard calibrate sensitivity demo --text-file notes.txt --k 1");
+                           "  switchyard calibrate sensitivity demo --text-file notes.txt --k 1\n"
+                           "  switchyard calibrate bank demo --texts prose.jsonl --out bank.safetensors");
   noun->require_subcommand(1);
   auto* comparing = add_command(*noun, "contrast", "Experts that two sets of texts use differently, with intervals and corrected p-values.",
                                 "  switchyard calibrate contrast demo --a code.jsonl --b prose.jsonl\n"
@@ -238,6 +239,7 @@ void add_calibrate(CLI::App& app, Cli& cli) {
   sweep->backend.add_options(*sweeping);
   sweep->edits.add_options(*sweeping);
   sweeping->callback([&cli, sweep] { cli.action = [&cli, sweep] { return sensitivity(cli, *sweep); }; });
+  add_calibrate_bank(*noun, cli);
 }
 
 }  // namespace switchyard

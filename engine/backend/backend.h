@@ -36,6 +36,14 @@ class KvCache {
 
 enum class LogitRows : uint8_t { kNone, kLast, kAll };
 
+// Sees what routers read, in the order of execution; called on the engine thread within forward().
+class RouterTap {
+ public:
+  virtual ~RouterTap() = default;
+  // token: place in the request's tokens. input: [width], valid during the call.
+  virtual void see(int row, size_t token, std::span<const float> input) = 0;
+};
+
 struct ForwardRequest {
   std::span<const TokenId> tokens;   // appended to the cache, in order; ids < vocab
   // Encoder-decoder only: these are the encoder's tokens, all of them, into an empty cache; no logits. Every later
@@ -50,6 +58,7 @@ struct ForwardRequest {
   LogitRows rows = LogitRows::kLast;
   std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller
+  RouterTap* tap = nullptr;
   const Task* task = nullptr;        // checked for cancellation between layers and chunks; may be null
 };
 

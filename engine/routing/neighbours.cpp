@@ -21,7 +21,7 @@ void token_probabilities(const LayerRecipe& recipe, const RouterInput& in, std::
 void NeighbourMix::by_likeness(const TokenMemory& memory, int row, uint64_t token, const Scheme& scheme,
                                std::span<float> mixed) {
   const std::span<const float> own = memory.input(row, token);
-  const SchemeMatrix* likeness = scheme.data && scheme.data->likeness ? &scheme.data->likeness
+  const SchemeMatrix* likeness = scheme.data && scheme.data->likeness         ? &scheme.data->likeness
                                  : scheme.file && scheme.file->every.likeness ? &scheme.file->every.likeness
                                                                               : nullptr;
   std::span<const float> query = own;
@@ -87,7 +87,8 @@ std::string cannot_mix(const Scheme& scheme, const ModelPlan& plan, int row) {
   if (scheme.stages.mixing != Mixing::kAttention) return {};
   const Sublayer* mixer = mixer_before(plan, row);
   if (!mixer) return plan.row_name(row) + " has no attention before its router";
-  if (std::holds_alternative<AttentionSpec>(mixer->op) || std::holds_alternative<LatentAttentionSpec>(mixer->op)) return {};
+  if (std::holds_alternative<AttentionSpec>(mixer->op) || std::holds_alternative<LatentAttentionSpec>(mixer->op))
+    return {};
   if (std::holds_alternative<MixtureAttentionSpec>(mixer->op))
     return "the attention of " + plan.row_name(row) + " is itself routed: every expert attends for its own tokens";
   return plan.row_name(row) + " mixes tokens without a softmax over them, so it has no attention to follow";

@@ -272,14 +272,17 @@ const std::vector<Preset>& presets() {
        [](const Values& v, Stages& s) { s.steer_margin = v.number("eps"), s.k = v.integer("k"), s.weights = mode_of(v); }},
 
       {{.name = "sdm", .title = "SDM trust", .source = "arXiv 2502.20167", .exact = false,
-        .formula = "p = (2 + q)^(d (z - max z)) normalised; floor(min(q, (2 + q)^max p)) = 0: all experts; else top-k",
-        .parameters = {integer("q", 10, 0, 1000000, "run of nearest exemplars that agree; here the same for all tokens"),
-                       real("d", 1, 0, 1, "share of calibration distances; here the same for all tokens"),
-                       boolean("all_if_out", false, "all experts where the router's input counts as out of distribution"), k_parameter(),
+        .formula = "p = (2 + q)^(d (z - max z)) normalised, q = how many nearest exemplars in a row were routed like the token, d = how near they are; "
+                   "floor(min(q, (2 + q)^max p)) = 0: out of distribution",
+        .parameters = {file("safetensors with layers.{layer}.sdm.exemplars and more (calibrate bank): q and d of each token; none: those below"),
+                       integer("q", 10, 0, 1000000, "without a file: the same for all tokens"),
+                       real("d", 1, 0, 1, "without a file: the same for all tokens"),
+                       choice("if_out", {"same", "all", "top_p"}, "what runs for a token that is out of distribution: as ever, all experts, or by p"),
+                       real("p", 0.9, 0, 1, "mass to exceed, of if_out top_p"), k_parameter(),
                        mode_parameter({"renorm", "raw", "sigmoid", "unit"})}},
        [](const Values& v, Stages& s) {
-         s.score = SchemeScore::kSdm, s.sdm_q = v.number("q"), s.sdm_d = v.number("d"), s.sdm_all = v.flag("all_if_out");
-         s.k = v.integer("k"), s.weights = mode_of(v);
+         s.score = SchemeScore::kSdm, s.sdm_q = v.number("q"), s.sdm_d = v.number("d"), s.out = v.choice<OutRule>("if_out"), s.p = v.number("p");
+         s.bank = !v.text("file").empty(), s.k = v.integer("k"), s.weights = mode_of(v);
        }},
 
       {{.name = "pre_gate", .title = "Global pre-gate (Read-ME)", .source = "arXiv 2410.19123", .exact = false,
@@ -317,6 +320,17 @@ Result<void> check_recurrent(const Scheme& scheme, const RouterSpec& spec, int64
   if (p == 0) return fail(ErrorCode::kUsage, "the file has no rmoe.gru");
   SY_CHECK(check_matrix(scheme.data->to_state, "rmoe.w1 of this layer", p, hidden));
   return check_matrix(scheme.data->from_state, "rmoe.w2 of this layer", spec.experts, p);
+}
+
+Result<void> check_bank(const SdmBank& bank, const RouterSpec& spec, int64_t hidden) {
+  if (!bank) return fail(ErrorCode::kUsage, "the file has no sdm.exemplars of this layer");
+  if (bank.exemplars.cols != hidden)
+    return fail(ErrorCode::kUsage, fmt::format("the file's sdm.exemplars of this layer is [{}, {}], needed [{}, {}]", bank.exemplars.rows,
+                                               bank.exemplars.cols, bank.exemplars.rows, hidden));
+  for (const auto* ids : {&bank.labels, &bank.predictions})
+    for (const ExpertId id : *ids)
+      if (id >= spec.experts) return fail(ErrorCode::kUsage, fmt::format("the file's exemplars name expert {}, the router has {}", id, spec.experts));
+  return {};
 }
 
 const Preset* find_preset(std::string_view name) {
@@ -466,6 +480,7 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
     if (data->width != hidden || int64_t(data->prototypes.size()) != int64_t(spec.experts) * hidden)
       return refuse(fmt::format("the file's prototypes are [{}, {}], needed [{}, {}]", data->prototypes.size() / std::max(1, data->width), data->width, spec.experts, hidden));
   }
+  if (s.bank) SY_CHECK(reason(check_bank(data->bank, spec, hidden)));
   if (!data->thresholds.empty() && int(data->thresholds.size()) != spec.experts)
     return refuse(fmt::format("the file has {} thresholds, the router {} experts", data->thresholds.size(), spec.experts));
   return {};

@@ -80,7 +80,7 @@ size_t width_of(const RouterSpec& spec, const LayerRecipe* recipe) {
 // workspace.
 void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const RouterInput& in, const Workspace& at,
                      std::span<float> work, const DecisionSpans& out, Decision& decision) {
-  const Stages& s = recipe.scheme.stages;
+  Stages s = recipe.scheme.stages;
   const SchemeData* data = recipe.scheme.data.get();
   const size_t experts = spec.experts;
   const std::span<float> real = at.z.first(experts);
@@ -95,6 +95,11 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
     std::copy_n(at.native.begin(), experts, out.edited.begin() + experts);
   }
 
+  if (s.bank) {
+    const auto best = static_cast<ExpertId>(std::max_element(real.begin(), real.end()) - real.begin());
+    const Trust trust = trust_of(data->bank, in.hidden, best, work);
+    s.sdm_q = static_cast<float>(trust.q), s.sdm_d = static_cast<float>(trust.d);
+  }
   const SoftmaxSums sums = score_by_scheme(s, at.z, at.scores);
   const bool biased = any_nonzero(recipe.select_bias);
   for (size_t e = 0; e < at.z.size(); ++e)
@@ -135,10 +140,13 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
       used = kept(s, at.scores, out.ids.first(all), entropy);
     }
   }
-  if (s.sdm_all && !sums.empty()) {
+  if (s.out != OutRule::kSame && !sums.empty()) {
     const double best = *std::max_element(at.scores.begin(), at.scores.begin() + experts);
-    if (std::floor(std::min<double>(s.sdm_q, std::pow(2.0 + s.sdm_q, best))) == 0)
+    if (std::floor(std::min<double>(s.sdm_q, std::pow(2.0 + s.sdm_q, best))) == 0) {
       used = select(at.keys.first(experts), room, out.ids);
+      s.selector = Selector::kTopP;
+      if (s.out == OutRule::kTopP) used = kept(s, at.scores, out.ids.first(used), 0);
+    }
   }
   const int real_slots = s.nulls > 0 ? nulls_last(experts, out.ids.first(used)) : used;
   decision.nulls = used - real_slots;
@@ -172,7 +180,7 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   const int k = k_in_force(spec, recipe);
   if (!recipe || !recipe->scheme) return k;
   const Stages& s = recipe->scheme.stages;
-  switch (s.sdm_all ? Selector::kThreshold : s.selector) {
+  switch (s.out != OutRule::kSame ? Selector::kThreshold : s.selector) {
     case Selector::kTopK:
     case Selector::kRatio:
     case Selector::kTable:
@@ -192,6 +200,7 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
 size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   size_t work = 0;
   if (recipe && has_state(recipe->scheme)) work = 2 * size_t(recipe->scheme.file->gru.width());
+  if (recipe && recipe->scheme.stages.bank) work = recipe->scheme.data->bank.labels.size();
   return 4 * width_of(spec, recipe) + work;
 }
 

@@ -53,6 +53,8 @@ enum class NullSource : uint8_t { kCopy, kConstant };
 enum class EntropyKind : uint8_t { kTsallis, kRenyi };
 enum class ChoiceAxis : uint8_t { kExperts, kTokens };
 enum class Overflow : uint8_t { kDrop, kNextBest };
+// SDM: what runs for a token whose router's input is out of distribution. TopP: the fewest experts with more than p.
+enum class OutRule : uint8_t { kSame, kAll, kTopP };
 enum class Granularity : uint8_t { kToken, kStep, kSequence };
 
 // One choice per stage with its numbers; trivially copyable, so that a device can hold it.
@@ -78,7 +80,8 @@ struct Stages {
 
   SchemeScore score = SchemeScore::kSoftmax;
   float sdm_q = 0, sdm_d = 1;
-  bool sdm_all = false;  // floor(min(q, (2 + q)^score of the best)) = 0: all experts
+  bool bank = false;  // q and d of each token from the layer's SdmBank
+  OutRule out = OutRule::kSame;  // where floor(min(q, (2 + q)^score of the best)) = 0
 
   Selector selector = Selector::kTopK;
   int k = 0;      // 0: the model's own, or the layer's top_k edit
@@ -118,6 +121,19 @@ struct Gru {
   int64_t width() const { return weight[kInReset].rows; }  // p; 0: there is none
 };
 
+// Exemplars of one router (specs/gating.md 1.5, SDM): inputs with the class that is right for them and the one that the
+// router gave them; classes are experts.
+struct SdmClass {
+  ExpertId expert = 0;
+  std::vector<float> distances;  // of its calibration points to their nearest exemplar, ascending
+};
+struct SdmBank {
+  SchemeMatrix exemplars;                     // [N, d]
+  std::vector<ExpertId> labels, predictions;  // [N]
+  std::vector<SdmClass> classes;              // of the labels and of the calibration points, ascending
+  explicit operator bool() const { return bool(exemplars); }
+};
+
 // What a scheme reads in one layer besides the model.
 struct SchemeData {
   std::vector<ExpertId> table;    // [vocab, columns]
@@ -128,6 +144,7 @@ struct SchemeData {
   SchemeMatrix likeness;          // W [d, d] of u_i' W u_j; none: that of every layer, else 1
   SchemeMatrix to_state, from_state;  // W1 [p, width of the router's input] and W2 [E, p] of a recurrent router
   std::vector<ExpertId> on, off;  // SteerMoE
+  SdmBank bank;
 };
 // Of all layers: shared, immutable.
 struct SchemeFile {
@@ -199,7 +216,9 @@ inline bool batch_coupled(const Scheme& scheme) {
                     scheme.stages.selector == Selector::kBalanced);
 }
 // Whether it reads the router's input.
-inline bool reads_input(const Scheme& scheme) { return scheme && scheme.stages.source != LogitSource::kLinear; }
+inline bool reads_input(const Scheme& scheme) {
+  return scheme && (scheme.stages.source != LogitSource::kLinear || scheme.stages.bank);
+}
 // Whether it hands a state from layer to layer.
 inline bool has_state(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }
 

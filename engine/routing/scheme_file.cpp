@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <optional>
 
 #include <fmt/format.h>
@@ -53,16 +54,56 @@ class Reader {
     if (const auto layer = layer_between(name, "layers.", ".gate.similarity")) return matrix(tensor, out_.layers[*layer].likeness);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w1")) return matrix(tensor, out_.layers[*layer].to_state);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w2")) return matrix(tensor, out_.layers[*layer].from_state);
+    if (const auto layer = layer_between(name, "layers.", ".sdm.exemplars")) return matrix(tensor, out_.layers[*layer].bank.exemplars);
+    if (const auto layer = layer_between(name, "layers.", ".sdm.labels")) return experts(tensor, out_.layers[*layer].bank.labels);
+    if (const auto layer = layer_between(name, "layers.", ".sdm.predictions")) return experts(tensor, out_.layers[*layer].bank.predictions);
+    if (const auto layer = layer_between(name, "layers.", ".sdm.distances")) return vector(tensor, calibration_[*layer].distances);
+    if (const auto layer = layer_between(name, "layers.", ".sdm.classes")) return experts(tensor, calibration_[*layer].classes);
     for (size_t part = 0; part < kGruParts.size(); ++part) {
       if (name == fmt::format("rmoe.gru.{}.weight", kGruParts[part])) return matrix(tensor, out_.gru.weight[part]);
       if (name == fmt::format("rmoe.gru.{}.bias", kGruParts[part])) return vector(tensor, out_.gru.bias[part]);
     }
     return wrong(tensor, "is no tensor that a gating scheme reads",
-                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias.");
+                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias, layers.LAYER.sdm.exemplars, .labels, .predictions, .distances and .classes.");
   }
 
   // What the tensors must be together.
-  Result<void> finish() const {
+  Result<void> finish() {
+    SY_CHECK(finish_gru());
+    for (auto& [layer, data] : out_.layers) SY_CHECK(finish_bank(layer, data.bank));
+    for (const auto& [layer, points] : calibration_)
+      if (!out_.layers[layer].bank) return fail(ErrorCode::kMalformed, fmt::format("layers.{}.sdm has calibration points and no exemplars", layer), file_.name());
+    return {};
+  }
+
+ private:
+  // Distances of calibration points to their nearest exemplar, and the class of each.
+  struct Calibration {
+    std::vector<float> distances;
+    std::vector<ExpertId> classes;
+  };
+
+  Result<void> finish_bank(int layer, SdmBank& bank) {
+    if (!bank && bank.labels.empty() && bank.predictions.empty()) return {};
+    const auto wrong_number = [&](const char* what, size_t found, size_t needed) {
+      return fail(ErrorCode::kMalformed, fmt::format("layers.{}.sdm.{} is [{}], needed [{}]", layer, what, found, needed), file_.name());
+    };
+    const auto count = size_t(bank.exemplars.rows);
+    if (bank.labels.size() != count) return wrong_number("labels", bank.labels.size(), count);
+    if (bank.predictions.size() != count) return wrong_number("predictions", bank.predictions.size(), count);
+    const Calibration& points = calibration_[layer];
+    if (points.classes.size() != points.distances.size()) return wrong_number("classes", points.classes.size(), points.distances.size());
+    std::map<ExpertId, std::vector<float>> classes;
+    for (const ExpertId label : bank.labels) classes[label];
+    for (size_t i = 0; i < points.classes.size(); ++i) classes[points.classes[i]].push_back(points.distances[i]);
+    for (auto& [expert, distances] : classes) {
+      std::sort(distances.begin(), distances.end());
+      bank.classes.push_back({expert, std::move(distances)});
+    }
+    return {};
+  }
+
+  Result<void> finish_gru() const {
     const Gru& gru = out_.gru;
     int64_t width = 0;
     for (size_t part = 0; part < kGruParts.size(); ++part)
@@ -77,7 +118,6 @@ class Reader {
     return {};
   }
 
- private:
   tl::unexpected<Error> wrong(const TensorInfo& tensor, std::string what, std::string hint = {}) const {
     return fail(ErrorCode::kMalformed, fmt::format("tensor {} {}", quote(tensor.name), std::move(what)), file_.name(), std::move(hint));
   }
@@ -90,12 +130,21 @@ class Reader {
 
   Result<void> table(const TensorInfo& tensor, SchemeData& out) {
     SY_CHECK(check(tensor, DType::kI32, 1, 2));
-    SY_TRY(const std::vector<int32_t> ids, values_of<int32_t>(file_, tensor));
     out.columns = tensor.shape.size() == 2 ? int(tensor.shape[1]) : 1;
-    out.table.reserve(ids.size());
+    return ids_of(tensor, out.table);
+  }
+
+  Result<void> experts(const TensorInfo& tensor, std::vector<ExpertId>& out) {
+    SY_CHECK(check(tensor, DType::kI32, 1, 1));
+    return ids_of(tensor, out);
+  }
+
+  Result<void> ids_of(const TensorInfo& tensor, std::vector<ExpertId>& out) {
+    SY_TRY(const std::vector<int32_t> ids, values_of<int32_t>(file_, tensor));
+    out.reserve(ids.size());
     for (const int32_t id : ids) {
       if (id < 0 || id >= kNoExpert) return wrong(tensor, fmt::format("names expert {}", id));
-      out.table.push_back(static_cast<ExpertId>(id));
+      out.push_back(static_cast<ExpertId>(id));
     }
     return {};
   }
@@ -129,6 +178,7 @@ class Reader {
 
   const OpenFile& file_;
   SchemeFile& out_;
+  std::map<int, Calibration> calibration_;  // by layer
 };
 
 }  // namespace
@@ -163,6 +213,22 @@ std::string scheme_file_bytes(const SchemeFile& file) {
   const auto add_matrix = [&](const std::string& name, const SchemeMatrix& matrix) {
     add(name, DType::kF32, {matrix.rows, matrix.cols}, matrix.values);
   };
+  const auto add_ids = [&](const std::string& name, const std::vector<ExpertId>& ids) {
+    add(name, DType::kI32, {int64_t(ids.size())}, std::vector<int32_t>(ids.begin(), ids.end()));
+  };
+  const auto add_bank = [&](const std::string& stem, const SdmBank& bank) {
+    std::vector<float> distances;
+    std::vector<ExpertId> classes;
+    for (const SdmClass& one : bank.classes) {
+      distances.insert(distances.end(), one.distances.begin(), one.distances.end());
+      classes.insert(classes.end(), one.distances.size(), one.expert);
+    }
+    add_matrix(stem + "exemplars", bank.exemplars);
+    add_ids(stem + "labels", bank.labels);
+    add_ids(stem + "predictions", bank.predictions);
+    add(stem + "distances", DType::kF32, {int64_t(distances.size())}, distances);
+    add_ids(stem + "classes", classes);
+  };
   for (size_t part = 0; part < kGruParts.size(); ++part) {
     add_matrix(fmt::format("rmoe.gru.{}.weight", kGruParts[part]), file.gru.weight[part]);
     add(fmt::format("rmoe.gru.{}.bias", kGruParts[part]), DType::kF32, {file.gru.width()}, file.gru.bias[part]);
@@ -174,6 +240,7 @@ std::string scheme_file_bytes(const SchemeFile& file) {
     add_matrix(fmt::format("layers.{}.gate.similarity", layer), data.likeness);
     add_matrix(fmt::format("layers.{}.rmoe.w1", layer), data.to_state);
     add_matrix(fmt::format("layers.{}.rmoe.w2", layer), data.from_state);
+    add_bank(fmt::format("layers.{}.sdm.", layer), data.bank);
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins at a multiple of 8

@@ -11,7 +11,8 @@ namespace switchyard {
 
 // Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d];
 // threshold and threshold.{layer} [E]; [layers.{layer}.]gate.similarity [d, d]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
-// [p, p] and .bias [p]; F32. Anything else is refused by name. kNotFound, kMalformed.
+// [p, p] and .bias [p]; layers.{layer}.sdm.exemplars [N, d], .labels and .predictions [N] I32, .distances [M] and .classes
+// [M] I32; F32 but for those. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
 
 // The bytes of such a file; what `read_scheme_file` reads back.

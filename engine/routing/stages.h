@@ -429,6 +429,52 @@ SWITCHYARD_STAGE void mix_in(float lambda, std::span<const float> mixed, std::sp
   }
 }
 
+// What a bank says of one input.
+struct Trust {
+  int q = 0;          // exemplars in a row, nearest first (L2, ties: the earlier one), whose label and prediction are
+                      // the prediction; the first one at distance 0 is the input itself and left out
+  double nearest = 0; // distance of the nearest exemplar; infinite: there is none
+  double d = 0;       // least over the classes of 1 - share of its calibration distances below `nearest`
+};
+
+// 1 - the share of distances < nearest; 0 for a class without points. The least over the classes; 0 without classes.
+SWITCHYARD_STAGE double nearness(std::span<const SdmClass> classes, double nearest) {
+  double least = classes.empty() ? 0 : 1;
+  for (const SdmClass& one : classes) {
+    const auto below = std::lower_bound(one.distances.begin(), one.distances.end(), nearest) - one.distances.begin();
+    least = std::min(least, one.distances.empty() ? 0.0 : 1 - double(below) / double(one.distances.size()));
+  }
+  return least;
+}
+
+// work: [N]
+SWITCHYARD_STAGE Trust trust_of(const SdmBank& bank, std::span<const float> input, ExpertId prediction, std::span<float> work) {
+  const size_t count = bank.labels.size();
+  size_t itself = count;
+  for (size_t i = 0; i < count; ++i) {
+    const std::span<const float> exemplar = bank.exemplars.row(i);
+    double sum = 0;
+    for (size_t k = 0; k < input.size(); ++k) {
+      const double difference = double(input[k]) - exemplar[k];
+      sum += difference * difference;
+    }
+    work[i] = static_cast<float>(std::sqrt(sum));
+    if (sum == 0 && itself == count) itself = i;
+  }
+  const auto agrees = [&](size_t i) { return bank.labels[i] == prediction && bank.predictions[i] == prediction; };
+  Trust out{.nearest = std::numeric_limits<double>::infinity()};
+  size_t other = count;  // the nearest that does not agree
+  for (size_t i = 0; i < count; ++i) {
+    if (i == itself) continue;
+    out.nearest = std::min(out.nearest, double(work[i]));
+    if (!agrees(i) && (other == count || work[i] < work[other])) other = i;
+  }
+  for (size_t i = 0; i < count; ++i)
+    if (i != itself && agrees(i) && (other == count || work[i] < work[other] || (work[i] == work[other] && i < other))) ++out.q;
+  out.d = nearness(bank.classes, out.nearest);
+  return out;
+}
+
 // Stage 3. Returns the softmax sums of z.
 SWITCHYARD_STAGE SoftmaxSums score_by_scheme(const Stages& s, std::span<const float> z, std::span<float> scores) {
   const bool softmax = s.score == SchemeScore::kSoftmax;

@@ -48,7 +48,8 @@ const TokenMemory::Row* TokenMemory::row_with(int row, uint64_t token, uint8_t l
 std::span<const float> TokenMemory::probabilities(int row, uint64_t token) const {
   const Row* at = row_with(row, token, 1);
   if (!at) return {};
-  return std::span<const float>(at->blocks[token / kBlock]->probabilities).subspan(token % kBlock * at->experts, at->experts);
+  return std::span<const float>(at->blocks[token / kBlock]->probabilities)
+      .subspan(token % kBlock * at->experts, at->experts);
 }
 
 std::span<const float> TokenMemory::input(int row, uint64_t token) const {

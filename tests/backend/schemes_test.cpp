@@ -47,6 +47,13 @@ const std::string& file_for(const ModelPlan& plan) {
     for (int id = 0; id < plan.vocab; ++id) data.table.push_back(ExpertId(random() % size_t(experts)));
     data.to_state = any_matrix(kState, plan.hidden, 1 / std::sqrt(float(plan.hidden)), random);
     data.from_state = any_matrix(experts, kState, 2, random);
+    data.width = plan.hidden;
+    data.prototypes = any_matrix(experts, plan.hidden, 1, random).values;
+    data.likeness = any_matrix(plan.hidden, plan.hidden, 1 / std::sqrt(float(plan.hidden)), random);
+    data.bank.exemplars = any_matrix(24, plan.hidden, 1, random);
+    for (int i = 0; i < 24; ++i) data.bank.labels.push_back(ExpertId(i % 3));
+    data.bank.predictions = data.bank.labels;
+    for (ExpertId e = 0; e < 3; ++e) data.bank.classes.push_back({e, {8, 12, 16, 20, 24}});
   }
   path = ::testing::TempDir() + "/schemes_" + std::to_string(made.size()) + ".safetensors";
   std::ofstream(path, std::ios::binary) << scheme_file_bytes(file);
@@ -174,6 +181,64 @@ TEST_P(Schemes, WhatMixingRemembersFollowsTheCache) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, Schemes, ::testing::ValuesIn(backend_names()), [](const auto& info) { return info.param; });
 
+class Inputs final : public RouterTap {
+ public:
+  void see(int row, size_t token, std::span<const float> input) override { seen[{row, token}].assign(input.begin(), input.end()); }
+  std::map<std::pair<int, size_t>, std::vector<float>> seen;
+};
+
+// What routers read comes whole and in its place on both backends: the router's own matrix times it gives the logits;
+// and the recurrent router again in double, from that and the file, layer by layer.
+TEST_P(Schemes, TheRecurrentStateRunsThroughTheLayersOfEachToken) {
+  const ModelPlan& plan = checkpoint("demo").plan;
+  const Recipe recipe = recipe_of(plan, "recurrent");
+  const SchemeFile& file = *recipe.layers[0].scheme.file;
+  std::vector<TokenId> ids;
+  for (int i = 0; i < 600; ++i) ids.push_back(TokenId(5 + 17 * i % 3500));  // more than one chunk of the cpu backend
+  const auto cache = backend("demo", GetParam()).new_cache(int(ids.size()));
+  std::vector<RoutingFrame> frames = blank_frames(plan, recipe, ids.size());
+  Inputs inputs;
+  const auto done = backend("demo", GetParam()).forward({.tokens = ids, .cache = cache.get(), .recipe = &recipe, .rows = LogitRows::kNone, .frames = frames, .tap = &inputs});
+  ASSERT_TRUE(done.has_value()) << done.error().message();
+  ASSERT_EQ(inputs.seen.size(), ids.size() * plan.rows.size());
+  const auto p = size_t(file.gru.width());
+  const auto times = [](const SchemeMatrix& m, size_t row, const auto& x) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += double(m.row(row)[i]) * x[i];
+    return sum;
+  };
+  int compared = 0;
+  for (const size_t token : {size_t(0), size_t(1), size_t(300), size_t(511), size_t(512), size_t(599)}) {
+    std::vector<double> state(p, 0);
+    for (int row = 0; row < int(plan.rows.size()); ++row) {
+      const SchemeData& data = file.layers.at(plan.moe_layers[size_t(row)]);
+      const std::vector<float>& h = inputs.seen.at({row, token});
+      ASSERT_EQ(h.size(), size_t(plan.hidden));
+      std::vector<double> u(p), next(p), z(32);
+      for (size_t i = 0; i < p; ++i) u[i] = times(data.to_state, i, h);
+      const auto gate = [&](GruPart part, const std::vector<double>& x, size_t i) { return times(file.gru.weight[part], i, x) + file.gru.bias[part][i]; };
+      for (size_t i = 0; i < p; ++i) {
+        const double r = 1 / (1 + std::exp(-gate(kInReset, u, i) - gate(kStateReset, state, i)));
+        const double zeta = 1 / (1 + std::exp(-gate(kInUpdate, u, i) - gate(kStateUpdate, state, i)));
+        next[i] = (1 - zeta) * std::tanh(gate(kInNew, u, i) + r * gate(kStateNew, state, i)) + zeta * state[i];
+      }
+      state = next;
+      std::vector<int> order(32);
+      for (int e = 0; e < 32; ++e) z[size_t(e)] = times(data.from_state, size_t(e), state), order[size_t(e)] = e;
+      std::ranges::sort(order, [&](int a, int b) { return z[size_t(a)] > z[size_t(b)]; });
+      if (z[size_t(order[3])] - z[size_t(order[4])] < 1e-4) continue;
+      double sum = 0;
+      for (int i = 0; i < 4; ++i) sum += std::exp(z[size_t(order[size_t(i)])]);
+      const std::set<int> want(order.begin(), order.begin() + 4);
+      const auto got = frames[token].used_ids(row);
+      ASSERT_EQ(std::set<int>(got.begin(), got.end()), want) << "token " << token << " row " << row;
+      for (size_t slot = 0; slot < got.size(); ++slot) ASSERT_NEAR(frames[token].weights(row)[slot], std::exp(z[got[slot]]) / sum, 1e-4);
+      ++compared;
+    }
+  }
+  EXPECT_GT(compared, 40);
+}
+
 TEST(Mixing, OfAttentionIsRefusedWhereThereIsNone) {
   const auto refusal = [](const std::string& model, const char* name) {
     const auto fits = validate(SetScheme{{}, *make_scheme({name, {}})}, checkpoint(model).plan);
@@ -200,6 +265,17 @@ TEST(SchemeParity, BothBackendsFollowTheSameAttention) {
       EXPECT_LE(d.weights, 1e-4) << model << ": " << d;
       EXPECT_EQ(d.sets_differing, 0) << model << ": " << d;
     }
+}
+
+TEST(SchemeParity, BothBackendsDecideAlikeByAFile) {
+  for (const std::string name : {"hash", "prototype", "similarity", "sdm"}) {
+    const ModelPlan& plan = checkpoint("demo").plan;
+    const Recipe recipe = recipe_of(plan, name, {{"file", file_for(plan)}});
+    const Difference d = compare(run("demo", "reference", recipe), run("demo", "cpu", recipe));
+    EXPECT_LE(d.logits, 2e-3) << name << ": " << d;
+    EXPECT_EQ(d.sets_differing, 0) << name << ": " << d;
+    EXPECT_FALSE(identical(run("demo", "cpu", recipe), run("demo", "cpu", recipe_of(plan, name)))) << name;
+  }
 }
 
 TEST(SchemeParity, BothBackendsDecideAlike) {

@@ -118,6 +118,26 @@ class Run(CliTest):
             self.assertAlmostEqual(found["layers"][layer]["dnll"], score["baseline"]["dnll"])
             self.assertAlmostEqual(found["layers"][layer]["kl"], score["baseline"]["kl"])
 
+    def test_a_bank_of_exemplars_says_how_far_the_router_is_trusted(self):
+        texts = [ASSETS / "contrast" / f"{side}.jsonl" for side in ("code", "prose")]
+        bank, trace = self.folder / "bank.safetensors", self.folder / "sdm.moetrace.h5"
+        found = self.json_of("calibrate_bank", "calibrate", "bank", "demo", "--texts", texts[0], "--texts", texts[1], "--most", "64", "--out", bank)
+        self.assertEqual([one["layer"] for one in found["layers"]], list(range(8)))
+        for one in found["layers"]:
+            self.assertTrue(0 < one["exemplars"] <= 64 and 0 < one["calibration_points"])
+        header = json.loads(bank.read_bytes()[8:8 + int.from_bytes(bank.read_bytes()[:8], "little")])
+        self.assertEqual(header["layers.3.sdm.exemplars"]["shape"], [found["layers"][3]["exemplars"], 256])
+        script = self.edits({"kind": "scheme", "layer": "all", "name": "sdm", "parameters": {"file": str(bank), "if_out": "all"}})
+        self.json_of("score", "score", "demo", "--texts", texts[1], "--edits", script, "--trace", trace)
+        ids = rows(trace)["ids"]
+        used = (ids != 255).sum(axis=2)
+        self.assertEqual(set(numpy.unique(used)), {4, 32})  # trusted: the model's own k; out of distribution: all
+        self.assert_refused(5, "exists", "calibrate", "bank", "demo", "--texts", texts[0], "--out", bank)
+        one = self.write("one.jsonl", '{"text": "a b c"}\n')
+        self.assert_refused(2, "a bank needs two at least", "calibrate", "bank", "demo", "--texts", one, "--out", self.folder / "no.safetensors")
+        labelled = self.folder / "labelled.safetensors"
+        self.json_of("calibrate_bank", "calibrate", "bank", "demo", "--texts", texts[0], "--texts", texts[1], "--labels", "domain", "--out", labelled)
+
     def test_a_token_router_distilled_from_a_trace_routes_by_token_id(self):
         trace, table, again = self.folder / "run.moetrace.h5", self.folder / "table.safetensors", self.folder / "again.moetrace.h5"
         self.json_of("run", "run", "demo", *PYTHON, "--trace", trace)

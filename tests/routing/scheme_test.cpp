@@ -500,6 +500,97 @@ TEST(GatingChecks, HoldForMixingWithNeighbours) {
   EXPECT_EQ(cases, 8);
 }
 
+TEST(GatingChecks, HoldForTheBankOfExemplars) {
+  int cases = 0;
+  for (const CheckJson& check : test::gating_checks("sdm_run")) {
+    SCOPED_TRACE(check.at("id").get<std::string>());
+    ++cases;
+    const CheckJson& in = check.at("inputs");
+    SdmBank bank{.exemplars = matrix_of(in.at("exemplars")), .labels = in.at("labels").get<std::vector<ExpertId>>(),
+                 .predictions = in.at("predictions").get<std::vector<ExpertId>>(), .classes = {}};
+    Floats work(bank.labels.size());
+    const auto prediction = check.at("params").at("prediction").get<ExpertId>();
+    const stages::Trust trust = stages::trust_of(bank, floats(in.at("query")), prediction, work);
+    EXPECT_EQ(trust.q, check.at("expected").at("q").get<int>());
+    expect_near(trust.nearest, check.at("expected").at("nearest").get<double>(), "nearest");
+  }
+  for (const CheckJson& check : test::gating_checks("sdm_d")) {
+    SCOPED_TRACE(check.at("id").get<std::string>());
+    ++cases;
+    std::vector<SdmClass> classes;
+    for (const CheckJson& distances : check.at("inputs").at("distances")) {
+      classes.push_back({ExpertId(classes.size()), floats(distances)});
+      std::ranges::sort(classes.back().distances);
+    }
+    expect_near(stages::nearness(classes, check.at("inputs").at("nearest")), check.at("expected").at("d").get<double>(), "d");
+  }
+  EXPECT_EQ(cases, 8);
+}
+
+// By hand: inputs on a line, the token at 1 with experts 0 and 1.
+TEST(Sdm, LooksUpItsNumbersForEveryToken) {
+  auto file = std::make_shared<SchemeFile>();
+  file->layers[0].bank = {.exemplars = {5, 1, {1, 1.5f, 0, 3, 9}}, .labels = {0, 0, 0, 1, 0}, .predictions = {0, 0, 0, 1, 0},
+                          .classes = {{0, {0.25f, 0.5f, 0.75f, 1}}, {1, {0.5f, 0.75f}}}};
+  LayerRecipe recipe = recipe_of("sdm", {{"k", 1.0}, {"mode", std::string("raw")}, {"if_out", std::string("all")}});
+  recipe.scheme.stages.bank = true;
+  recipe.scheme.file = file;
+  recipe.scheme = recipe.scheme.of_layer(0);
+  const Floats z{2, 1}, at_one{1}, at_half{0.5f}, far{100};
+  // The exemplar at 1 is the token itself. 1.5 and 0 agree, 3 does not: q 2. Nearest 0.5: of {.25 .5 .75 1} one is
+  // below, of {.5 .75} none: d 3/4. (2 + 2)^(3/4).
+  const double base = std::pow(4, 0.75);
+  Token got = run_one(spec_of(2, 1), recipe, z, {.hidden = at_one});
+  ASSERT_EQ(got.ids, std::vector<int>{0});
+  expect_near(got.weights[0], base / (base + 1), "q 2, d 3/4");
+  // 0.5 lies between 0 and 1 at the same distance; both agree, 1.5 too, then 3: q 3, nearest 0.5.
+  got = run_one(spec_of(2, 1), recipe, z, {.hidden = at_half});
+  expect_near(got.weights[0], std::pow(5, 0.75) / (std::pow(5, 0.75) + 1), "q 3, d 3/4");
+  // Expert 1 is the best: no exemplar near it agrees, q 0, out of distribution, both experts; nearest 0.5, d 3/4.
+  got = run_one(spec_of(2, 1), recipe, {1, 2}, {.hidden = at_half});
+  ASSERT_EQ(got.ids, (std::vector<int>{1, 0}));
+  expect_near(got.weights[0], std::pow(2, 0.75) / (std::pow(2, 0.75) + 1), "q 0");
+  // So far that all calibration points are nearer: d 0, uniform.
+  got = run_one(spec_of(2, 1), recipe, z, {.hidden = far});
+  expect_near(got.weights[0], 0.5, "d 0");
+  // By p instead of all: 2^(3/4) / (1 + 2^(3/4)) = .627 exceeds .6.
+  recipe.scheme.stages.out = OutRule::kTopP;
+  recipe.scheme.stages.p = 0.6f;
+  EXPECT_EQ(run_one(spec_of(2, 1), recipe, {1, 2}, {.hidden = at_half}).ids, std::vector<int>{1});
+  recipe.scheme.stages.p = 0.63f;
+  EXPECT_EQ(run_one(spec_of(2, 1), recipe, {1, 2}, {.hidden = at_half}).ids, (std::vector<int>{1, 0}));
+}
+
+TEST(SchemeFiles, OfABankAreReadBackAndFitTheModel) {
+  SchemeFile file;
+  file.layers[2].bank = {.exemplars = {3, 2, {1, 2, 3, 4, 5, 6}}, .labels = {0, 3, 0}, .predictions = {0, 3, 1}, .classes = {{0, {1, 2}}, {3, {0.5f}}}};
+  const std::string path = ::testing::TempDir() + "/bank.safetensors";
+  const auto write = [&] { std::ofstream(path, std::ios::binary) << scheme_file_bytes(file); };
+  write();
+  const auto scheme = make_scheme({"sdm", {{"file", path}}});
+  ASSERT_TRUE(scheme.has_value()) << scheme.error().message();
+  const SdmBank& bank = scheme->file->layers.at(2).bank;
+  EXPECT_EQ(bank.exemplars.values, file.layers[2].bank.exemplars.values);
+  EXPECT_EQ(bank.labels, file.layers[2].bank.labels);
+  EXPECT_EQ(bank.predictions, file.layers[2].bank.predictions);
+  ASSERT_EQ(bank.classes.size(), 2u);
+  EXPECT_EQ(bank.classes[1].expert, 3);
+  EXPECT_EQ(bank.classes[0].distances, (Floats{1, 2}));
+  const auto refused = [&](int layer, int experts, int64_t width) {
+    const auto fits = check_scheme(scheme->of_layer(layer), spec_of(experts, 1), width, 10);
+    return fits ? std::string() : fits.error().message();
+  };
+  EXPECT_EQ(refused(2, 4, 2), "");
+  EXPECT_EQ(refused(1, 4, 2), "scheme sdm: the file has no sdm.exemplars of this layer");
+  EXPECT_EQ(refused(2, 4, 5), "scheme sdm: the file's sdm.exemplars of this layer is [3, 2], needed [3, 5]");
+  EXPECT_EQ(refused(2, 3, 2), "scheme sdm: the file's exemplars name expert 3, the router has 3");
+  file.layers[2].bank.labels.pop_back();
+  write();
+  const auto read = read_scheme_file(path);
+  ASSERT_FALSE(read.has_value());
+  EXPECT_THAT(read.error().message(), testing::HasSubstr("layers.2.sdm.labels is [2], needed [3]"));
+}
+
 // lambda 0 is the model's own router whatever it is: softmax or sigmoid, with a selection bias, groups and a scale.
 TEST(Mixing, WithoutAShareOfTheNeighboursIsTheNativeDecisionBitForBit) {
   std::mt19937 random(43);

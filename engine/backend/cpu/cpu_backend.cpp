@@ -67,7 +67,9 @@ class CpuBackend final : public Backend {
                   .recipe = request.recipe,
                   .task = request.task,
                   .length = std::max(request.sequence, length),
-                  .stream = request.stream};
+                  .stream = request.stream,
+                  .tap = request.tap,
+                  .first = first};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {
         chunk.rows = LogitRows::kAll;

@@ -21,12 +21,16 @@ int64_t decision_bytes(const RouterSpec& spec, const LayerRecipe* recipe) {
     const int64_t p = recipe->scheme.file->gru.width(), d = recipe->scheme.data->to_state.cols;
     bytes += p * (d + 6 * p + spec.experts) * 8;
   }
+  if (recipe && recipe->scheme.stages.bank) bytes += int64_t(recipe->scheme.data->bank.exemplars.values.size()) * 8;
   return bytes;
 }
 
 }  // namespace
 
 void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, const float* const* in) {
+  if (step.chunk->tap)
+    for (int token = 0; token < step.count; ++token)
+      step.chunk->tap->see(spec.row, step.chunk->first + size_t(token), {in[token], size_t(spec.router_weight.cols)});
   shape_rows(step.count, spec.router.experts, router_logits_, router_out_);
   const bool gated = spec.shared_gate.rows > 0;
   shared_gates_.resize(step.count);

@@ -28,6 +28,8 @@ struct Chunk {
   const Task* task = nullptr;
   int length = 0;       // of the sequence, see ForwardRequest::sequence
   uint32_t stream = 0;  // see ForwardRequest
+  RouterTap* tap = nullptr;
+  size_t first = 0;     // place of the first token in the request
 };
 
 // A matrix times the tokens, one of several that share a phase.

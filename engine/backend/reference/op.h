@@ -47,6 +47,7 @@ struct Step {
   // Of the run; null where no scheme can be in force.
   RouterStates* states = nullptr;
   TokenMemory* routers = nullptr;
+  RouterTap* tap = nullptr;
   AttentionRows* attention = nullptr;  // of the layer: filled by its attention, read by its routers
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;

@@ -295,7 +295,8 @@ class ReferenceBackend final : public Backend, public Differentiable {
               .stream = request.stream,
               .frames = request.frames,
               .states = &states,
-              .routers = &cache.routers()};
+              .routers = &cache.routers(),
+              .tap = request.tap};
     if (request.encode)
       cache.forget_states();
     else

@@ -87,6 +87,11 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   const auto raw = [&](size_t token) { return std::span(logits.const_data_ptr<float>() + token * experts, experts); };
   const at::Tensor inputs = reads ? x.contiguous() : at::Tensor(),
                    norms = cosine ? (native.defined() ? weight_under(*recipe) : weight_).square().sum(1).sqrt().contiguous() : at::Tensor();
+  if (step.tap) {
+    const at::Tensor seen = x.contiguous();
+    for (size_t token = 0; token < tokens; ++token)
+      step.tap->see(step.row, token, {seen.const_data_ptr<float>() + token * size_t(x.size(1)), size_t(x.size(1))});
+  }
   std::vector<float> mixed;
   if (recipe && mixes_tokens(recipe->scheme)) mixed = mix_neighbours(logits, x.contiguous(), step, *recipe);
   std::vector<Decision> decisions(tokens);
