@@ -165,7 +165,9 @@ Result<int> list(Cli& cli) {
     Document edits = Document::array(), gates = Document::array();
     for (const SchemeInfo& scheme : schemes()) gates.push_back(scheme_json(scheme));
     for (const Kind& kind : kinds()) edits.push_back(kind_json(kind));
-    cli.output.json({{"schema", kSchema}, {"schemes", gates}, {"edits", edits}});
+    Document examples = Document::array();
+    for (const std::string& file : scheme_examples()) examples.push_back({{"scheme", file.substr(0, file.rfind('.'))}, {"file", file}});
+    cli.output.json({{"schema", kSchema}, {"schemes", gates}, {"edits", edits}, {"examples", examples}});
     return 0;
   }
   std::vector<std::vector<std::string>> rows;
@@ -177,6 +179,12 @@ Result<int> list(Cli& cli) {
   }
   cli.output.data("Gating schemes\n");
   cli.output.table(rows);
+  if (const std::vector<std::string> examples = scheme_examples(); !examples.empty()) {
+    cli.output.data("\nFiles of seeded weights for the demo, by name in a scheme's parameter \"file\"\n");
+    rows.clear();
+    for (const std::string& file : examples) rows.push_back({file.substr(0, file.rfind('.')), file});
+    cli.output.table(rows);
+  }
   cli.output.data("\nEdits\n");
   rows.clear();
   for (const Kind& kind : kinds()) {
@@ -218,7 +226,9 @@ void show_scheme(Cli& cli, const SchemeInfo& scheme) {
     rows.push_back({std::string("  ") + parameter.name, fmt::format("{} (default {})", parameter.meaning, range)});
   }
   cli.output.table(rows);
-  cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{{\"kind\":\"scheme\",\"layer\":\"all\",\"name\":\"{}\"}}]}}\n", scheme.name));
+  const std::string example = example_of(scheme.name);
+  cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{{\"kind\":\"scheme\",\"layer\":\"all\",\"name\":\"{}\"{}}}]}}\n", scheme.name,
+                              example.empty() ? "" : fmt::format(",\"parameters\":{{\"file\":\"{}\"}}", example)));
 }
 
 Result<int> show(Cli& cli, const std::string& name) {

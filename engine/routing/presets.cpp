@@ -137,10 +137,12 @@ const std::vector<Preset>& presets() {
         .formula = "p = softmax([z ; z_null]); the k' largest; nulls dropped; w = p / sum over the real ones",
         .parameters = {integer("nulls", 4, 0, 1024, "null experts m"), integer("k", 4, 1, kMost, "slots k' over real and null experts"),
                        choice("null_source", {"copy", "constant"}, "null logits: copies of the experts' (null j of expert j mod E), or a constant"),
-                       real("null_logit", 0, -1000, 1000, "the constant")}},
+                       real("null_logit", 0, -1000, 1000, "the constant"),
+                       file("safetensors with layers.{layer}.gate.null.weight [m, d]: the null experts' router rows, in the place of null_source")}},
        [](const Values& v, Stages& s) {
          s.nulls = v.integer("nulls"), s.k = v.integer("k"), s.null_source = v.choice<NullSource>("null_source");
          s.null_logit = v.number("null_logit"), s.weights = WeightRule::kRenorm;
+         if (!v.text("file").empty()) s.null_source = NullSource::kFile;
        }},
 
       {{.name = "dense_to_sparse", .title = "Dense-to-sparse temperature (EvoMoE)", .source = "arXiv 2112.14397", .exact = true,
@@ -480,6 +482,7 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
     if (data->width != hidden || int64_t(data->prototypes.size()) != int64_t(spec.experts) * hidden)
       return refuse(fmt::format("the file's prototypes are [{}, {}], needed [{}, {}]", data->prototypes.size() / std::max(1, data->width), data->width, spec.experts, hidden));
   }
+  if (s.null_source == NullSource::kFile) SY_CHECK(reason(check_matrix(data->nulls, "gate.null.weight of this layer", s.nulls, hidden)));
   if (s.bank) SY_CHECK(reason(check_bank(data->bank, spec, hidden)));
   if (!data->thresholds.empty() && int(data->thresholds.size()) != spec.experts)
     return refuse(fmt::format("the file has {} thresholds, the router {} experts", data->thresholds.size(), spec.experts));

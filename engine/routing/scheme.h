@@ -49,7 +49,7 @@ enum class Selector : uint8_t {
 // 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
 // logit. Native: the model's own score, selection bias, groups and weights, on the logits of stage 2.
 enum class WeightRule : uint8_t { kRaw, kRenorm, kSigmoidNorm, kUnit, kShare, kSigmoid, kNative };
-enum class NullSource : uint8_t { kCopy, kConstant };
+enum class NullSource : uint8_t { kCopy, kConstant, kFile };
 enum class EntropyKind : uint8_t { kTsallis, kRenyi };
 enum class ChoiceAxis : uint8_t { kExperts, kTokens };
 enum class Overflow : uint8_t { kDrop, kNextBest };
@@ -141,6 +141,7 @@ struct SchemeData {
   std::vector<float> prototypes;  // [E, width]
   int width = 0;
   std::vector<float> thresholds;  // [E]
+  SchemeMatrix nulls;             // [m, d] router rows of null experts
   SchemeMatrix likeness;          // W [d, d] of u_i' W u_j; none: that of every layer, else 1
   SchemeMatrix to_state, from_state;  // W1 [p, width of the router's input] and W2 [E, p] of a recurrent router
   std::vector<ExpertId> on, off;  // SteerMoE
@@ -217,7 +218,8 @@ inline bool batch_coupled(const Scheme& scheme) {
 }
 // Whether it reads the router's input.
 inline bool reads_input(const Scheme& scheme) {
-  return scheme && (scheme.stages.source != LogitSource::kLinear || scheme.stages.bank);
+  const Stages& s = scheme.stages;
+  return scheme && (s.source != LogitSource::kLinear || s.bank || s.null_source == NullSource::kFile);
 }
 // Whether it hands a state from layer to layer.
 inline bool has_state(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }

@@ -15,6 +15,7 @@
 #include "engine/base/folder.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
+#include "engine/model/checkpoint.h"
 #include "engine/model/safetensors.h"
 
 namespace switchyard {
@@ -50,6 +51,7 @@ class Reader {
     if (const auto layer = layer_between(name, "table.", "")) return table(tensor, out_.layers[*layer]);
     if (const auto layer = layer_between(name, "threshold.", "")) return vector(tensor, out_.layers[*layer].thresholds);
     if (const auto layer = layer_between(name, "layers.", ".gate.proto")) return prototypes(tensor, out_.layers[*layer]);
+    if (const auto layer = layer_between(name, "layers.", ".gate.null.weight")) return matrix(tensor, out_.layers[*layer].nulls);
     if (name == "gate.similarity") return matrix(tensor, out_.every.likeness);
     if (const auto layer = layer_between(name, "layers.", ".gate.similarity")) return matrix(tensor, out_.layers[*layer].likeness);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w1")) return matrix(tensor, out_.layers[*layer].to_state);
@@ -64,7 +66,7 @@ class Reader {
       if (name == fmt::format("rmoe.gru.{}.bias", kGruParts[part])) return vector(tensor, out_.gru.bias[part]);
     }
     return wrong(tensor, "is no tensor that a gating scheme reads",
-                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias, layers.LAYER.sdm.exemplars, .labels, .predictions, .distances and .classes.");
+                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, layers.LAYER.gate.null.weight, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias, layers.LAYER.sdm.exemplars, .labels, .predictions, .distances and .classes.");
   }
 
   // What the tensors must be together.
@@ -183,8 +185,27 @@ class Reader {
 
 }  // namespace
 
+std::vector<std::string> scheme_examples() {
+  std::vector<std::string> names;
+  std::error_code error;
+  if (const auto assets = find_assets())
+    for (const auto& entry : std::filesystem::directory_iterator(*assets / "schemes", error))
+      if (entry.path().extension() == ".safetensors") names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string example_of(std::string_view scheme) {
+  const std::string name = std::string(scheme) + ".safetensors";
+  const std::vector<std::string> all = scheme_examples();
+  return std::find(all.begin(), all.end(), name) == all.end() ? std::string() : name;
+}
+
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path) {
-  const std::filesystem::path where = std::filesystem::absolute(path);
+  std::error_code error;
+  std::filesystem::path where = std::filesystem::absolute(path);
+  if (path.find('/') == path.npos && !std::filesystem::exists(where, error))
+    if (const auto assets = find_assets(); assets && std::filesystem::exists(*assets / "schemes" / path, error)) where = *assets / "schemes" / path;
   SY_TRY(const Folder folder, Folder::open(where.parent_path()));
   SY_TRY(const OpenFile file, folder.open_file(where.filename().string()));
   SY_TRY(const std::vector<TensorInfo> tensors, read_safetensors(file));
@@ -237,6 +258,7 @@ std::string scheme_file_bytes(const SchemeFile& file) {
   add_matrix("gate.similarity", file.every.likeness);
   for (const auto& [layer, data] : file.layers) {
     add_layer(data, fmt::format(".{}", layer), fmt::format("layers.{}.gate.proto", layer));
+    add_matrix(fmt::format("layers.{}.gate.null.weight", layer), data.nulls);
     add_matrix(fmt::format("layers.{}.gate.similarity", layer), data.likeness);
     add_matrix(fmt::format("layers.{}.rmoe.w1", layer), data.to_state);
     add_matrix(fmt::format("layers.{}.rmoe.w2", layer), data.from_state);

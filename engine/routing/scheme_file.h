@@ -3,17 +3,25 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "engine/base/result.h"
 #include "engine/routing/scheme.h"
 
 namespace switchyard {
 
-// Reads every tensor of the file: table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d];
+// Reads every tensor of the file; a name without a folder that is not there is looked for among the shipped examples.
+// table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d] and
+// .gate.null.weight [m, d];
 // threshold and threshold.{layer} [E]; [layers.{layer}.]gate.similarity [d, d]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
 // [p, p] and .bias [p]; layers.{layer}.sdm.exemplars [N, d], .labels and .predictions [N] I32, .distances [M] and .classes
 // [M] I32; F32 but for those. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
+
+// The shipped files of seeded weights for the demo (assets/schemes), by name; those of one scheme carry its name.
+std::vector<std::string> scheme_examples();
+std::string example_of(std::string_view scheme);  // empty: there is none
 
 // The bytes of such a file; what `read_scheme_file` reads back.
 std::string scheme_file_bytes(const SchemeFile& file);

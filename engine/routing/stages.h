@@ -397,7 +397,10 @@ SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, co
     if (s.gumbel) z[e] += gumbel(s.seed, in, uint32_t(e));
     if (tau != 1.0f) z[e] = kept_finite(z[e] / tau);
   }
-  for (int j = 0; j < s.nulls; ++j) z[experts + j] = s.null_source == NullSource::kCopy ? z[j % experts] : s.null_logit;
+  for (int j = 0; j < s.nulls; ++j)
+    z[experts + j] = s.null_source == NullSource::kCopy   ? z[j % experts]
+                     : s.null_source == NullSource::kFile ? static_cast<float>(dot(data->nulls.row(j), in.hidden))
+                                                          : s.null_logit;
   if (!data || (data->on.empty() && data->off.empty())) return;
   const SoftmaxSums sums = softmax_sums(z, nullptr);
   if (sums.empty()) return;

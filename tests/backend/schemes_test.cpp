@@ -49,6 +49,7 @@ const std::string& file_for(const ModelPlan& plan) {
     data.from_state = any_matrix(experts, kState, 2, random);
     data.width = plan.hidden;
     data.prototypes = any_matrix(experts, plan.hidden, 1, random).values;
+    data.nulls = any_matrix(4, plan.hidden, 0.5f, random);
     data.likeness = any_matrix(plan.hidden, plan.hidden, 1 / std::sqrt(float(plan.hidden)), random);
     data.bank.exemplars = any_matrix(24, plan.hidden, 1, random);
     for (int i = 0; i < 24; ++i) data.bank.labels.push_back(ExpertId(i % 3));
@@ -268,7 +269,7 @@ TEST(SchemeParity, BothBackendsFollowTheSameAttention) {
 }
 
 TEST(SchemeParity, BothBackendsDecideAlikeByAFile) {
-  for (const std::string name : {"hash", "prototype", "similarity", "sdm"}) {
+  for (const std::string name : {"hash", "prototype", "similarity", "sdm", "adamoe"}) {
     const ModelPlan& plan = checkpoint("demo").plan;
     const Recipe recipe = recipe_of(plan, name, {{"file", file_for(plan)}});
     const Difference d = compare(run("demo", "reference", recipe), run("demo", "cpu", recipe));

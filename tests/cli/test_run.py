@@ -1,5 +1,6 @@
 """run and score: ids of transformers, edits at their token, traces read with h5py, logits, samplers."""
 import json
+import sys
 import unittest
 
 import h5py
@@ -137,6 +138,40 @@ class Run(CliTest):
         self.assert_refused(2, "a bank needs two at least", "calibrate", "bank", "demo", "--texts", one, "--out", self.folder / "no.safetensors")
         labelled = self.folder / "labelled.safetensors"
         self.json_of("calibrate_bank", "calibrate", "bank", "demo", "--texts", texts[0], "--texts", texts[1], "--labels", "domain", "--out", labelled)
+
+    def test_the_example_file_of_every_scheme_routes_the_demo(self):
+        listed = self.json_of("recipe_list", "recipe", "list")
+        with_file = {one["name"] for one in listed["schemes"] if any(p["type"] == "file" for p in one["parameters"])} - {"replay"}
+        self.assertEqual({one["scheme"] for one in listed["examples"]}, with_file)
+        native, few = self.folder / "native.moetrace.h5", (*PYTHON[:2], "--max-new-tokens", "8", "--greedy")
+        self.json_of("run", "run", "demo", *few, "--trace", native)
+        for one in listed["examples"]:
+            with self.subTest(scheme=one["scheme"]):
+                script = self.edits({"kind": "scheme", "layer": "all", "name": one["scheme"], "parameters": {"file": one["file"]}})
+                self.assertTrue(self.json_of("recipe_check", "recipe", "check", script, "demo")["ok"])
+                trace = self.folder / f"{one['scheme']}.moetrace.h5"
+                self.json_of("run", "run", "demo", *few, "--edits", script, "--trace", trace)
+                self.assertFalse(numpy.array_equal(rows(native)["weights"], rows(trace)["weights"]))
+                shown = run("recipe", "show", one["scheme"]).stdout.decode()
+                self.assertIn(f'"file":"{one["file"]}"', shown)
+
+    def test_the_example_files_are_what_their_script_makes(self):
+        folder = ASSETS / "schemes"
+        sys.path.insert(0, str(folder))
+        import make
+        for name in make.ARRAYS:
+            with self.subTest(name=name):
+                shipped, made = make.read_safetensors(folder / f"{name}.safetensors"), make.arrays(name)
+                self.assertEqual(list(shipped), list(made))
+                for tensor, values in made.items():
+                    self.assertEqual(shipped[tensor].dtype, values.dtype)
+                    numpy.testing.assert_allclose(shipped[tensor], values, rtol=1e-6)
+        # What is distilled by the program: tables, thresholds and exemplars of the shape that the demo needs.
+        table, bank = make.read_safetensors(folder / "stable_moe.safetensors"), make.read_safetensors(folder / "sdm.safetensors")
+        self.assertEqual({values.shape[0] for values in table.values()}, {make.VOCAB})
+        self.assertEqual(len(table), make.LAYERS)
+        for layer in range(make.LAYERS):
+            self.assertEqual(bank[f"layers.{layer}.sdm.exemplars"].shape, (len(bank[f"layers.{layer}.sdm.labels"]), make.WIDTH))
 
     def test_a_token_router_distilled_from_a_trace_routes_by_token_id(self):
         trace, table, again = self.folder / "run.moetrace.h5", self.folder / "table.safetensors", self.folder / "again.moetrace.h5"

@@ -11,6 +11,7 @@
 #include <QPushButton>
 #include <QSlider>
 #include <QStandardItemModel>
+#include <QToolButton>
 
 #include "app/gui/action_table.h"
 #include "app/gui/active_experts_plot.h"
@@ -18,6 +19,7 @@
 #include "app/gui/help_dialog.h"
 #include "app/gui/workbench.h"
 #include "app/session/scheme_choices.h"
+#include "engine/routing/scheme_file.h"
 #include "tests/gui/support.h"
 
 namespace switchyard {
@@ -239,6 +241,28 @@ TEST_F(SchemeWindow, AFileThatCannotBeReadIsToldInPlaceAndChangesNothing) {
       << panel().message().toStdString();
   EXPECT_TRUE(panel().findChild<QLabel*>("scheme.message")->isVisible());
   EXPECT_EQ(model().snapshot()->history.size(), before);
+}
+
+// Every scheme that reads a file offers its example; one click puts it in force.
+TEST_F(SchemeWindow, TheExampleOfAFileIsOneClickAway) {
+  int clicked = 0;
+  for (const SchemeInfo& scheme : schemes()) {
+    const auto file = std::ranges::find(scheme.parameters, SchemeParameter::Type::kFile, &SchemeParameter::type);
+    if (file == scheme.parameters.end() || example_of(scheme.name).empty()) continue;
+    SCOPED_TRACE(scheme.name);
+    panel().choose(scheme.name);
+    ASSERT_TRUE(taken());
+    auto* demo = panel().findChild<QToolButton*>(QString("scheme.example.") + file->name);
+    ASSERT_TRUE(demo);
+    demo->click();
+    ASSERT_TRUE(wait_until([&] { return in_force(kRow) && in_force(kRow)->file_name() == example_of(scheme.name); }, 5000))
+        << panel().message().toStdString();
+    EXPECT_EQ(in_force(kRow)->choice.name, scheme.name);
+    ++clicked;
+  }
+  EXPECT_GE(clicked, 8);
+  run("The king said unto the people", 12);
+  EXPECT_EQ(model().data().tokens() > 12, true);
 }
 
 TEST(SchemePages, EachSchemeHasAWholePageAndTheListLinksToIt) {

@@ -229,6 +229,19 @@ class Case {
     // The registry's null logits are copies or one constant; the cases have one each, so they go in as real experts
     // that carry no weight: the softmax is the same.
     const Floats nulls = floats(in_["null_logits"]);
+    {  // as rows of a file, times an input of 1
+      auto data = std::make_shared<SchemeData>();
+      data->nulls = {int64_t(nulls.size()), 1, nulls};
+      LayerRecipe by_file = recipe;
+      by_file.scheme.stages.nulls = int(nulls.size());
+      by_file.scheme.stages.null_source = NullSource::kFile;
+      by_file.scheme.data = data;
+      const Floats one{1};
+      const Token got = run_one(spec, by_file, z, {.hidden = one});
+      EXPECT_EQ(CheckJson(got.ids), want_["ids"]) << id_;
+      expect_near(got.weights, want_["weights"], id_);
+      EXPECT_EQ(got.decision.nulls, want_["nulls_picked"].get<int>()) << id_;
+    }
     std::vector<std::pair<float, int>> all;
     for (size_t e = 0; e < z.size(); ++e) all.push_back({z[e], int(e)});
     const bool one_constant = std::all_of(nulls.begin(), nulls.end(), [&](float n) { return n == nulls[0]; });

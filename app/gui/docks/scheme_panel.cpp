@@ -26,6 +26,7 @@
 #include "app/gui/style.h"
 #include "app/session/run_model.h"
 #include "app/session/scheme_choices.h"
+#include "engine/routing/scheme_file.h"
 
 namespace switchyard {
 namespace {
@@ -405,6 +406,12 @@ void SchemePanel::add_words(const SchemeParameter& parameter) {
     auto* browse = flat_button("…", tr("Choose the file"), editor);
     line->addWidget(words, 1);
     line->addWidget(browse);
+    if (const QString example = QString::fromStdString(example_of(draft_.name)); !example.isEmpty()) {
+      auto* demo = flat_button(tr("demo"), tr("The file of seeded weights for the demo model: %1").arg(example), editor);
+      demo->setObjectName("scheme.example." + name);
+      line->addWidget(demo);
+      connect(demo, &QToolButton::clicked, this, [this, name, example] { set_parameter(name, SchemeValue(example.toStdString())); });
+    }
     editor->setFocusProxy(words);
     connect(browse, &QToolButton::clicked, this, [this, name] {
       const QString path = QFileDialog::getOpenFileName(this, tr("File of the scheme"));
