@@ -238,8 +238,7 @@ Result<Document> place_affinity(Cli& cli, const PlaceOptions& options, const Pla
                     {"within_optimal", two.within_proof != PlacementProof::kNone},
                     {"within_proof", name(two.within_proof)}};
   if (!placement.optimal() && options.eplb.nodes == 1)
-    cli.output.info(fmt::format("Annealed from seed {} ({} restarts of {} sweeps): good, not proven to be the least.",
-                                options.placement.seed, options.placement.restarts, options.placement.sweeps));
+    cli.output.info(fmt::format("Annealed from seed {}: good, not proven to be the least.", options.placement.seed));
   return out;
 }
 
@@ -310,7 +309,7 @@ void add_place(CLI::App& app, Cli& cli) {
                    "affinity: hops that one token more on a layer's fullest GPU is worth (0)")
       ->check(CLI::Range(0.0, 1e9));
   command->add_option("--seed", o.placement.seed, "affinity: of the annealing (0)");
-  command->add_option("--sweeps", o.placement.sweeps, "affinity: length of the annealing (3000)")
+  command->add_option("--sweeps", o.placement.sweeps, "affinity: length of the annealing (by size)")
       ->check(CLI::Range(1, 10'000'000));
   command->add_option("--restarts", o.placement.restarts, "affinity: independent annealings (2)")
       ->check(CLI::Range(1, 10'000));

@@ -43,11 +43,14 @@ struct PlacementOptions {
   // Minimised is cut + load_weight * sum over layers of the largest load of a GPU; 0: the cut alone.
   double load_weight = 0;
   uint64_t seed = 0;          // of the annealing
-  int sweeps = 3000;          // of the annealing: proposals per expert
+  int sweeps = 0;             // of the annealing: proposals per expert; 0: by size, annealing_sweeps()
   int restarts = 2;           // independent annealings, the best counts
   int threads = 0;            // 0: one per core; results do not depend on it
   double exact_limit = 2e10;  // the chain programme runs while states^2 * E * (L - 1) is at most this
 };
+
+// 20 million proposals, but at least 3,000 and at most 50,000 sweeps.
+int annealing_sweeps(int layers, int experts);
 
 struct Placement {
   int gpus = 1;

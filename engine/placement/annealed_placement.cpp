@@ -190,6 +190,10 @@ class Annealing {
 
 }  // namespace
 
+int annealing_sweeps(int layers, int experts) {
+  return int(std::clamp<int64_t>(20'000'000 / (int64_t(layers) * experts), 3000, 50'000));
+}
+
 Result<Placement> place_by_annealing(const HopCounts& counts, const PlacementOptions& options, Task* task) {
   const size_t experts = size_t(counts.experts);
   const std::vector<double> forward(counts.transitions.begin(), counts.transitions.end());
@@ -198,7 +202,7 @@ Result<Placement> place_by_annealing(const HopCounts& counts, const PlacementOpt
     const size_t l = i / (experts * experts), from = i / experts % experts, to = i % experts;
     backward[(l * experts + to) * experts + from] = forward[i];
   }
-  const int restarts = std::max(1, options.restarts), sweeps = std::max(1, options.sweeps);
+  const int restarts = std::max(1, options.restarts), sweeps = options.sweeps > 0 ? options.sweeps : annealing_sweeps(counts.layers, counts.experts);
   std::vector<Placement> found(static_cast<size_t>(restarts));
   std::atomic<bool> cancelled{false};
   std::atomic<int> done{0};
