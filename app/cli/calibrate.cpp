@@ -46,7 +46,7 @@ std::vector<EditCommand> steering(const std::vector<ExpertContrast>& found, cons
     SchemeChoice choice{"steer", {}};
     if (!on.empty()) choice.parameters["on"] = on;
     if (!off.empty()) choice.parameters["off"] = off;
-    if (const auto scheme = make_scheme(choice)) edits.push_back({SetScheme{{{plan.moe_layers[row]}}, *scheme}, {}});
+    if (const auto scheme = make_scheme(choice)) edits.push_back({SetScheme{layer_of_row(plan, row), *scheme}, {}});
   }
   return edits;
 }
@@ -133,7 +133,7 @@ struct SensitivityOptions {
 Result<std::vector<EditCommand>> edits_for(int layer, const std::vector<EditCommand>& each, int k) {
   if (each.empty()) return std::vector<EditCommand>{{TopK{{{layer}}, k}, {}}};
   std::vector<EditCommand> out = each;
-  for (EditCommand& command : out) std::visit([&](auto& edit) { edit.layers = {{layer}}; }, command.edit);
+  for (EditCommand& command : out) std::visit([&](auto& edit) { edit.layers.layers = {layer}; }, command.edit);
   return out;
 }
 

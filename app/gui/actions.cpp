@@ -59,7 +59,7 @@ std::function<void()> edit_selected(MainWindow& w, Make make) {
     const Selection& at = w.model().selection();
     if (!at.expert || !w.model().snapshot()) return;
     const Recipe* recipe = w.model().recipe_ahead();
-    w.model().edit(make(recipe ? recipe->layer(at.moe_layer) : nullptr, w.model().model_layer(), *at.expert));
+    w.model().edit(make(recipe ? recipe->layer(at.moe_layer) : nullptr, layer_of_row(*w.model().data().plan, at.moe_layer), *at.expert));
   };
 }
 
@@ -69,9 +69,8 @@ void solo(MainWindow& w) {
   std::vector<ExpertId> others;
   for (int e = 0; e < w.model().data().plan->routed(at.moe_layer).router.experts; ++e)
     if (e != *at.expert) others.push_back(ExpertId(e));
-  const int layer = w.model().model_layer();
-  w.model().edit({{Unmute{LayerSet{{layer}}, {ExpertId(*at.expert)}}, std::nullopt},
-                  {Mute{LayerSet{{layer}}, others}, std::nullopt}},
+  const LayerSet layer = layer_of_row(*w.model().data().plan, at.moe_layer);
+  w.model().edit({{Unmute{layer, {ExpertId(*at.expert)}}, std::nullopt}, {Mute{layer, others}, std::nullopt}},
                  "user");
 }
 
@@ -79,10 +78,10 @@ void reset_layers(MainWindow& w, bool all) {
   const Recipe* recipe = w.model().recipe_ahead();
   if (!recipe) return;
   std::vector<EditCommand> edits;
-  const auto& layers = w.model().data().plan->moe_layers;
-  for (size_t row = 0; row < layers.size(); ++row) {
-    if (!all && int(row) != w.model().selection().moe_layer) continue;
-    const auto more = reset_layer(recipe->layer(int(row)), layers[row]);
+  const ModelPlan& plan = *w.model().data().plan;
+  for (int row = 0; row < int(plan.rows.size()); ++row) {
+    if (!all && row != w.model().selection().moe_layer) continue;
+    const auto more = reset_layer(recipe->layer(row), layer_of_row(plan, row));
     edits.insert(edits.end(), more.begin(), more.end());
   }
   w.model().edit(std::move(edits), "user");
@@ -276,10 +275,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        expert},
       {"edit.bias_up", tr("Raise logit bias by 0.1"), "Edit", "]",
        tr("Adds 0.1 to the selected expert's router logit."),
-       edit_selected(w, [](const LayerRecipe* r, int layer, int e) { return nudge_bias(r, layer, e, 0.1f); }), expert},
+       edit_selected(w, [](const LayerRecipe* r, const LayerSet& layer, int e) { return nudge_bias(r, layer, e, 0.1f); }), expert},
       {"edit.bias_down", tr("Lower logit bias by 0.1"), "Edit", "[",
        tr("Takes 0.1 off the selected expert's router logit."),
-       edit_selected(w, [](const LayerRecipe* r, int layer, int e) { return nudge_bias(r, layer, e, -0.1f); }), expert},
+       edit_selected(w, [](const LayerRecipe* r, const LayerSet& layer, int e) { return nudge_bias(r, layer, e, -0.1f); }), expert},
       {"edit.reset_layer", tr("Reset this layer"), "-Edit", "",
        tr("Makes the selected layer native again, as one step."), [&w] { reset_layers(w, false); },
        needs_edited_layer(w, false)},

@@ -7,10 +7,6 @@
 namespace switchyard {
 namespace {
 
-LayerSet only(int layer) {
-  return LayerSet{{layer}};
-}
-
 // Experts where `differs` holds, as one edit of `make`.
 template <class Vector, class Differs, class Make>
 void collect(const Vector& values, Differs differs, Make make, std::vector<EditCommand>& out) {
@@ -38,24 +34,24 @@ float bias_of(const LayerRecipe* layer, int expert) {
   return layer && !layer->logit_bias.empty() ? layer->logit_bias[size_t(expert)] : 0.0f;
 }
 
-EditCommand toggle_mute(const LayerRecipe* recipe, int layer, int expert) {
+EditCommand toggle_mute(const LayerRecipe* recipe, const LayerSet& layer, int expert) {
   const std::vector<ExpertId> one{static_cast<ExpertId>(expert)};
-  if (is_muted(recipe, expert)) return {Unmute{only(layer), one}, std::nullopt};
-  return {Mute{only(layer), one}, std::nullopt};
+  if (is_muted(recipe, expert)) return {Unmute{layer, one}, std::nullopt};
+  return {Mute{layer, one}, std::nullopt};
 }
 
-EditCommand toggle_force(const LayerRecipe* recipe, int layer, int expert) {
+EditCommand toggle_force(const LayerRecipe* recipe, const LayerSet& layer, int expert) {
   const std::vector<ExpertId> one{static_cast<ExpertId>(expert)};
-  if (is_forced(recipe, expert)) return {Unforce{only(layer), one}, std::nullopt};
-  return {Force{only(layer), one}, std::nullopt};
+  if (is_forced(recipe, expert)) return {Unforce{layer, one}, std::nullopt};
+  return {Force{layer, one}, std::nullopt};
 }
 
-EditCommand nudge_bias(const LayerRecipe* recipe, int layer, int expert, float by) {
+EditCommand nudge_bias(const LayerRecipe* recipe, const LayerSet& layer, int expert, float by) {
   const float value = std::round((bias_of(recipe, expert) + by) * 100.0f) / 100.0f;
-  return {Bias{only(layer), {static_cast<ExpertId>(expert)}, value}, std::nullopt};
+  return {Bias{layer, {static_cast<ExpertId>(expert)}, value}, std::nullopt};
 }
 
-std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
+std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, const LayerSet& layer) {
   std::vector<EditCommand> out;
   if (!recipe) return out;
   const auto set = [](auto v) { return v != 0; };
@@ -64,60 +60,60 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer) {
   collect(
       recipe->muted, set,
       [&](Experts e) {
-        return Unmute{only(layer), std::move(e)};
+        return Unmute{layer, std::move(e)};
       },
       out);
   collect(
       recipe->forced, set,
       [&](Experts e) {
-        return Unforce{only(layer), std::move(e)};
+        return Unforce{layer, std::move(e)};
       },
       out);
   collect(
       recipe->logit_bias, set,
       [&](Experts e) {
-        return Bias{only(layer), std::move(e), 0.0f};
+        return Bias{layer, std::move(e), 0.0f};
       },
       out);
   collect(
       recipe->select_bias, set,
       [&](Experts e) {
-        return SelectBias{only(layer), std::move(e), 0.0f};
+        return SelectBias{layer, std::move(e), 0.0f};
       },
       out);
   collect(
       recipe->expert_scale, scaled,
       [&](Experts e) {
-        return ExpertScale{only(layer), std::move(e), 1.0f};
+        return ExpertScale{layer, std::move(e), 1.0f};
       },
       out);
   collect(
       recipe->row_scale, scaled,
       [&](Experts e) {
-        return RouterRow{only(layer), std::move(e), 1.0f};
+        return RouterRow{layer, std::move(e), 1.0f};
       },
       out);
   collect(
       recipe->router_rows, [](const RowSource& row) { return row != RowSource{}; },
       [&](Experts e) {
-        return RouterRow{only(layer), std::move(e), 1.0f, RowSource{}};
+        return RouterRow{layer, std::move(e), 1.0f, RowSource{}};
       },
       out);
   collect(
       recipe->mixes, [](const ExpertMix& mix) { return !mix.empty(); },
       [&](Experts e) {
-        return Replace{only(layer), std::move(e), {}};
+        return Replace{layer, std::move(e), {}};
       },
       out);
   collect(
       recipe->unit_masks, [](const std::vector<int>& units) { return !units.empty(); },
       [&](Experts e) {
-        return NeuronMask{only(layer), std::move(e), {}};
+        return NeuronMask{layer, std::move(e), {}};
       },
       out);
-  if (recipe->k != 0) out.push_back({TopK{only(layer), 0}, std::nullopt});
-  if (recipe->temperature != 1.0f) out.push_back({Temperature{only(layer), 1.0f}, std::nullopt});
-  if (recipe->scheme) out.push_back({SetScheme{only(layer), {}}, std::nullopt});
+  if (recipe->k != 0) out.push_back({TopK{layer, 0}, std::nullopt});
+  if (recipe->temperature != 1.0f) out.push_back({Temperature{layer, 1.0f}, std::nullopt});
+  if (recipe->scheme) out.push_back({SetScheme{layer, {}}, std::nullopt});
   return out;
 }
 

@@ -17,12 +17,12 @@ bool is_muted(const LayerRecipe* layer, int expert);
 bool is_forced(const LayerRecipe* layer, int expert);
 float bias_of(const LayerRecipe* layer, int expert);
 
-// layer: the model's layer index.
-EditCommand toggle_mute(const LayerRecipe* recipe, int layer, int expert);
-EditCommand toggle_force(const LayerRecipe* recipe, int layer, int expert);
-EditCommand nudge_bias(const LayerRecipe* recipe, int layer, int expert, float by);
+// layer: the one router (layer_of_row()).
+EditCommand toggle_mute(const LayerRecipe* recipe, const LayerSet& layer, int expert);
+EditCommand toggle_force(const LayerRecipe* recipe, const LayerSet& layer, int expert);
+EditCommand nudge_bias(const LayerRecipe* recipe, const LayerSet& layer, int expert, float by);
 // Everything that makes the layer native again; empty where it is.
-std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, int layer);
+std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, const LayerSet& layer);
 
 // The history as a script: entries of an earlier sequence are in force from the start, the others from
 // their first token on, scheduled ones from the token they wait for. Undone entries are left out.

@@ -38,8 +38,8 @@ bool names_file(const SchemeChoice& choice) {
 }
 
 Result<EditCommand> scheme_edit(const Scheme& scheme, const ModelPlan& plan, int moe_layer, bool all) {
-  LayerSet layers;
-  if (!all) layers.layers = {plan.moe_layers[size_t(moe_layer)]};
+  LayerSet layers = layer_of_row(plan, moe_layer);
+  if (all) layers.layers.clear();
   EditCommand command{SetScheme{std::move(layers), scheme}, std::nullopt};
   SY_CHECK(validate(command.edit, plan));
   return command;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 #include <type_traits>
 
@@ -66,12 +67,14 @@ int stored_experts(const ModelPlan& plan, int row) {
   return plan.routed(row).router.experts - (moe ? moe->identity_experts : 0);
 }
 
-// The routing rows of these layers, ascending.
+// The routing rows of these routers, ascending.
 std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
   std::vector<int> rows;
-  for (size_t row = 0; row < plan.moe_layers.size(); ++row)
+  for (int row = 0; row < static_cast<int>(plan.moe_layers.size()); ++row) {
+    if ((moe_of(plan, row) == nullptr) != set.attention) continue;
     if (set.all() || std::find(set.layers.begin(), set.layers.end(), plan.moe_layers[row]) != set.layers.end())
-      rows.push_back(static_cast<int>(row));
+      rows.push_back(row);
+  }
   return rows;
 }
 
@@ -210,10 +213,10 @@ class Gathered {
   std::map<Value, std::map<int, std::vector<ExpertId>>> found_;
 };
 
-// Every edit that turns `from` into `to` in the given rows: the one place that knows how a difference of
-// recipes is said in edits. rows ascending; experts per row from the plan.
-std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::vector<int>& rows,
-                             const ModelPlan& plan) {
+// Every edit that turns `from` into `to` in the given rows, at most one of a layer: the one place that knows how a
+// difference of recipes is said in edits. rows ascending; experts per row from the plan.
+std::vector<Edit> difference_in(const std::vector<int>& rows, const Recipe& from, const Recipe& to,
+                                const ModelPlan& plan) {
   static const LayerRecipe kNative;
   enum Flag { kUnmute, kUnforce, kMute, kForce };  // removals first: a mute clears a force and vice versa
   Gathered<Flag> flags;
@@ -300,6 +303,18 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
   return edits;
 }
 
+// As above for any rows.
+std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::vector<int>& rows, const ModelPlan& plan) {
+  std::vector<int> feed_forward, attention;
+  for (const int row : rows) (moe_of(plan, row) ? feed_forward : attention).push_back(row);
+  std::vector<Edit> edits = difference_in(feed_forward, from, to, plan);
+  for (Edit& edit : difference_in(attention, from, to, plan)) {
+    std::visit([](auto& e) { e.layers.attention = true; }, edit);
+    edits.push_back(std::move(edit));
+  }
+  return edits;
+}
+
 // "2-5, 7"
 template <class T>
 std::string ranges(const std::vector<T>& values) {
@@ -315,8 +330,9 @@ std::string ranges(const std::vector<T>& values) {
 }
 
 std::string in_layers(const LayerSet& set) {
-  if (set.all()) return "in all layers";
-  return fmt::format("in layer{} {}", set.layers.size() == 1 ? "" : "s", ranges(set.layers));
+  const std::string_view router = set.attention ? "the attention of " : "";
+  if (set.all()) return fmt::format("in {}all layers", router);
+  return fmt::format("in {}layer{} {}", router, set.layers.size() == 1 ? "" : "s", ranges(set.layers));
 }
 
 std::string the_experts(const std::vector<ExpertId>& experts) {
@@ -395,8 +411,15 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
       return fail(ErrorCode::kMalformed, fmt::format("layer {} has no experts", layer), {},
                   fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
   }
-  const std::vector<int> rows = rows_of(edit, plan);
-  if (rows.empty()) return fail(ErrorCode::kUsage, "the model has no layer with experts");
+  const LayerSet& where = layers_of(edit);
+  const std::vector<int> routers = rows_of(where, plan), rows = rows_of(edit, plan);
+  if (routers.empty())
+    return fail(ErrorCode::kUsage, where.attention && !plan.rows.empty() ? "the model's layers have one router, \"mlp\""
+                                                                         : "the model has no layer with experts");
+  for (const int layer : where.layers)
+    if (std::none_of(routers.begin(), routers.end(), [&](int row) { return plan.moe_layers[row] == layer; }))
+      return fail(ErrorCode::kUsage, fmt::format("layer {} has no router \"{}\"", layer, where.attention ? "attention" : "mlp"));
+  if (rows.empty()) return fail(ErrorCode::kUsage, "the experts of attention have no hidden layer");
   const auto known = [&](const auto& experts) -> Result<void> {
     if (experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
     for (const int row : rows)
@@ -527,14 +550,20 @@ std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& 
 }
 
 std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan) {
-  return difference({}, recipe, rows_of(LayerSet{}, plan), plan);
+  std::vector<int> rows(plan.rows.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  return difference({}, recipe, rows, plan);
+}
+
+LayerSet layer_of_row(const ModelPlan& plan, int row) {
+  return {{plan.moe_layers[size_t(row)]}, moe_of(plan, row) == nullptr};
 }
 
 std::string tag(const Edit& edit) {
   if (std::visit([]<class E>(const E&) { return NamesMembers<E>; }, edit)) return {};
   const LayerSet& set = layers_of(edit);
-  std::string text =
-      fmt::format("{}/{}", kind(edit), set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
+  std::string text = fmt::format("{}/{}{}", kind(edit), set.attention ? "attention " : "",
+                                 set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
   std::visit(Overloaded{[&](const SetScheme& e) { text += "/" + e.scheme.choice.name; },
                         [&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
                         [](const auto&) {}},

@@ -17,12 +17,17 @@
 
 namespace switchyard {
 
-// Which layers an edit touches: model layer indices, ascending; empty means every layer with experts.
+// Which routers an edit touches: model layer indices, ascending; empty means every layer with experts. Of the two
+// routers that jetmoe has in a layer it is the feed-forward's, or the attention's.
 struct LayerSet {
   std::vector<int> layers;
+  bool attention = false;
   bool all() const { return layers.empty(); }
   bool operator==(const LayerSet&) const = default;
 };
+
+// The one router of a routing row.
+LayerSet layer_of_row(const ModelPlan& plan, int row);
 
 struct Mute { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Mute&) const = default; };
 struct Unmute { LayerSet layers; std::vector<ExpertId> experts; bool operator==(const Unmute&) const = default; };

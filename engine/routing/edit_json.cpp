@@ -88,6 +88,7 @@ OrderedJson entry_json(const EditCommand& command) {
   std::visit(
       [&]<class E>(const E& edit) {
         out["layer"] = edit.layers.all() ? OrderedJson("all") : one_or_list(edit.layers.layers);
+        if (edit.layers.attention) out["router"] = "attention";
         if constexpr (requires { edit.experts; }) out["expert"] = one_or_list(edit.experts);
         if constexpr (requires { edit.members; }) out["experts"] = edit.members;
         write_fields(edit, out);
@@ -132,6 +133,7 @@ Result<LayerSet> layers_in(const Json& entry) {
   const auto found = entry.find("layer");
   if (found == entry.end()) return malformed("needs \"layer\"");
   LayerSet set;
+  set.attention = entry.contains("router") && entry["router"] == "attention";
   if (found->is_string()) {
     if (found->get<std::string>() == "all") return set;
     SY_TRY(set.layers, layer_range(found->get<std::string>()));
@@ -344,10 +346,8 @@ Result<Edit> edit_in(const Json& entry) {
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
   const std::string kind = found->get<std::string>();
   if (is_later_kind(kind)) return fail(ErrorCode::kUsage, fmt::format("kind \"{}\" is not in this version", kind));
-  if (const auto router = entry.find("router"); router != entry.end() && *router != "mlp") {
-    if (*router == "attention") return fail(ErrorCode::kUsage, "the model's layers have one router, \"mlp\"");
+  if (const auto router = entry.find("router"); router != entry.end() && *router != "mlp" && *router != "attention")
     return malformed(fmt::format("router is {}, needs \"attention\" or \"mlp\"", router->dump()));
-  }
   if (kind == "mute") return expert_edit<Mute>(entry);
   if (kind == "unmute") return expert_edit<Unmute>(entry);
   if (kind == "force") return expert_edit<Force>(entry);

@@ -116,12 +116,12 @@ TEST(EditsInForce, ResetGivesOneEditPerKindThatDiffers) {
   layer.muted = {0, 1, 0, 0};
   layer.logit_bias = {0, 0, 0.5f, 0};
   layer.k = 2;
-  const auto edits = reset_layer(&layer, 3);
+  const auto edits = reset_layer(&layer, {{3}});
   ASSERT_EQ(edits.size(), 3u);
   EXPECT_EQ(edits[0].edit, Edit(Unmute{LayerSet{{3}}, {1}}));
   EXPECT_EQ(edits[1].edit, Edit(Bias{LayerSet{{3}}, {2}, 0.0f}));
   EXPECT_EQ(edits[2].edit, Edit(TopK{LayerSet{{3}}, 0}));
-  EXPECT_TRUE(reset_layer(nullptr, 3).empty());
+  EXPECT_TRUE(reset_layer(nullptr, {{3}}).empty());
 }
 
 TEST(EditsInForce, ScriptLeavesUndoneEntriesOutAndKeepsTokens) {

@@ -98,6 +98,69 @@ Edit random_edit(std::mt19937_64& random) {
   }
 }
 
+// A layer of jetmoe has a router in its attention, and then its feed-forward's.
+ModelPlan two_router_plan() {
+  ModelPlan plan;
+  plan.hidden = 4;
+  plan.layers.resize(3);
+  for (LayerPlan& layer : plan.layers) {
+    MixtureAttentionSpec attention;
+    attention.router.experts = 8;
+    attention.router.experts_per_token = 2;
+    MoeSpec moe;
+    moe.router.experts = 6;
+    moe.router.experts_per_token = 2;
+    moe.expert.width = 6;
+    layer.sublayers = {{.op = attention}, {.op = moe}};
+  }
+  number_rows(plan);
+  return plan;
+}
+
+TEST(Edits, OfALayerWithTwoRoutersNameOneOfThem) {
+  const ModelPlan plan = two_router_plan();
+  const auto script = [&](const std::string& entry) { return parse_script(R"({"schema":1,"edits":[)" + entry + "]}", plan); };
+  const auto rows = [&](const std::string& entry) {
+    const auto commands = script(entry);
+    EXPECT_TRUE(commands) << (commands ? "" : commands.error().message());
+    Recipe recipe;
+    if (commands) apply((*commands)[0].edit, plan, recipe);
+    std::vector<int> touched;
+    for (int row = 0; row < int(plan.rows.size()); ++row)
+      if (recipe.layer(row)) touched.push_back(row);
+    return touched;
+  };
+  EXPECT_THAT(rows(R"({"kind":"mute","layer":1,"expert":5})"), ElementsAre(3));
+  EXPECT_THAT(rows(R"({"kind":"mute","layer":1,"expert":5,"router":"mlp"})"), ElementsAre(3));
+  EXPECT_THAT(rows(R"({"kind":"mute","layer":1,"expert":7,"router":"attention"})"), ElementsAre(2));
+  EXPECT_THAT(rows(R"({"kind":"top_k","layer":"all","k":1,"router":"attention"})"), ElementsAre(0, 2, 4));
+  EXPECT_THAT(rows(R"({"kind":"top_k","layer":"1-2","k":1})"), ElementsAre(3, 5));
+  // The attention has 8 experts, the feed-forward 6.
+  EXPECT_EQ(script(R"({"kind":"mute","layer":1,"expert":7})").error().code, ErrorCode::kMalformed);
+  EXPECT_THAT(script(R"({"kind":"neuron_mask","layer":1,"expert":7,"neurons":[0],"router":"attention"})").error().message(),
+              HasSubstr("no hidden layer"));
+  for (int row = 0; row < 6; ++row) EXPECT_EQ(layer_of_row(plan, row), (LayerSet{{row / 2}, row % 2 == 0}));
+
+  // Both routers of a layer, back from JSON and undone.
+  Recipe recipe;
+  apply(TopK{LayerSet{}, 1}, plan, recipe);
+  apply(Bias{LayerSet{{0, 2}, true}, {7}, 0.5f}, plan, recipe);
+  std::vector<EditCommand> commands;
+  for (Edit& edit : edits_of(recipe, plan)) commands.push_back({edit, {}});
+  const auto again = parse_script(to_json_script(commands), plan);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(*again, commands);
+  Recipe made;
+  for (const EditCommand& command : *again) apply(command.edit, plan, made);
+  EXPECT_EQ(made.layers, recipe.layers);
+  const Edit last = Temperature{LayerSet{{0}, true}, 2.0f};
+  apply(last, plan, made);
+  for (const Edit& edit : invert(last, plan, recipe)) apply(edit, plan, made);
+  EXPECT_EQ(made.layers, recipe.layers);
+  EXPECT_EQ(describe(last), "Router temperature 2 in the attention of layer 0");
+  EXPECT_NE(tag(last), tag(Temperature{LayerSet{{0}}, 2.0f}));
+}
+
 TEST(EditProperties, ApplyThenInvertGivesTheRecipeBefore) {
   std::mt19937_64 random(11);
   std::array<int, std::variant_size_v<Edit>> seen{};

@@ -90,11 +90,12 @@ void GateInspector::draw_buttons(const ViewContext& context, int row, int expert
 }
 
 void GateInspector::draw_controls(const ViewContext& context, int row, float x0, float x1, float y) {
-  const int expert = edited_expert(context), layer = model_layer(context.data, row);
+  const int expert = edited_expert(context);
   const RouterSpec& spec = context.data.plan->routed(row).router;
   const LayerRecipe* recipe = recipe_next(context.data, row);
   const ExpertEdits edits = edits_of(recipe, expert);
-  const LayerSet here{{layer}}, scope = settings_[1].value ? LayerSet{} : here;
+  const LayerSet here = layer_of_row(*context.data.plan, row),
+                 scope = settings_[1].value ? LayerSet{{}, here.attention} : here;
   const auto send = [&](Edit edit) {
     if (context.commands.edit) context.commands.edit({std::move(edit), std::nullopt});
   };

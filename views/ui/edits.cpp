@@ -13,7 +13,7 @@ namespace switchyard {
 namespace {
 
 LayerSet layer_of(const ViewContext& context, int moe_layer) {
-  return {{model_layer(context.data, moe_layer)}};
+  return layer_of_row(*context.data.plan, moe_layer);
 }
 
 void send(const ViewContext& context, Edit edit) {
