@@ -25,11 +25,12 @@ class QObject;
 
 namespace switchyard {
 
-// One selection, shared by all views. moe_layer is the routing row.
+// One selection, shared by all views. moe_layer is the routing row, pass one of its decisions for a token, from 0.
 struct Selection {
   int moe_layer = 0;
   std::optional<int> expert;
   std::optional<int> expert_to;       // second expert, in moe_layer + 1 (affinity)
+  int pass = 0;
   bool operator==(const Selection&) const = default;
 };
 
@@ -50,6 +51,7 @@ struct RunData {
   const Load* load_window = nullptr;                   // over the last `window` tokens
   int window = 64;
   const Affinity* affinity = nullptr;
+  std::vector<int> later_rows;                         // beyond the routers' first decisions, that some frame has; ascending
   std::vector<RouterTensors> router_tensors;           // [moe_layers]; empty where no router has any
   uint64_t serial = 0;                                 // grows with every change of the data
 

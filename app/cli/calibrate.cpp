@@ -1,5 +1,5 @@
-// switchyard calibrate contrast and sensitivity: what sets of texts route differently, and what an edit costs layer by
-// layer.
+// switchyard calibrate contrast, carve and sensitivity: what sets of texts route differently, which units of an expert a
+// domain uses, and what an edit costs layer by layer.
 #include <algorithm>
 #include <atomic>
 
@@ -10,6 +10,7 @@
 #include "app/cli/forced.h"
 #include "app/cli/text_input.h"
 #include "app/cli/texts_file.h"
+#include "engine/analysis/carving.h"
 #include "engine/analysis/compare.h"
 #include "engine/analysis/contrast.h"
 #include "engine/base/atomic_file.h"
@@ -121,6 +122,126 @@ Result<int> contrast(Cli& cli, const ContrastOptions& options) {
   return 0;
 }
 
+struct CarveOptions {
+  std::string model, texts, out;
+  int expert = 0;
+  double keep = 0.5;
+  BackendChoice backend;
+};
+
+// The activity of one expert in each row.
+class ExpertTap final : public UnitTap {
+ public:
+  explicit ExpertTap(int expert) : expert_(expert) {}
+  void take(int row, ExpertId expert, int, std::span<const float> units) override {
+    if (expert == expert_) activity.add(row, units);
+  }
+  UnitActivity activity;
+
+ private:
+  const int expert_;
+};
+
+// Of every domain of the texts the expert in its place: the expert that is carved, less what the domain does not use.
+std::vector<EditCommand> carving_script(const ModelPlan& plan, int expert, const std::vector<std::vector<UnitMask>>& masks) {
+  std::vector<EditCommand> script;
+  for (int row = 0; row < int(plan.rows.size()); ++row) {
+    if (masks[size_t(row)].empty()) continue;
+    const LayerSet layer = layer_of_row(plan, row);
+    const Carving carving = carve(masks[size_t(row)]);
+    for (size_t domain = 0; domain < carving.experts.size(); ++domain) {
+      const std::vector<ExpertId> place{ExpertId(domain)};
+      std::vector<int> off;
+      for (size_t unit = 0; unit < carving.residual.size(); ++unit)
+        if (!carving.residual[unit] && !carving.experts[domain][unit]) off.push_back(int(unit));
+      if (int(domain) != expert) script.push_back({Replace{layer, place, {{ExpertId(expert), 1.0f}}}, {}});
+      script.push_back({NeuronMask{layer, place, std::move(off)}, {}});
+    }
+  }
+  if (const auto gate = make_scheme({"pre_gate", {}})) script.push_back({SetScheme{{}, *gate}, {}});
+  return script;
+}
+
+Result<int> carve_experts(Cli& cli, const CarveOptions& options) {
+  SY_CHECK(options.backend.check());
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  const ModelPlan& plan = checkpoint.plan;
+  if (plan.encoder_layers > 0) return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", checkpoint.name);
+  SY_TRY(const Scheme gate, make_scheme({"pre_gate", {{"expert", double(options.expert)}}}));
+  const std::vector<EditCommand> all_to_one{{SetScheme{{}, gate}, {}}};
+  SY_CHECK(validate(all_to_one[0].edit, plan));
+  const auto tokenizer = Tokenizer::load(checkpoint);
+  SY_TRY(const Tokenizer* encoder, borrowed(tokenizer));
+  SY_TRY(const std::vector<TextSequence> texts, read_texts(options.texts, encoder, plan.vocab));
+  std::vector<std::string> domains;
+  size_t longest = 1, total = 0;
+  for (const TextSequence& text : texts) {
+    if (std::find(domains.begin(), domains.end(), text.domain) == domains.end()) domains.push_back(text.domain);
+    longest = std::max(longest, text.ids.size()), total += text.ids.size();
+  }
+  int fewest = plan.max_experts();
+  for (int row = 0; row < int(plan.rows.size()); ++row) fewest = std::min(fewest, plan.routed(row).router.experts);
+  if (domains.size() < 2 || int(domains.size()) > fewest)
+    return fail(ErrorCode::kUsage, fmt::format("holds texts of {} domains; needs 2 to {}, one for each expert.", domains.size(), fewest), options.texts,
+                "Give each line a \"domain\".");
+  if (longest > size_t(plan.context)) return fail(ErrorCode::kUsage, fmt::format("a text has {} tokens, the model's context is {}.", longest, plan.context));
+
+  Task task;
+  const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(longest)));
+  std::vector<std::vector<UnitMask>> masks(plan.rows.size());  // [row][domain]
+  std::vector<uint64_t> tokens;
+  std::atomic<uint64_t> done{0};
+  {
+    const Progress progress(cli.output, cli.progress(), [&] {
+      return ProgressState{.step = "carve", .fraction = double(done) / double(std::max<size_t>(1, total)), .tokens = done};
+    });
+    std::vector<RoutingFrame> none;
+    for (const std::string& domain : domains) {
+      ExpertTap tap(options.expert);
+      ForcedPass pass(*backend, plan, recipe_spans(all_to_one, plan), int(longest));
+      pass.set_unit_tap(&tap);
+      uint64_t count = 0;
+      for (const TextSequence& text : texts) {
+        if (text.domain != domain || text.ids.empty()) continue;
+        pass.begin(0);
+        SY_CHECK(pass.forward(text.ids, {}, CaptureLevel::kOff, none, &task));
+        done += text.ids.size(), count += text.ids.size();
+      }
+      tokens.push_back(count);
+      for (int row = 0; row < int(plan.rows.size()); ++row)
+        if (const auto mean = tap.activity.mean(row); !mean.empty())
+          masks[size_t(row)].push_back(strongest_units(mean, size_t(options.keep * double(mean.size()))));
+    }
+  }
+  const auto script = carving_script(plan, options.expert, masks);
+  auto fits = parse_script(to_json_script(script), plan);
+  if (!fits) return tl::unexpected<Error>(fits.error());
+  SY_CHECK(write_file(options.out, to_json_script(script) + "\n", cli.output.options.force ? Overwrite::kAllow : Overwrite::kRefuse));
+  Document layers = Document::array();
+  std::vector<std::vector<std::string>> rows = {{"layer", "units", "in every domain", "of each domain alone, on average"}};
+  for (int row = 0; row < int(plan.rows.size()); ++row) {
+    if (masks[size_t(row)].empty()) continue;
+    const Carving carving = carve(masks[size_t(row)]);
+    const auto used = [](const UnitMask& mask) { return std::count(mask.begin(), mask.end(), 1); };
+    Document own = Document::array();
+    double sum = 0;
+    for (const UnitMask& mask : carving.experts) own.push_back(used(mask)), sum += double(used(mask));
+    layers.push_back({{"layer", plan.moe_layers[size_t(row)]}, {"units", carving.residual.size()}, {"residual", used(carving.residual)}, {"experts", own}});
+    rows.push_back({plan.row_name(row), fmt::format("{}", carving.residual.size()), fmt::format("{}", used(carving.residual)),
+                    fmt::format("{:.1f}", sum / double(carving.experts.size()))});
+  }
+  if (cli.output.json()) {
+    Document named = Document::array();
+    for (size_t i = 0; i < domains.size(); ++i) named.push_back({{"name", domains[i]}, {"expert", i}, {"tokens", tokens[i]}});
+    cli.output.json({{"schema", kSchema}, {"file", options.out}, {"expert", options.expert}, {"domains", named}, {"layers", layers}});
+    return 0;
+  }
+  cli.output.table(rows);
+  for (size_t i = 0; i < domains.size(); ++i) cli.output.info(fmt::format("expert {}: {} ({} tokens)", i, domains[i], tokens[i]));
+  return 0;
+}
+
 struct SensitivityOptions {
   std::string model, each;
   SequenceInput input;
@@ -227,6 +348,18 @@ void add_calibrate(CLI::App& app, Cli& cli) {
   options->backend.add_options(*comparing);
   options->edits.add_options(*comparing);
   comparing->callback([&cli, options] { cli.action = [&cli, options] { return contrast(cli, *options); }; });
+
+  auto* carving = add_command(*noun, "carve", "Cuts one expert into a core and a part for each domain, by the units that fire there.",
+                              "  switchyard calibrate carve demo --texts domains.jsonl --expert 3 --out carved.json\n"
+                              "  switchyard run demo --edits carved.json --prompt \"The router\"");
+  const auto cut = std::make_shared<CarveOptions>();
+  carving->add_option("MODEL", cut->model, "A folder, org/name of the HF cache, or demo")->required();
+  carving->add_option("--texts", cut->texts, "Texts, one JSON object a line: {\"text\": ..., \"domain\": ...}")->required()->type_name("JSONL");
+  carving->add_option("--expert", cut->expert, "The expert of every layer that is cut; all tokens go through it")->check(CLI::Range(0, 65534))->capture_default_str();
+  carving->add_option("--keep", cut->keep, "Share of the units that a domain keeps")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  carving->add_option("--out", cut->out, "Edit script to write: the parts in the places 0, 1, ..., under pre_gate")->required()->type_name("FILE");
+  cut->backend.add_options(*carving);
+  carving->callback([&cli, cut] { cli.action = [&cli, cut] { return carve_experts(cli, *cut); }; });
 
   auto* sweeping = add_command(*noun, "sensitivity", "What an edit costs in each layer alone: loss, KL and flips against the unedited model.",
                                "  switchyard calibrate sensitivity demo --text-file assets/prompts/python.txt --k 1\n"

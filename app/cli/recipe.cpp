@@ -97,6 +97,13 @@ const std::vector<Kind>& kinds() {
        "hidden units of what runs in an expert's place are off",
        R"({"kind":"neuron_mask","layer":3,"expert":5,"neurons":[0,17]})",
        {kLayer, kExpert, {"neurons", "integers", "all that are off, from 0; [] ends it"}}},
+      {"expert_kind",
+       "an expert of another kind runs in an expert's place",
+       R"({"kind":"expert_kind","layer":3,"expert":5,"to":"identity"})",
+       {kLayer,
+        kExpert,
+        {"to", "word", "own, swiglu, gelu_mlp, gru, identity, null, constant or local; own ends it"},
+        {"file", "file", "optional; of all but own, identity and null: safetensors with layers.{layer}.experts.{expert}.…"}}},
       {"scheme",
        "routes by a gating scheme in place of the model's own score, selection and weights",
        R"({"kind":"scheme","layer":"all","name":"top_p","parameters":{"p":0.6}})",
@@ -109,6 +116,7 @@ Document fields_json(const Kind& kind) {
   Document fields = Document::array();
   for (const Field& field : kind.fields)
     fields.push_back({{"name", field.name}, {"type", field.type}, {"meaning", field.meaning}});
+  fields.push_back({{"name", "router"}, {"type", "word"}, {"meaning", "optional; of a layer with two routers (jetmoe): attention or mlp; mlp"}});
   fields.push_back({{"name", kAtToken.name}, {"type", kAtToken.type}, {"meaning", kAtToken.meaning}});
   return fields;
 }

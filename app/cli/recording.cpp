@@ -51,6 +51,19 @@ Result<std::shared_ptr<TraceRecorder>> RecordingOptions::create(const Checkpoint
   return TraceRecorder::create(file_, header, options);
 }
 
+Document traces_json(const TraceRecorder& recorder) {
+  Document files = Document::array();
+  for (const std::filesystem::path& path : recorder.paths()) files.push_back(path.string());
+  return files;
+}
+
+std::string several_traces(const TraceRecorder& recorder) {
+  std::string text = "a scheme asked for more rows, so that the recording goes on in";
+  const auto paths = recorder.paths();
+  for (size_t i = 1; i < paths.size(); ++i) text += (i > 1 ? ", " : " ") + paths[i].string();
+  return text + ".";
+}
+
 std::vector<EditCommand> edits_at_start(const std::vector<EditCommand>& script) {
   std::vector<EditCommand> start;
   for (const EditCommand& command : script)

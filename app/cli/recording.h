@@ -35,6 +35,10 @@ class RecordingOptions {
   std::string capture_, taps_, file_;
 };
 
+// A recording that a recipe with more rows took to further files: all of them, and a sentence.
+Document traces_json(const TraceRecorder& recorder);
+std::string several_traces(const TraceRecorder& recorder);
+
 // The entries of a script that hold from token 0 on, without at_token.
 std::vector<EditCommand> edits_at_start(const std::vector<EditCommand>& script);
 

@@ -295,9 +295,13 @@ Result<int> run(Cli& cli, const RunOptions& options) {
   }
 
   const auto snapshot = generate(cli, *session, options, std::move(prompt));
-  const Document result = result_json(*session, *snapshot, options, load_seconds);
+  Document result = result_json(*session, *snapshot, options, load_seconds);
   session.reset();  // joins the engine thread
   if (recorder) SY_CHECK(recorder->close());
+  if (recorder && recorder->paths().size() > 1) {
+    result["traces"] = traces_json(*recorder);
+    cli.output.info(several_traces(*recorder));
+  }
   const bool interrupted = cli.interrupts.signal() != 0;
   if (snapshot->state == RunState::kFailed || (snapshot->state == RunState::kIdle && !interrupted))
     return tl::unexpected<Error>(

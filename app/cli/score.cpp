@@ -144,6 +144,7 @@ class Scorer {
       const uint32_t epoch = spans == 1 ? 0 : sequence * spans + span;
       frame.header().recipe_epoch = epoch;
       if (epoch != last_epoch_) {
+        SY_CHECK(recorder_->need_rows(decision_rows(plan_, *edited_.spans()[span].recipe)));
         SY_CHECK(recorder_->begin_epoch(epoch, rows_, to_json_script(edited_.spans()[span].edits)));
         last_epoch_ = epoch;
       }
@@ -275,6 +276,7 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
     }
   }
   if (recorder) SY_CHECK(recorder->close());
+  if (recorder && recorder->paths().size() > 1) cli.output.info(several_traces(*recorder));
   const Scores& scores = scorer.scores();
   if (cli.output.json())
     cli.output.json(scores_json(scores, checkpoint.plan.moe_layers, options));

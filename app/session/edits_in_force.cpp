@@ -111,6 +111,12 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, const LayerSet& 
         return NeuronMask{layer, std::move(e), {}};
       },
       out);
+  collect(
+      recipe->others, [](const OtherExpert& other) { return bool(other); },
+      [&](Experts e) {
+        return SetExpertKind{layer, std::move(e)};
+      },
+      out);
   if (recipe->k != 0) out.push_back({TopK{layer, 0}, std::nullopt});
   if (recipe->temperature != 1.0f) out.push_back({Temperature{layer, 1.0f}, std::nullopt});
   if (recipe->scheme) out.push_back({SetScheme{layer, {}}, std::nullopt});

@@ -125,8 +125,20 @@ void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
   Q_EMIT recording_changed();
 }
 
+// A recipe that makes more decisions a layer took the recording to a file of its own.
+void RunModel::follow_recording() {
+  if (!recorder_ || recorder_->path() == recording_path_) return;
+  Q_EMIT note(tr("Trace saved: %1. The recording goes on in %2, which has more rows.")
+                  .arg(QString::fromStdString(recording_path_.string()),
+                       QString::fromStdString(recorder_->path().filename().string())));
+  recording_path_ = recorder_->path();
+  if (journal_) journal_->recording_to(recording_path_);
+  Q_EMIT recording_changed();
+}
+
 void RunModel::stop_recording() {
   if (!session_ || !recorder_) return;
+  follow_recording();
   session_->record_to(nullptr);
   recorder_.reset();
   if (journal_) journal_->recording_to({});

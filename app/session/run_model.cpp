@@ -195,6 +195,7 @@ void RunModel::clear_sequence() {
   affinity_->clear();
   window_begin_ = kept_from_ = 0;
   cursor_.reset();
+  data_.later_rows.clear();
 }
 
 // A wake-up that had to wait was behind a repaint: as much time as that took is left for input before the next.
@@ -228,6 +229,7 @@ void RunModel::drain() {
     wake_->pending = true;
     throttle_.start(1);
   }
+  follow_recording();
   if (!snapshot->recording && recorder_ && before && before->recording) {  // the engine gave the sink up
     recorder_.reset();
     if (journal_) journal_->recording_to({});
@@ -277,6 +279,10 @@ void RunModel::count_frame(uint64_t index) {
     feed(*load_window_, *frame, true);
     for (int row = 0; row + 1 < frame->header().moe_layers; ++row)
       (void)affinity_->feed(row, frame->ids(row), frame->ids(row + 1));
+    auto& later = data_.later_rows;
+    for (int row = frame->header().moe_layers; row < frame->rows(); ++row)
+      if (const auto at = std::lower_bound(later.begin(), later.end(), row); frame->passed(row) && (at == later.end() || *at != row))
+        later.insert(at, row);
   }
   while (index + 1 - window_begin_ > uint64_t(data_.window)) {
     const auto& old = data_.frames[window_begin_++];

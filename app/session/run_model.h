@@ -154,6 +154,7 @@ class RunModel : public QObject {
   void prepare_data(const ModelPlan& plan, std::shared_ptr<const Tokenizer> tokenizer);
   void clear_sequence();
   void wake_up();
+  void follow_recording();
   void take_frames(const FrameLog& log, bool& more);
   void count_frame(uint64_t index);
   void take_texts();

@@ -32,6 +32,31 @@ int encoder_layers_of(const TraceInfo& info) {
   return encoder;
 }
 
+// Rows that are named "layer 3 · pass 2" are later decisions of the router before them.
+struct TraceRows {
+  std::vector<int> in_frame;  // the row of a frame that each is
+  TraceInfo routers;          // the trace without later decisions
+};
+TraceRows rows_of(const TraceInfo& info) {
+  TraceRows out{{}, info};
+  out.routers.moe_layers.clear();
+  out.routers.router_names.clear();
+  const auto name = [&](size_t row) { return row < info.router_names.size() ? info.router_names[row] : std::string(); };
+  const auto later = [&](size_t row) { return row > 0 && name(row).find(" · ") != std::string::npos; };
+  for (size_t row = 0; row < info.moe_layers.size(); ++row) {
+    if (later(row)) continue;
+    out.routers.moe_layers.push_back(info.moe_layers[row]);
+    out.routers.router_names.push_back(name(row));
+  }
+  int router = -1, pass = 0;
+  for (size_t row = 0; row < info.moe_layers.size(); ++row) {
+    pass = later(row) ? pass + 1 : 0;
+    router += pass == 0;
+    out.in_frame.push_back(pass * int(out.routers.moe_layers.size()) + router);
+  }
+  return out;
+}
+
 // A plan with the routing rows of the trace. Where the model is at hand its own plan is used instead.
 ModelPlan plan_of(const TraceInfo& info) {
   ModelPlan plan;
@@ -60,13 +85,13 @@ ModelPlan plan_of(const TraceInfo& info) {
 }
 
 // The model's own description, when its folder or name leads to the same routing rows.
-void use_model_at_hand(TraceRun& run) {
+void use_model_at_hand(TraceRun& run, const std::vector<int>& moe_layers) {
   const json meta = json::parse(run.info.model_config_json, nullptr, false);
   if (!meta.is_object()) return;
   for (const char* key : {"folder", "path", "name"}) {
     if (!meta.contains(key) || !meta[key].is_string()) continue;
     const auto checkpoint = open_checkpoint(meta[key].get<std::string>());
-    if (!checkpoint || checkpoint->plan.moe_layers != run.info.moe_layers ||
+    if (!checkpoint || checkpoint->plan.moe_layers != moe_layers ||
         checkpoint->plan.max_experts() != run.info.experts)
       continue;
     run.plan = checkpoint->plan;
@@ -114,11 +139,12 @@ float at_or_zero(const std::vector<float>& values, size_t i) {
 
 // Selected experts that the native router would not have selected, as its logits tell; no file records it.
 int changed_by_edits(const TraceRun& run, int row, std::span<const ExpertId> used, std::span<const float> logits) {
-  const RouterSpec& spec = run.plan.routed(row).router;
+  const int router = row % int(run.plan.rows.size());
+  const RouterSpec& spec = run.plan.routed(router).router;
   RouterInput in{.logits = logits.first(size_t(spec.experts))};
-  if (size_t(row) < run.router_tensors.size())
-    in.router_bias = run.router_tensors[size_t(row)].logit_bias,
-    in.select_bias = run.router_tensors[size_t(row)].select_bias;
+  if (size_t(router) < run.router_tensors.size())
+    in.router_bias = run.router_tensors[size_t(router)].logit_bias,
+    in.select_bias = run.router_tensors[size_t(router)].select_bias;
   const std::vector<uint8_t> native = explain(spec, nullptr, in).native_selected;
   return int(std::count_if(used.begin(), used.end(), [&](ExpertId id) { return !native[id]; }));
 }
@@ -139,7 +165,7 @@ void fill_row(RoutingFrame& frame, int row, const RowBlock& block, size_t i, con
   if (edited && run.model_at_hand && !logits.empty())
     decision.changed = changed_by_edits(run, row, ids.first(size_t(decision.k_used)), logits);
   frame.record(row, decision, ids, weights, kinds, logits);
-  if (decision.k_used == 0 && decision.stats.lse == 0) frame.header().flags |= FrameFlags::kPartial;
+  if (row < frame.header().moe_layers && decision.k_used == 0 && decision.stats.lse == 0) frame.header().flags |= FrameFlags::kPartial;
 }
 
 // The edits of an epoch; its number and its parent stand beside them.
@@ -184,8 +210,9 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
   SY_TRY(const auto reader, TraceReader::open(path, task));
   TraceRun run;
   run.info = reader->info();
-  run.plan = plan_of(run.info);
-  use_model_at_hand(run);
+  const auto [frame_rows, routers] = rows_of(run.info);
+  run.plan = plan_of(routers);
+  use_model_at_hand(run, routers.moe_layers);
 
   SY_TRY(auto offsets, reader->sequence_offsets());
   if (offsets.size() < 2) offsets = {0, int64_t(run.info.tokens)};
@@ -196,8 +223,10 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
   const auto first = uint64_t(offsets[sequence]);
   uint64_t tokens = std::min(uint64_t(offsets[sequence + 1]), run.info.tokens) - first;
 
-  const int rows = run.info.layers;
-  const size_t one = RoutingFrame(rows, run.info.experts, run.info.top_k, run.info.capture).memory_bytes();
+  const int rows = run.info.layers, first_rows = int(routers.moe_layers.size());
+  const int passes = frame_rows.empty() ? 1 : 1 + *std::max_element(frame_rows.begin(), frame_rows.end()) / first_rows;
+  const RoutingFrame blank(first_rows, run.info.experts, run.info.top_k, run.info.capture, passes);
+  const size_t one = blank.memory_bytes();
   if (tokens * one > byte_budget) {
     run.tokens_left_out = tokens - byte_budget / one;
     tokens = byte_budget / one;
@@ -224,7 +253,7 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
     const uint64_t count = std::min(kBlock, tokens - begin);
     std::vector<RoutingFrame> block;
     for (uint64_t i = 0; i < count; ++i) {
-      RoutingFrame& frame = block.emplace_back(rows, run.info.experts, run.info.top_k, run.info.capture);
+      RoutingFrame& frame = block.emplace_back(blank);
       FrameHeader& header = frame.header();
       header.token_index = begin + i;
       header.token_id = ids[begin + i];
@@ -238,7 +267,7 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
       SY_TRY(const RowBlock columns, read_row(*reader, row, first + begin, count));
       for (uint64_t i = 0; i < count; ++i) {
         const Recipe* recipe = snapshot->recipe_at(begin + i);
-        fill_row(block[i], row, columns, i, run, recipe && recipe->layer(row));
+        fill_row(block[i], frame_rows[size_t(row)], columns, i, run, recipe && recipe->layer(frame_rows[size_t(row)] % first_rows));
       }
     }
     for (RoutingFrame& frame : block) run.frames.push_back(std::make_shared<const RoutingFrame>(std::move(frame)));

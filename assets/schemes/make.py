@@ -114,7 +114,21 @@ def hash_table(source):
     return {"table": table}
 
 
-ARRAYS = {"recurrent": recurrent, "adamoe": adamoe, "prototype": prototype, "similarity": similarity, "hash": hash_table}
+def chain_of_experts(source):
+    """The gate of the second of two passes: the router's rows, disturbed."""
+    return {f"layers.{layer}.coe.1.weight": (rows.astype("f8") + 0.01 * noise(source, EXPERTS, WIDTH)).astype("f4") for layer, rows in enumerate(routers())}
+
+
+def union_of_experts(source):
+    """Four slices, a gate of noise: no slice means anything in a model that was not trained so."""
+    out = {}
+    for layer in range(LAYERS):
+        out[f"layers.{layer}.uoe.weight"] = (0.05 * noise(source, 4, WIDTH)).astype("f4")
+        out[f"layers.{layer}.uoe.bias"] = numpy.zeros(4, "f4")
+    return out
+
+
+ARRAYS = {"chain_of_experts": chain_of_experts, "union_of_experts": union_of_experts, "recurrent": recurrent, "adamoe": adamoe, "prototype": prototype, "similarity": similarity, "hash": hash_table}
 
 
 def arrays(name):

@@ -187,6 +187,8 @@ std::string ShadowRouter::unavailable(const ModelPlan& plan) {
 std::string ShadowRouter::unavailable(const Recipe& recipe) {
   for (const LayerRecipe& layer : recipe.layers) {
     if (!layer.router_rows.empty()) return "router rows that are replaced give logits that the run did not have";
+    if (cuts_experts(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " switches parts of experts, which are not compared";
+    if (runs_in_passes(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " routes what its own earlier passes made";
     if (batch_coupled(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " decides over the tokens that run together";
     if (reads_input(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " reads the router's input, which is not captured";
     if (mixes_tokens(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " mixes in earlier tokens, which are not captured";

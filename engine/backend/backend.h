@@ -44,6 +44,14 @@ class RouterTap {
   virtual void see(int row, size_t token, std::span<const float> input) = 0;
 };
 
+// Sees the hidden units of experts as they run: what the down projection takes, masks and slices applied. Engine thread.
+class UnitTap {
+ public:
+  virtual ~UnitTap() = default;
+  // token: of the request. Only of feed-forward blocks; of experts in the attention there are none.
+  virtual void take(int row, ExpertId expert, int token, std::span<const float> units) = 0;
+};
+
 struct ForwardRequest {
   std::span<const TokenId> tokens;   // appended to the cache, in order; ids < vocab
   // Encoder-decoder only: these are the encoder's tokens, all of them, into an empty cache; no logits. Every later
@@ -60,6 +68,7 @@ struct ForwardRequest {
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller
   RouterTap* tap = nullptr;
   const Task* task = nullptr;        // checked for cancellation between layers and chunks; may be null
+  UnitTap* units = nullptr;          // null: nobody looks
 };
 
 struct BackendInfo {

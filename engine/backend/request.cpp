@@ -46,9 +46,12 @@ Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const Rout
     return fail(ErrorCode::kInternal, "a frame has the wrong number of layers.");
   for (int row = 0; row < header.moe_layers; ++row) {
     const RouterSpec& router = plan.routed(row).router;
-    if (header.experts < router.experts || header.slots < slots_needed(router, recipe.layer(row))) {
+    const LayerRecipe* layer = recipe.layer(row);
+    const int slices = layer ? layer->scheme.stages.slices : 0;
+    if (header.experts < std::max(router.experts, slices) || header.slots < std::max(slots_needed(router, layer), slices) ||
+        header.passes < decisions_of(layer)) {
       return fail(ErrorCode::kInternal,
-                  "a frame has too few experts or slots for MoE layer " + std::to_string(row) + ".");
+                  "a frame has too few experts, slots or passes for MoE layer " + std::to_string(row) + ".");
     }
   }
   return {};

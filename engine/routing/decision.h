@@ -69,6 +69,11 @@ std::string unroutable(const RouterSpec& spec);
 // Slots a decision may need under this recipe: min(k in force, E).
 int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe);
 
+// Decisions that the router makes for one token: rows of a frame.
+inline int decisions_of(const LayerRecipe* recipe) {
+  return recipe ? recipe->scheme.stages.passes + (recipe->scheme.stages.slices > 0) : 1;
+}
+
 // Floats that route() works in.
 size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe);
 

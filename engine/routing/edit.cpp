@@ -81,7 +81,7 @@ std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
 // As above; a mask only where the experts have hidden units.
 std::vector<int> rows_of(const Edit& edit, const ModelPlan& plan) {
   std::vector<int> rows = rows_of(layers_of(edit), plan);
-  if (std::holds_alternative<NeuronMask>(edit))
+  if (std::holds_alternative<NeuronMask>(edit) || std::holds_alternative<SetExpertKind>(edit))
     std::erase_if(rows, [&](int row) { return moe_of(plan, row) == nullptr; });
   return rows;
 }
@@ -130,6 +130,12 @@ ExpertMix mean_of(const LayerRecipe& layer, const Merge& merge) {
   for (const auto& [expert, sum] : sums)
     if (const auto weight = static_cast<float>(sum / total); weight != 0) mix.push_back({expert, weight});
   return mix;
+}
+
+OtherExpert other_of(const SetExpertKind& edit, int layer, ExpertId expert) {
+  OtherExpert out{edit.to, edit.file, nullptr};
+  if (needs_file(edit.to)) out.tensors = std::shared_ptr<const ExpertTensors>(edit.tensors, &edit.tensors->experts.at({layer, int(expert)}));
+  return out;
 }
 
 void mute(LayerRecipe& layer, size_t size, ExpertId id) {
@@ -182,6 +188,9 @@ void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe&
                  [&](const NeuronMask& e) {
                    for (const ExpertId id : e.experts) set_entry(layer.unit_masks, size, id, e.neurons, {});
                  },
+                 [&](const SetExpertKind& e) {
+                   for (const ExpertId id : e.experts) set_entry(layer.others, size, id, other_of(e, model_layer, id), {});
+                 },
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
                    for (const ExpertId id : e.experts)
@@ -226,6 +235,8 @@ std::vector<Edit> difference_in(const std::vector<int>& rows, const Recipe& from
   Gathered<ExpertMix> mixes;
   Gathered<std::vector<int>> unit_masks;
   Gathered<RowSource> router_rows;
+  Gathered<OtherExpert> others;
+  std::map<std::string, ExpertFile> files;
   for (const int row : rows) {
     const LayerRecipe& a = from.layers.empty() ? kNative : from.layers[row];
     const LayerRecipe& b = to.layers.empty() ? kNative : to.layers[row];
@@ -251,6 +262,10 @@ std::vector<Edit> difference_in(const std::vector<int>& rows, const Recipe& from
       compare(&LayerRecipe::row_scale, 1, row_scales, id);
       if (b.mix(id) != a.mix(id)) mixes.add(b.mix(id), layer, id);
       if (b.unit_mask(id) != a.unit_mask(id)) unit_masks.add(b.unit_mask(id), layer, id);
+      if (b.other(id) != a.other(id)) {
+        others.add({b.other(id).kind, b.other(id).file, nullptr}, layer, id);
+        if (b.other(id).tensors) files[b.other(id).file].experts[{layer, e}] = *b.other(id).tensors;
+      }
       if (const RowSource row = entry(b.router_rows, id, {}); row != entry(a.router_rows, id, {}))
         router_rows.add(row, layer, id);
       const auto flag = [&](const std::vector<uint8_t>& was, const std::vector<uint8_t>& is, Flag off, Flag on) {
@@ -284,6 +299,11 @@ std::vector<Edit> difference_in(const std::vector<int>& rows, const Recipe& from
   });
   unit_masks.each([&](const std::vector<int>& neurons, auto& layers, auto& experts) {
     edits.push_back(NeuronMask{layers, experts, neurons});
+  });
+  others.each([&](const OtherExpert& other, auto& layers, auto& experts) {
+    std::shared_ptr<const ExpertFile> file;
+    if (needs_file(other.kind)) file = std::make_shared<const ExpertFile>(files[other.file]);
+    edits.push_back(SetExpertKind{layers, experts, other.kind, other.file, std::move(file)});
   });
   router_rows.each([&](const RowSource& row, auto& layers, auto& experts) {
     edits.push_back(RouterRow{layers, experts, 1, row});
@@ -386,6 +406,30 @@ Result<void> check_row(const RowSource& source, const std::vector<int>& rows, co
   return {};
 }
 
+// A place holds an expert of another kind, or a mix or a mask of the model's own.
+Result<void> check_places(const Edit& edit, int row, const ModelPlan& plan, const LayerRecipe& before, const LayerRecipe& after) {
+  const auto refuse = [&](size_t expert) {
+    return fail(ErrorCode::kUsage,
+                fmt::format("expert {} of layer {} is of kind {}; {} is for the model's own", expert, plan.moe_layers[row],
+                            name((after.other(expert) ? after : before).other(expert).kind),
+                            std::holds_alternative<SetExpertKind>(edit) ? "what runs there now" : kind(edit)),
+                {}, "Give it its own kind first: expert_kind with \"to\":\"own\".");
+  };
+  if (after.others.empty() && before.others.empty()) return {};
+  for (size_t id = 0; id < after.others.size(); ++id)
+    if (after.other(id) && (!after.mix(id).empty() || !after.unit_mask(id).empty())) return refuse(id);
+  Result<void> fits;
+  std::visit([&]<class E>(const E& e) {
+    if constexpr (NamesMembers<E>)
+      for (const ExpertId id : e.members)
+        if (fits && before.other(id)) fits = refuse(id);
+  }, edit);
+  if (!fits) return fits;
+  if (cuts_experts(after.scheme) && std::any_of(after.others.begin(), after.others.end(), [](const OtherExpert& other) { return bool(other); }))
+    return fail(ErrorCode::kUsage, fmt::format("layer {} has experts of other kinds, which {} does not cut", plan.moe_layers[row], after.scheme.choice.name));
+  return {};
+}
+
 }  // namespace
 
 std::string_view kind(const Edit& edit) {
@@ -398,7 +442,7 @@ std::string_view kind(const Edit& edit) {
                  [](const SetScheme&) { return "scheme"; },
                  [](const Swap&) { return "swap"; }, [](const Merge&) { return "merge"; },
                  [](const Clone&) { return "clone"; }, [](const Replace&) { return "replace"; },
-                 [](const NeuronMask&) { return "neuron_mask"; }},
+                 [](const NeuronMask&) { return "neuron_mask"; }, [](const SetExpertKind&) { return "expert_kind"; }},
       edit);
 }
 
@@ -462,6 +506,17 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
               if (!fits) return fail(fits.error().code, fits.error().what, fmt::format("layer {}", layer), fits.error().hint);
               if (const std::string why = cannot_mix(e.scheme, plan, row); !why.empty())
                 return fail(ErrorCode::kUsage, fmt::format("scheme {}: {}", e.scheme.choice.name, why), fmt::format("layer {}", layer));
+              if (e.layers.attention && (runs_in_passes(e.scheme) || cuts_experts(e.scheme)))
+                return fail(ErrorCode::kUsage, fmt::format("scheme {}: not for the experts of attention", e.scheme.choice.name));
+              if (const int slices = e.scheme.stages.slices; slices > 0) {
+                const FfnShape& shape = plan.moe(row).expert;
+                if (shape.width % slices != 0 || shape.kind == FfnKind::kRankOne)
+                  return fail(ErrorCode::kUsage, fmt::format("scheme {}: the experts of layer {} have {} hidden units, which do not make {} equal slices",
+                                                             e.scheme.choice.name, layer, shape.width, slices));
+              }
+              if (runs_in_passes(e.scheme) && plan.layers[layer].sublayers[plan.rows[row].sublayer].deferred)
+                return fail(ErrorCode::kUsage, fmt::format("scheme {}: the output of layer {} is not added where it is made",
+                                                           e.scheme.choice.name, layer));
             }
             return {};
           },
@@ -503,6 +558,15 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
                                         e.neurons.back(), plan.moe_layers[row], width - 1));
             return {};
           },
+          [&](const SetExpertKind& e) -> Result<void> {
+            SY_CHECK(known(e.experts));
+            SY_CHECK(have_weights(e.experts));
+            for (const int row : rows)
+              for (const ExpertId id : e.experts)
+                if (auto fits = check_expert(e.to, e.tensors.get(), plan.moe_layers[row], id, plan.hidden); !fits)
+                  return fail(fits.error().code, fits.error().what, e.file, fits.error().hint);
+            return {};
+          },
           [&]<NamesExperts E>(const E& e) -> Result<void> {
             SY_CHECK(known(e.experts));
             if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), e.value));
@@ -528,6 +592,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
       return fail(ErrorCode::kUsage,
                   fmt::format("layer {}: the scheme {} decides for all tokens together and cannot force an expert",
                               plan.moe_layers[row], after.scheme.choice.name));
+    SY_CHECK(check_places(edit, row, plan, before.layers.empty() ? kNative : before.layers[row], after));
     const int k = slots_needed(router, &after);
     if (forced > k)
       return fail(ErrorCode::kUsage, fmt::format("layer {} would have {} forced experts, a token takes {}",
@@ -634,6 +699,11 @@ std::string describe(const Edit& edit) {
                        ? fmt::format("Switch all neurons of {} on {}", the_experts(e.experts), where)
                        : fmt::format("Switch neuron{} {} of {} off {}", e.neurons.size() == 1 ? "" : "s",
                                      ranges(e.neurons), the_experts(e.experts), where);
+          },
+          [&](const SetExpertKind& e) {
+            return e.to == ExpertKind::kOwn ? fmt::format("Make {} {} own kind again {}", the_experts(e.experts), e.experts.size() == 1 ? "its" : "their", where)
+                                            : fmt::format("Make {} {} {}{}", the_experts(e.experts), name(e.to), where,
+                                                          e.file.empty() ? "" : " from " + e.file);
           },
       },
       edit);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,13 +49,25 @@ struct Clone { LayerSet layers; std::vector<ExpertId> members; bool operator==(c
 struct Replace { LayerSet layers; std::vector<ExpertId> experts; ExpertMix mix; bool operator==(const Replace&) const = default; };  // of the checkpoint's experts; empty: its own
 struct NeuronMask { LayerSet layers; std::vector<ExpertId> experts; std::vector<int> neurons; bool operator==(const NeuronMask&) const = default; };  // all that are off
 
+// An expert of another kind in the place; kOwn: what ran there before. Weights are those of the file for the layer and id.
+struct SetExpertKind {
+  LayerSet layers;
+  std::vector<ExpertId> experts;
+  ExpertKind to = ExpertKind::kOwn;
+  std::string file = {};
+  std::shared_ptr<const ExpertFile> tensors = {};  // of the file
+  bool operator==(const SetExpertKind& other) const {
+    return layers == other.layers && experts == other.experts && to == other.to && file == other.file;
+  }
+};
+
 // An empty scheme: the model's own router.
 struct SetScheme { LayerSet layers; Scheme scheme; bool operator==(const SetScheme&) const = default; };
 
 // Values are set, not accumulated: a later bias of the same expert replaces the earlier one. Swap, merge and clone
 // act on what runs in the places at that moment.
 using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow,
-                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask>;
+                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask, SetExpertKind>;
 
 // One entry of a script or of the undo stack.
 struct EditCommand {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "engine/base/json.h"
 #include "engine/routing/edit.h"
@@ -81,6 +82,10 @@ void write_fields(const SetScheme& edit, OrderedJson& out) {
     out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
 }
 void write_fields(const NeuronMask& edit, OrderedJson& out) { out["neurons"] = edit.neurons; }
+void write_fields(const SetExpertKind& edit, OrderedJson& out) {
+  out["to"] = name(edit.to);
+  if (!edit.file.empty()) out["file"] = edit.file;
+}
 
 OrderedJson entry_json(const EditCommand& command) {
   OrderedJson out;
@@ -341,6 +346,26 @@ Result<Edit> neuron_mask(const Json& entry) {
   return edit;
 }
 
+Result<Edit> expert_kind(const Json& entry) {
+  SY_CHECK(check_keys(entry, {"expert", "to", "file"}));
+  SetExpertKind edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.experts, experts_in(entry));
+  const auto to = entry.find("to");
+  const auto found = to != entry.end() && to->is_string() ? std::find(std::begin(kExpertKinds), std::end(kExpertKinds), to->get<std::string>())
+                                                          : std::end(kExpertKinds);
+  if (found == std::end(kExpertKinds)) return malformed(fmt::format("needs \"to\", one of {}", fmt::join(kExpertKinds, ", ")));
+  edit.to = static_cast<ExpertKind>(found - std::begin(kExpertKinds));
+  const auto file = entry.find("file");
+  if ((file != entry.end()) != needs_file(edit.to))
+    return malformed(fmt::format("{} {} \"file\"", name(edit.to), needs_file(edit.to) ? "needs" : "has no field"));
+  if (file == entry.end()) return edit;
+  if (!file->is_string()) return malformed("file is no name");
+  edit.file = file->get<std::string>();
+  SY_TRY(edit.tensors, read_expert_file(edit.file));
+  return edit;
+}
+
 Result<Edit> edit_in(const Json& entry) {
   const auto found = entry.find("kind");
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
@@ -362,6 +387,7 @@ Result<Edit> edit_in(const Json& entry) {
   if (kind == "clone") return members_edit<Clone>(entry);
   if (kind == "replace") return replace(entry);
   if (kind == "neuron_mask") return neuron_mask(entry);
+  if (kind == "expert_kind") return expert_kind(entry);
   if (kind == "top_k") {
     SY_CHECK(check_keys(entry, {"k"}));
     SY_TRY(LayerSet layers, layers_in(entry));

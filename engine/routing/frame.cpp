@@ -5,6 +5,8 @@
 #include <cstring>
 #include <numeric>
 
+#include <fmt/format.h>
+
 namespace switchyard {
 namespace {
 
@@ -15,7 +17,7 @@ struct Layout {
 };
 
 Layout layout_of(const FrameHeader& h) {
-  const size_t rows = h.moe_layers, slots = h.slots;
+  const size_t rows = size_t(h.moe_layers) * h.passes, slots = h.slots;
   Layout at{};
   at.layers = 0;
   at.logits = rows * sizeof(LayerHeader);
@@ -33,19 +35,20 @@ std::span<T> slice(std::byte* arena, size_t offset, size_t row, size_t width) {
 
 }  // namespace
 
-RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture) {
+RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes) {
   header_.moe_layers = static_cast<uint16_t>(moe_layers);
   header_.experts = static_cast<uint16_t>(experts);
   header_.slots = static_cast<uint16_t>(slots);
+  header_.passes = static_cast<uint16_t>(passes);
   header_.capture = capture;
   const Layout at = layout_of(header_);
   arena_.resize(at.total);
-  auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, size_t(moe_layers) * slots);
+  auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, size_t(rows()) * slots);
   std::fill(all_ids.begin(), all_ids.end(), kNoExpert);
 }
 
 LayerHeader& RoutingFrame::layer(int moe_layer) {
-  return slice<LayerHeader>(arena_.data(), 0, 0, header_.moe_layers)[moe_layer];
+  return slice<LayerHeader>(arena_.data(), 0, 0, size_t(rows()))[moe_layer];
 }
 
 const LayerHeader& RoutingFrame::layer(int moe_layer) const {
@@ -112,6 +115,35 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
     auto row = slice<float>(arena_.data(), at.logits, moe_layer, header_.experts);
     std::copy(logits.begin(), logits.end(), row.begin());
   }
+}
+
+std::string decision_name(const ModelPlan& plan, int row, const LayerRecipe* layer) {
+  const int routers = static_cast<int>(plan.rows.size()), pass = row / routers;
+  const std::string router = plan.row_name(row % routers);
+  if (pass > 0 && layer && cuts_experts(layer->scheme)) return router + " · slices";
+  return pass == 0 ? router : fmt::format("{} · pass {}", router, pass + 1);
+}
+
+std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe) {
+  std::vector<DecisionRow> rows;
+  const int routers = static_cast<int>(plan.rows.size());
+  for (int router = 0; router < routers; ++router)
+    for (int pass = 0; pass < decisions_of(recipe.layer(router)); ++pass) {
+      const int row = pass * routers + router;
+      rows.push_back({row, plan.moe_layers[size_t(router)], decision_name(plan, row, recipe.layer(router))});
+    }
+  return rows;
+}
+
+RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture) {
+  const int routers = static_cast<int>(plan.rows.size());
+  int slots = plan.max_experts_per_token(), passes = 1;
+  for (int router = 0; router < routers; ++router) {
+    const LayerRecipe* layer = recipe.layer(router);
+    slots = std::max({slots, slots_needed(plan.routed(router).router, layer), layer ? layer->scheme.stages.slices : 0});
+    passes = std::max(passes, decisions_of(recipe.layer(router)));
+  }
+  return RoutingFrame(routers, plan.max_experts(), slots, capture, passes);
 }
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// RoutingFrame: what happened to one token in every MoE layer. A trivially copyable header and spans
+// RoutingFrame: what happened to one token at every router. A trivially copyable header and spans
 // into one buffer, so that the ring, the trace writer and a test fixture hold the same bytes.
 // Filled by the engine thread, then immutable and shared.
 #pragma once
@@ -6,9 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/base/ids.h"
+#include "engine/model/plan.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard {
@@ -32,35 +34,50 @@ struct FrameHeader {
   CaptureLevel capture = CaptureLevel::kLogits;
   uint8_t flags = 0;
   uint8_t reserved = 0;
-  uint16_t moe_layers = 0;
+  uint16_t moe_layers = 0;    // routers
   uint16_t experts = 0;       // E, the largest of any row
   uint16_t slots = 0;         // capacity of the slot axis of this frame
-  uint16_t reserved2 = 0;
+  uint16_t passes = 1;        // decisions that a router may make for one token
   float token_seconds = 0;    // wall time of the forward pass that made it (prefill: share of the batch)
   TokenId sampled_id = -1;    // what was generated from this token; -1: none
 };
 
 struct LayerHeader {
   DecisionStats stats;
-  uint16_t k_used = 0;   // 0 with all statistics 0: the token did not pass this row (kPartial)
+  uint16_t k_used = 0;   // 0 with all statistics 0: the token did not pass this row
   uint16_t changed = 0;  // selected experts the native router would not have selected
   uint16_t nulls = 0;    // null slots after the used ones: no expert, no weight
   uint16_t reserved = 0;
+};
+
+// A row of a frame is one decision: of router r the first is row r, the second row moe_layers + r, and so on, so that
+// the rows of the model's own routing are the same in every frame.
+struct DecisionRow {
+  int row = 0;       // of frames
+  int layer = 0;     // the model's
+  std::string name;  // "layer 3", "layer 3 · pass 2"
+  bool operator==(const DecisionRow&) const = default;
 };
 
 class RoutingFrame {
  public:
   RoutingFrame() = default;
   // Allocates for the given shape; ids are kNoExpert, numbers zero.
-  RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture);
+  RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes = 1);
 
   FrameHeader& header() { return header_; }
   const FrameHeader& header() const { return header_; }
   LayerHeader& layer(int moe_layer);
   const LayerHeader& layer(int moe_layer) const;
 
-  // Whether the token was routed in this row; of an encoder-decoder it passes one side only.
-  bool passed(int moe_layer) const { return !(header_.flags & FrameFlags::kPartial) || layer(moe_layer).k_used > 0; }
+  int rows() const { return header_.moe_layers * header_.passes; }
+  // Whether the token was routed in this row. Of an encoder-decoder it passes one side only; a router's later rows are
+  // passed where a recipe asks for them.
+  bool passed(int row) const {
+    if (row >= rows()) return false;
+    const bool always = row < header_.moe_layers && !(header_.flags & FrameFlags::kPartial);
+    return always || layer(row).k_used > 0 || layer(row).nulls > 0;
+  }
 
   // A slot that the expert's capacity dropped keeps its id and counts as used and as chosen; its kind is kDropped, its
   // applied weight 0, the expert did not run. Where the model renormalises after dropping, the others' weights say so.
@@ -83,5 +100,13 @@ class RoutingFrame {
   FrameHeader header_;
   std::vector<std::byte> arena_;  // layers | logits | weights | ids | kinds
 };
+
+// "layer 3 · pass 2": of a row of frames; layer: the router's, or null.
+std::string decision_name(const ModelPlan& plan, int row, const LayerRecipe* layer);
+// The decisions that a token makes under this recipe, in the order of execution.
+std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe);
+
+// An empty frame with room for those.
+RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture);
 
 }  // namespace switchyard

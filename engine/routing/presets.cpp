@@ -292,6 +292,38 @@ const std::vector<Preset>& presets() {
         .parameters = {integer("expert", 0, 0, kMost, "cluster, the same in every layer")}, .token_only = true},
        [](const Values& v, Stages& s) { s.k = 1, s.guaranteed = v.integer("expert"), s.weights = WeightRule::kUnit; }},
 
+      {{.name = "chain_of_experts", .title = "Chain-of-Experts: iterations in a layer", .source = "arXiv 2506.18945", .exact = true,
+        .formula = "x_0 = norm(h); y_t = FFN(x_{t-1}) by the gate of pass t; sum: x_t = x_{t-1} + y_t, h + y_1 + ... + y_C; "
+                   "inner (as the code): x_t = x_{t-1} + y_t, x_C replaces h; outer: x_t = y_t, h + y_C",
+        .parameters = {integer("iterations", 2, 1, kMostPasses, "passes C"),
+                       integer("k", 0, 0, kMost, "experts per token and pass; 0: the model's own, or the layer's top_k edit, over C"),
+                       choice("residual", {"sum", "inner", "outer"}, "what the passes make of the residual stream"),
+                       choice("mode", {"native", "raw", "renorm", "sigmoid", "unit"}, "the model's own rule; or top-k with weights as in top_k"),
+                       file("safetensors with layers.{layer}.coe.{pass}.weight [E, d], passes from 0; none: the router's own in all of them")}},
+       [](const Values& v, Stages& s) {
+         s.passes = v.integer("iterations"), s.k = v.integer("k"), s.residual = v.choice<PassResidual>("residual");
+         s.weights = v.text("mode") == "native" ? WeightRule::kNative : mode_of(v);
+       }},
+
+      {{.name = "union_of_experts", .title = "Union-of-Experts: slices of experts", .source = "arXiv 2503.02495", .exact = false,
+        .formula = "the experts that the model's router selects, their hidden units in S equal slices; g = softmax of the slice gate; "
+                   "data: m = the n best of g, g m / (sum over tokens of g m + 1e-6) int(cap B), each slice takes its max(1, B / 2) best tokens; "
+                   "token: each token its n best; sequence: the n best of the mean logits; a slice that is on counts 1",
+        .parameters = {integer("slices", 4, 2, 64, "S; the width of an expert is a multiple of it"), integer("on", 2, 1, 64, "n"),
+                       choice("selection", {"data", "token", "sequence"}, "who decides: slices over the tokens that run together, each token, the sequence once"),
+                       real("cap", 1, 0.01, 64, "capacity of the normalisation"),
+                       file("safetensors with layers.{layer}.uoe.weight [S, d] and .uoe.bias [S]; none: g by the norms of the slices' activations")},
+        .causal = false, .batch_coupled = true},
+       [](const Values& v, Stages& s) {
+         s.weights = WeightRule::kNative, s.slices = v.integer("slices"), s.slices_on = v.integer("on");
+         s.slice_choice = v.choice<SliceChoice>("selection"), s.slice_capacity = v.number("cap");
+       }},
+
+      {{.name = "hecto_gate", .title = "Hecto gate", .source = "arXiv 2506.22919", .exact = false,
+        .formula = "p = softmax(z / tau); the best expert alone, w = 1",
+        .parameters = {real("tau", 1.5, 0.01, 100, "temperature of p, as shown; the choice does not depend on it")}},
+       [](const Values& v, Stages& s) { s.tau = v.number("tau"), s.selector = Selector::kBest, s.weights = WeightRule::kUnit; }},
+
       {{.name = "min_p", .title = "Min-p", .source = "Switchyard", .exact = true, .formula = "experts with p >= m max p; w = p / sum or p",
         .parameters = {real("m", 0.3, 0, 1, "share of the best"), integer("k_min", 1, 1, kMost, "experts at least"),
                        integer("k_max", 0, 0, kMost, "experts at most; 0: all"), mode_parameter({"renorm", "raw"})}},
@@ -458,6 +490,8 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
   if (s.k > spec.experts + s.nulls) return refuse(fmt::format("k is {}, the router has {} experts", s.k, spec.experts + s.nulls));
   if (s.guaranteed >= spec.experts) return refuse(fmt::format("there is no expert {}; the router has {}", s.guaranteed, spec.experts));
   if (s.nulls > 0 && spec.experts + s.nulls >= kNoExpert) return refuse("too many null experts");
+  if (s.slices > spec.experts) return refuse(fmt::format("{} slices, a row of the frame has room for the router's {} experts", s.slices, spec.experts));
+  if (s.slices > 0 && s.slices_on > s.slices) return refuse(fmt::format("{} slices on of {}", s.slices_on, s.slices));
   const auto reason = [&](const Result<void>& checked) { return checked ? Result<void>() : refuse(checked.error().what); };
   if (s.mixing == Mixing::kLikeness && scheme.file) {
     const SchemeMatrix& own = scheme.data->likeness ? scheme.data->likeness : scheme.file->every.likeness;
@@ -484,6 +518,25 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
   }
   if (s.null_source == NullSource::kFile) SY_CHECK(reason(check_matrix(data->nulls, "gate.null.weight of this layer", s.nulls, hidden)));
   if (s.bank) SY_CHECK(reason(check_bank(data->bank, spec, hidden)));
+  if (s.slices > 0 && scheme.choice.parameters.contains("file")) {
+    if (data->slice_gate.empty()) return refuse("the file has no gate of slices for this layer");
+    if (data->slice_width != hidden || int64_t(data->slice_gate.size()) != int64_t(s.slices) * hidden)
+      return refuse(fmt::format("the file's gate of slices is [{}, {}], needed [{}, {}]", data->slice_gate.size() / std::max(1, data->slice_width), data->slice_width, s.slices, hidden));
+    if (!data->slice_bias.empty() && int(data->slice_bias.size()) != s.slices)
+      return refuse(fmt::format("the file's bias of slices has {} numbers, needed {}", data->slice_bias.size(), s.slices));
+  }
+  if (s.passes > 1 && scheme.choice.parameters.contains("file")) {
+    if (data->gates.empty()) return refuse("the file has no gates for this layer");
+    if (int(data->gates.size()) != s.passes)
+      return refuse(fmt::format("the file has gates for the passes 0 to {}, needed are 0 to {}", data->gates.size() - 1, s.passes - 1));
+    if (spec.product_key) return refuse("the model's router has no row per expert");
+    for (size_t pass = 0; pass < data->gates.size(); ++pass) {
+      const auto& gate = data->gates[pass];
+      if (gate.empty() && pass == 0) continue;
+      if (data->gate_width != hidden || int64_t(gate.size()) != int64_t(spec.experts) * hidden)
+        return refuse(fmt::format("the file's gate of pass {} is [{}, {}], needed [{}, {}]", pass, gate.size() / std::max(1, data->gate_width), data->gate_width, spec.experts, hidden));
+    }
+  }
   if (!data->thresholds.empty() && int(data->thresholds.size()) != spec.experts)
     return refuse(fmt::format("the file has {} thresholds, the router {} experts", data->thresholds.size(), spec.experts));
   return {};

@@ -42,11 +42,16 @@ const std::vector<int>& LayerRecipe::unit_mask(size_t expert) const {
   return unit_masks.empty() ? kNone : unit_masks[expert];
 }
 
+const OtherExpert& LayerRecipe::other(size_t expert) const {
+  static const OtherExpert kOwn;
+  return others.empty() ? kOwn : others[expert];
+}
+
 bool LayerRecipe::is_identity() const {
   return !scheme && k == 0 && temperature == 1.0f && all_equal(row_scale, 1.0f) && all_equal(logit_bias, 0.0f) &&
          all_equal(select_bias, 0.0f) && all_equal(expert_scale, 1.0f) && all_equal(muted, uint8_t(0)) &&
          all_equal(forced, uint8_t(0)) && all_equal(mixes) && all_equal(unit_masks) &&
-         all_equal(router_rows, RowSource{});
+         all_equal(router_rows, RowSource{}) && all_equal(others, OtherExpert{});
 }
 
 bool Recipe::is_identity() const {

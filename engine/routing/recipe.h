@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/ids.h"
+#include "engine/routing/expert_kind.h"
 #include "engine/routing/scheme.h"
 
 namespace switchyard {
@@ -50,10 +51,12 @@ struct LayerRecipe {
   std::vector<ExpertMix> mixes;
   std::vector<std::vector<int>> unit_masks;  // hidden units of what runs in the expert's place that are off, ascending
   std::vector<RowSource> router_rows;        // before row_scale; raw logits are those of the rows as replaced
+  std::vector<OtherExpert> others;           // in an expert's place; a place has this, or a mix or a unit mask
 
   // Of an expert by id; own or empty where nothing is set.
   const ExpertMix& mix(size_t expert) const;
   const std::vector<int>& unit_mask(size_t expert) const;
+  const OtherExpert& other(size_t expert) const;
 
   bool is_identity() const;  // exactly native, whatever vectors are allocated
   bool operator==(const LayerRecipe&) const = default;

@@ -13,9 +13,10 @@ using namespace stages;
 namespace {
 
 int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
-  if (recipe && recipe->scheme && recipe->scheme.stages.k > 0)
-    return std::min(recipe->scheme.stages.k, spec.experts + recipe->scheme.stages.nulls);
-  return std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
+  const int layer = std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
+  if (!recipe || !recipe->scheme) return layer;
+  const Stages& s = recipe->scheme.stages;
+  return s.k > 0 ? std::min(s.k, spec.experts + s.nulls) : std::max(1, layer / s.passes);
 }
 
 // Marks what the native router selects, by the keys of the workspace, and returns the native lse. A slot of the output
@@ -178,7 +179,7 @@ std::string unroutable(const RouterSpec& spec) {
 
 int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   const int k = k_in_force(spec, recipe);
-  if (!recipe || !recipe->scheme) return k;
+  if (!recipe || !replaces_router(recipe->scheme)) return k;
   const Stages& s = recipe->scheme.stages;
   switch (s.out != OutRule::kSame ? Selector::kThreshold : s.selector) {
     case Selector::kTopK:

@@ -56,11 +56,28 @@ enum class Overflow : uint8_t { kDrop, kNextBest };
 // SDM: what runs for a token whose router's input is out of distribution. TopP: the fewest experts with more than p.
 enum class OutRule : uint8_t { kSame, kAll, kTopP };
 enum class Granularity : uint8_t { kToken, kStep, kSequence };
+// How the passes y_t = FFN(x_{t-1}) of a layer, x_0 = norm(h), make its output.
+inline constexpr int kMostPasses = 16;
+enum class PassResidual : uint8_t {
+  kSum,    // x_t = x_{t-1} + y_t; h + y_1 + ... + y_C
+  kInner,  // x_t = x_{t-1} + y_t; x_C, the residual stream is replaced
+  kOuter,  // x_t = y_t; h + y_C
+};
+
+// Who decides which slices of the selected experts' hidden units a token uses: see choose_slices().
+enum class SliceChoice : uint8_t { kData, kToken, kSequence };
 
 // One choice per stage with its numbers; trivially copyable, so that a device can hold it.
 // Stage 4 is the layer's selection bias (SelectBias edits); a scheme does without the model's own score, bias, groups
 // and renormalisation, but keeps its routed scale.
 struct Stages {
+  int passes = 1;    // through the layer, each with a decision of its own
+  PassResidual residual = PassResidual::kSum;
+  int slices = 0;    // of the selected experts' hidden units, switched by a gate of their own; 0: whole experts
+  int slices_on = 2;
+  SliceChoice slice_choice = SliceChoice::kData;
+  float slice_capacity = 1;
+
   LogitSource source = LogitSource::kLinear;
 
   LogitActivation activation = LogitActivation::kNone;
@@ -146,6 +163,10 @@ struct SchemeData {
   SchemeMatrix to_state, from_state;  // W1 [p, width of the router's input] and W2 [E, p] of a recurrent router
   std::vector<ExpertId> on, off;  // SteerMoE
   SdmBank bank;
+  std::vector<std::vector<float>> gates;  // [passes] of [E, gate_width]: router weights; an empty one is the model's own
+  int gate_width = 0;
+  std::vector<float> slice_gate, slice_bias;  // [slices, slice_width], [slices] or empty
+  int slice_width = 0;
 };
 // Of all layers: shared, immutable.
 struct SchemeFile {
@@ -215,6 +236,17 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
 inline bool batch_coupled(const Scheme& scheme) {
   return scheme && (scheme.stages.selector == Selector::kSwitch || scheme.stages.selector == Selector::kExpertChoice ||
                     scheme.stages.selector == Selector::kBalanced);
+}
+// Whether the layer's output is more than the sum of what one decision selects.
+inline bool runs_in_passes(const Scheme& scheme) {
+  return scheme && (scheme.stages.passes > 1 || scheme.stages.residual == PassResidual::kInner);
+}
+// Whether a second decision switches slices of what the first selects.
+inline bool cuts_experts(const Scheme& scheme) { return scheme && scheme.stages.slices > 0; }
+// The router's weight [E, hidden] in this pass; empty: the model's own.
+inline std::span<const float> gate_of(const Scheme& scheme, int pass) {
+  return scheme.data && size_t(pass) < scheme.data->gates.size() ? std::span<const float>(scheme.data->gates[size_t(pass)])
+                                                                 : std::span<const float>();
 }
 // Whether it reads the router's input.
 inline bool reads_input(const Scheme& scheme) {

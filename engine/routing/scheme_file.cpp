@@ -31,6 +31,14 @@ std::optional<int> layer_between(std::string_view name, std::string_view stem, s
   return layer;
 }
 
+// "layers.3.coe.1.weight" -> 3, 1.
+std::optional<std::pair<int, int>> pass_of(std::string_view name) {
+  const size_t middle = name.find(".coe.");
+  if (middle == std::string_view::npos) return std::nullopt;
+  const auto layer = layer_between(name.substr(0, middle), "layers.", ""), pass = layer_between(name.substr(middle), ".coe.", ".weight");
+  return layer && pass ? std::optional(std::pair(*layer, *pass)) : std::nullopt;
+}
+
 template <class T>
 Result<std::vector<T>> values_of(const OpenFile& file, const TensorInfo& tensor) {
   std::vector<T> values((tensor.end - tensor.begin) / sizeof(T));
@@ -52,6 +60,9 @@ class Reader {
     if (const auto layer = layer_between(name, "threshold.", "")) return vector(tensor, out_.layers[*layer].thresholds);
     if (const auto layer = layer_between(name, "layers.", ".gate.proto")) return prototypes(tensor, out_.layers[*layer]);
     if (const auto layer = layer_between(name, "layers.", ".gate.null.weight")) return matrix(tensor, out_.layers[*layer].nulls);
+    if (const auto layer = layer_between(name, "layers.", ".uoe.weight")) return slice_gate(tensor, out_.layers[*layer]);
+    if (const auto layer = layer_between(name, "layers.", ".uoe.bias")) return slice_bias(tensor, out_.layers[*layer]);
+    if (const auto at = pass_of(name)) return gate(tensor, at->second, out_.layers[at->first]);
     if (name == "gate.similarity") return matrix(tensor, out_.every.likeness);
     if (const auto layer = layer_between(name, "layers.", ".gate.similarity")) return matrix(tensor, out_.layers[*layer].likeness);
     if (const auto layer = layer_between(name, "layers.", ".rmoe.w1")) return matrix(tensor, out_.layers[*layer].to_state);
@@ -66,7 +77,8 @@ class Reader {
       if (name == fmt::format("rmoe.gru.{}.bias", kGruParts[part])) return vector(tensor, out_.gru.bias[part]);
     }
     return wrong(tensor, "is no tensor that a gating scheme reads",
-                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, layers.LAYER.gate.null.weight, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias, layers.LAYER.sdm.exemplars, .labels, .predictions, .distances and .classes.");
+                 "Known: table[.LAYER], threshold[.LAYER], layers.LAYER.gate.proto, layers.LAYER.gate.null.weight, [layers.LAYER.]gate.similarity, layers.LAYER.rmoe.w1 and .w2, rmoe.gru.PART.weight and .bias, layers.LAYER.sdm.exemplars, .labels, .predictions, .distances and .classes, "
+                 "layers.LAYER.coe.PASS.weight, layers.LAYER.uoe.weight and .bias.");
   }
 
   // What the tensors must be together.
@@ -175,6 +187,29 @@ class Reader {
     SY_CHECK(check(tensor, DType::kF32, 2, 2));
     out.width = int(tensor.shape[1]);
     SY_TRY(out.prototypes, finite(tensor));
+    return {};
+  }
+
+  Result<void> gate(const TensorInfo& tensor, int pass, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kF32, 2, 2));
+    if (pass >= kMostPasses) return wrong(tensor, fmt::format("is of pass {}; passes are 0 to {}", pass, kMostPasses - 1));
+    if (out.gate_width > 0 && tensor.shape[1] != out.gate_width) return wrong(tensor, fmt::format("is {} wide, another gate of the layer {}", tensor.shape[1], out.gate_width));
+    out.gate_width = int(tensor.shape[1]);
+    if (out.gates.size() <= size_t(pass)) out.gates.resize(size_t(pass) + 1);
+    SY_TRY(out.gates[size_t(pass)], finite(tensor));
+    return {};
+  }
+
+  Result<void> slice_gate(const TensorInfo& tensor, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kF32, 2, 2));
+    out.slice_width = int(tensor.shape[1]);
+    SY_TRY(out.slice_gate, finite(tensor));
+    return {};
+  }
+
+  Result<void> slice_bias(const TensorInfo& tensor, SchemeData& out) {
+    SY_CHECK(check(tensor, DType::kF32, 1, 1));
+    SY_TRY(out.slice_bias, finite(tensor));
     return {};
   }
 

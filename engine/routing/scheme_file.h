@@ -15,7 +15,8 @@ namespace switchyard {
 // table and table.{layer} [V] or [V, columns] I32; layers.{layer}.gate.proto [E, d] and
 // .gate.null.weight [m, d];
 // threshold and threshold.{layer} [E]; [layers.{layer}.]gate.similarity [d, d]; layers.{layer}.rmoe.w1 [p, d] and .w2 [E, p], rmoe.gru.{ir,hr,iz,hz,in,hn}.weight
-// [p, p] and .bias [p]; layers.{layer}.sdm.exemplars [N, d], .labels and .predictions [N] I32, .distances [M] and .classes
+// [p, p] and .bias [p]; layers.{layer}.coe.{pass}.weight [E, d], passes from 0; layers.{layer}.uoe.weight [slices, d] and .bias [slices];
+// layers.{layer}.sdm.exemplars [N, d], .labels and .predictions [N] I32, .distances [M] and .classes
 // [M] I32; F32 but for those. Anything else is refused by name. kNotFound, kMalformed.
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path);
 

@@ -42,13 +42,6 @@ const RecipeSpan& ForcedPass::span_at(uint64_t token, uint64_t& end) const {
   return spans_[at];
 }
 
-RoutingFrame ForcedPass::shaped(const Recipe& recipe, CaptureLevel capture) const {
-  int slots = 0;
-  for (int row = 0; row < static_cast<int>(plan_.moe_layers.size()); ++row)
-    slots = std::max(slots, slots_needed(plan_.routed(row).router, recipe.layer(row)));
-  return RoutingFrame(static_cast<int>(plan_.moe_layers.size()), plan_.max_experts(), slots, capture);
-}
-
 Result<void> ForcedPass::encode(std::span<const TokenId> tokens, CaptureLevel capture,
                                 std::vector<RoutingFrame>& frames, const Task* task) {
   SY_CHECK(run(tokens, true, {}, capture, frames, task));
@@ -71,7 +64,7 @@ Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::
     uint64_t end = 0;
     const RecipeSpan& span = span_at(first, end);
     const size_t count = one_piece ? tokens.size() : std::min<uint64_t>(tokens.size() - from, end - first);
-    if (capture != CaptureLevel::kOff) frames.resize(from + count, shaped(*span.recipe, capture));
+    if (capture != CaptureLevel::kOff) frames.resize(from + count, make_frame(plan_, *span.recipe, capture));
     ForwardRequest request;
     request.tokens = tokens.subspan(from, count);
     request.encode = encode;
@@ -82,6 +75,7 @@ Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::
     if (!logits.empty()) request.logits = logits.subspan(from * vocab, count * vocab);
     if (capture != CaptureLevel::kOff) request.frames = std::span(frames).subspan(from, count);
     request.task = task;
+    request.units = units_;
     SY_CHECK(backend_.forward(request));
     for (size_t i = 0; i < request.frames.size(); ++i) {
       FrameHeader& header = request.frames[i].header();

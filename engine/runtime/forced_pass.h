@@ -42,12 +42,13 @@ class ForcedPass {
   Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
   const std::vector<RecipeSpan>& spans() const { return spans_; }
+  // Sees the hidden units of what follows; null: nobody looks.
+  void set_unit_tap(UnitTap* units) { units_ = units; }
 
  private:
   const RecipeSpan& span_at(uint64_t token, uint64_t& end) const;
   Result<void> run(std::span<const TokenId> tokens, bool encode, std::span<float> logits, CaptureLevel capture,
                    std::vector<RoutingFrame>& frames, const Task* task);
-  RoutingFrame shaped(const Recipe& recipe, CaptureLevel capture) const;
 
   Backend& backend_;
   const ModelPlan& plan_;
@@ -55,6 +56,7 @@ class ForcedPass {
   std::unique_ptr<KvCache> cache_;
   uint32_t sequence_ = 0;
   uint64_t encoder_tokens_ = 0;
+  UnitTap* units_ = nullptr;
 };
 
 }  // namespace switchyard

@@ -244,12 +244,7 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, const
 }
 
 std::vector<RoutingFrame> LiveSession::make_frames(size_t count, const Recipe& recipe) const {
-  const ModelPlan& plan = checkpoint_.plan;
-  int slots = plan.max_experts_per_token();
-  for (size_t row = 0; row < plan.moe_layers.size(); ++row)
-    slots = std::max(slots, slots_needed(plan.routed(int(row)).router, recipe.layer(int(row))));
-  const RoutingFrame shape(int(plan.moe_layers.size()), plan.max_experts(), slots, capture_);
-  return std::vector<RoutingFrame>(count, shape);
+  return std::vector<RoutingFrame>(count, make_frame(checkpoint_.plan, recipe, capture_));
 }
 
 // Chooses the next token from logits_, and ends or pauses the run where it is time.
@@ -315,10 +310,10 @@ void LiveSession::keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, 
 // Seconds of what a backend does to fill one frame, by doing it once more into a frame that is thrown away.
 double LiveSession::time_of_record(const RoutingFrame& frame) {
   const FrameHeader& header = frame.header();
-  RoutingFrame copy(header.moe_layers, header.experts, header.slots, header.capture);
+  RoutingFrame copy(header.moe_layers, header.experts, header.slots, header.capture, header.passes);
   const std::vector<float> no_weights(header.slots);
   const auto start = Clock::now();
-  for (int row = 0; row < header.moe_layers; ++row) {
+  for (int row = 0; row < frame.rows(); ++row) {
     const Decision decision{.k_used = frame.layer(row).k_used, .stats = frame.layer(row).stats};
     const auto weights = header.capture >= CaptureLevel::kWeights ? frame.weights(row) : no_weights;
     copy.record(row, decision, frame.ids(row), weights, frame.kinds(row), frame.logits(row));
@@ -338,8 +333,11 @@ void LiveSession::handle(RecordTo& record) {
 void LiveSession::record(const RoutingFrame& frame) {
   const auto write = [&]() -> Result<void> {
     const uint64_t index = frame.header().token_index;
+    const Epoch& epoch = ledger_.current_epoch();
+    const bool other_recipe = sink_epoch_ != epoch.epoch;
+    if (other_recipe) SY_CHECK(sink_->need_rows(decision_rows(checkpoint_.plan, *epoch.recipe)));
     if (!sink_begun_) SY_CHECK(begin_record(index));
-    if (const Epoch& epoch = ledger_.current_epoch(); sink_epoch_ != epoch.epoch) {
+    if (other_recipe) {
       SY_CHECK(sink_->begin_epoch(epoch.epoch, index, to_json_script(epoch.edits)));
       sink_epoch_ = epoch.epoch;
     }

@@ -55,6 +55,11 @@ void row_problems(const ModelPlan& plan, int row, const LayerRecipe& recipe, con
   const auto add = [&](std::string_view edit, std::string_view why) {
     problems.push_back(fmt::format("{}: {}: {}.", plan.row_name(row), edit, why));
   };
+  for (size_t id = 0; id < recipe.others.size(); ++id)
+    if (recipe.others[id]) {
+      add("expert_kind", fmt::format("a checkpoint of {} has experts of one kind", plan.family));
+      break;
+    }
   if (recipe.scheme)
     add("scheme", fmt::format("a checkpoint of {} says no other gating rule than its own", plan.family));
   if (std::find(recipe.forced.begin(), recipe.forced.end(), 1) != recipe.forced.end())

@@ -1,4 +1,5 @@
-// Records frames: the engine thread copies each into a ring, one writer thread owns the file.
+// Records frames: the engine thread copies each into a ring, one writer thread owns the file. A recording is one file
+// or, where a recipe needs more rows, several one after the other.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -41,7 +42,7 @@ void put(std::byte*& at, T value) {
 
 int slots_used(const RoutingFrame& frame) {
   int slots = 0;
-  for (int row = 0; row < frame.header().moe_layers; ++row) slots = std::max<int>(slots, frame.layer(row).k_used + frame.layer(row).nulls);
+  for (int row = 0; row < frame.rows(); ++row) slots = std::max<int>(slots, frame.layer(row).k_used + frame.layer(row).nulls);
   return slots;
 }
 
@@ -62,8 +63,13 @@ void put_token(const Field& field, const FrameHeader& header, std::byte* at) {
   }
 }
 
-// The values of a token in one layer.
+// The values of a token in one row of the frame; of a row that the frame lacks those of one that it did not pass.
 void put_layer(const Field& field, const RoutingFrame& frame, int row, const schema::Shape& shape, std::byte* at) {
+  if (row >= frame.rows()) {
+    const size_t bytes = shape.width(field.axes) * schema::bytes_of(field.stored, shape.experts);
+    std::memset(at, field.quantity == Quantity::kExpertId ? 0xFF : 0, bytes);
+    return;
+  }
   const LayerHeader& layer = frame.layer(row);
   const int used = layer.k_used;
   switch (field.quantity) {
@@ -81,22 +87,41 @@ void put_layer(const Field& field, const RoutingFrame& frame, int row, const sch
   }
 }
 
-class FileRecorder final : public TraceRecorder {
+// One file.
+class FileRecorder final : public TraceSink {
  public:
+  static Result<std::unique_ptr<FileRecorder>> create(const std::filesystem::path& path, const TraceHeader& header,
+                                                      const RecorderOptions& options) {
+    SY_TRY(auto writer, TraceWriter::create(path, header, {options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse}));
+    const size_t frame_bytes = std::max<size_t>(1, RoutingFrame(int(header.moe_layers.size()), header.experts,
+                                                                header.experts_per_token, header.capture).memory_bytes());
+    const size_t ring_frames = std::clamp<size_t>(kRingBytes / frame_bytes, 2, std::max<size_t>(options.ring_frames, 2));
+    return std::make_unique<FileRecorder>(path, std::move(writer), header, options, ring_frames);
+  }
+
   FileRecorder(std::filesystem::path path, std::unique_ptr<TraceWriter> writer, const TraceHeader& header,
                const RecorderOptions& options, size_t ring_frames)
       : path_(std::move(path)),
         options_(options),
         shape_(writer->shape()),
+        frame_rows_(header.frame_rows),
         capture_(header.capture),
         writer_(std::move(writer)),
+        part_(writer_->part_path()),
         ring_(ring_frames, std::clamp<size_t>(ring_frames / 2, 1, 1024)),
         thread_([this] { run(); }) {}
 
   ~FileRecorder() override { static_cast<void>(close()); }
 
-  std::filesystem::path path() const override { return path_; }
-  uint64_t committed_tokens() const override { return committed_.load(std::memory_order_acquire); }
+  uint64_t accepted() const { return accepted_; }
+  uint64_t committed_tokens() const { return committed_.load(std::memory_order_acquire); }
+  // Ends a recording in which no frame is; the file goes.
+  void discard() {
+    discarded_ = true;
+    static_cast<void>(close());
+    std::error_code ignored;
+    std::filesystem::remove(part_, ignored);
+  }
   uint64_t dropped() const override { return dropped_.load(std::memory_order_relaxed); }
 
   using TraceSink::begin_sequence;
@@ -123,7 +148,10 @@ class FileRecorder final : public TraceRecorder {
 
   Result<void> append(const RoutingFrame& frame) override {
     const FrameHeader& header = frame.header();
-    if (header.moe_layers != shape_.layers || header.experts != shape_.experts || header.capture < capture_) {
+    const auto first = [&](int row) { return row < header.moe_layers; };
+    const auto routers = frame_rows_.empty() ? shape_.layers : std::count_if(frame_rows_.begin(), frame_rows_.end(), first);
+    const bool fits = routers == header.moe_layers;
+    if (!fits || header.experts != shape_.experts || header.capture < capture_) {
       return fail(ErrorCode::kUsage, "a frame of " + std::to_string(header.moe_layers) + " rows, " + std::to_string(header.experts) +
                       " experts and capture level " + std::to_string(int(header.capture)) + " does not fit the trace's " +
                       std::to_string(shape_.layers) + ", " + std::to_string(shape_.experts) + " and " + std::to_string(int(capture_)) + ".",
@@ -159,7 +187,7 @@ class FileRecorder final : public TraceRecorder {
   // The writer thread.
   void run() {
     Result<void> result = record();
-    if (result) result = writer_->finish(dropped());
+    if (result && !discarded_) result = writer_->finish(dropped());
     if (result) committed_.store(writer_->committed(), std::memory_order_release);
     writer_.reset();
     {
@@ -249,7 +277,7 @@ class FileRecorder final : public TraceRecorder {
           continue;
         }
         for (int row = 0; row < shape.layers; ++row)
-          put_layer(field, frame, row, shape, column.data() + (size_t(row) * count + t) * bytes);
+          put_layer(field, frame, frame_rows_.empty() ? row : frame_rows_[size_t(row)], shape, column.data() + (size_t(row) * count + t) * bytes);
       }
     }
   }
@@ -257,9 +285,12 @@ class FileRecorder final : public TraceRecorder {
   const std::filesystem::path path_;
   const RecorderOptions options_;
   const schema::Shape shape_;
+  const std::vector<int> frame_rows_;
   const CaptureLevel capture_;
+  std::atomic<bool> discarded_{false};
 
   std::unique_ptr<TraceWriter> writer_;  // writer thread
+  const std::filesystem::path part_;
   TraceColumns columns_;                 // writer thread
   Ring<RoutingFrame> ring_;
 
@@ -276,15 +307,129 @@ class FileRecorder final : public TraceRecorder {
   std::thread thread_;  // last: starts when everything else is there
 };
 
+// Engine thread, but for what the header says.
+class Recording final : public TraceRecorder {
+ public:
+  Recording(std::filesystem::path path, TraceHeader header, const RecorderOptions& options, std::unique_ptr<FileRecorder> file)
+      : header_(std::move(header)), options_(options), first_(path), routers_(int(header_.moe_layers.size())),
+        paths_{std::move(path)}, file_(std::move(file)) {
+    for (size_t row = 0; row < header_.moe_layers.size(); ++row)
+      rows_.push_back({int(row), header_.moe_layers[row], row < header_.router_names.size() ? header_.router_names[row] : std::string()});
+  }
+
+  std::vector<std::filesystem::path> paths() const override {
+    const std::scoped_lock lock(mutex_);
+    return paths_;
+  }
+  uint64_t committed_tokens() const override {
+    const std::scoped_lock lock(mutex_);
+    return committed_before_ + file_->committed_tokens();
+  }
+  uint64_t dropped() const override {
+    const std::scoped_lock lock(mutex_);
+    return dropped_before_ + file_->dropped();
+  }
+
+  using TraceSink::begin_sequence;
+  Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceOrigin origin) override {
+    origin.parent = origin.parent >= sequences_before_ ? origin.parent - sequences_before_ : -1;
+    if (origin.parent < 0) origin.offset = 0;
+    sequence_ = {sequence, prompt_tokens, file_->accepted(), origin};
+    ++sequences_;
+    return file_->begin_sequence(sequence, prompt_tokens, origin);
+  }
+
+  // The rows in hand and those that are new, by layer and by router. A row that now is of another decision is new.
+  Result<void> need_rows(std::vector<DecisionRow> rows) override {
+    if (header_.router_names.empty()) return {};  // a header without names of rows: nobody asks for more
+    const auto known = [&](const DecisionRow& row) { return std::find(rows_.begin(), rows_.end(), row) != rows_.end(); };
+    if (std::all_of(rows.begin(), rows.end(), known)) return {};
+    for (const DecisionRow& row : rows_)
+      if (std::none_of(rows.begin(), rows.end(), [&](const DecisionRow& r) { return r.row == row.row; })) rows.push_back(row);
+    std::sort(rows.begin(), rows.end(), [&](const DecisionRow& a, const DecisionRow& b) {
+      return std::pair(a.row % routers_, a.row) < std::pair(b.row % routers_, b.row);
+    });
+    wanted_ = std::move(rows);
+    return {};
+  }
+
+  Result<void> begin_epoch(uint32_t epoch, uint64_t first_token, const std::string& edits_json) override {
+    if (!wanted_.empty()) SY_CHECK(go_on(edits_json));
+    return file_->begin_epoch(epoch, first_token, edits_json);
+  }
+
+  Result<void> append(const RoutingFrame& frame) override { return file_->append(frame); }
+  Result<void> close() override { return file_->close(); }
+
+ private:
+  // In a file with the rows that are wanted.
+  Result<void> go_on(const std::string& edits_json) {
+    rows_ = std::exchange(wanted_, {});
+    header_.moe_layers.clear();
+    header_.router_names.clear();
+    header_.frame_rows.clear();
+    for (const DecisionRow& row : rows_) {
+      header_.moe_layers.push_back(row.layer);
+      header_.router_names.push_back(row.name);
+      header_.frame_rows.push_back(row.row);
+    }
+    header_.edits_json = edits_json;
+    const bool empty = file_->accepted() == 0;
+    if (empty) file_->discard();
+    else SY_CHECK(file_->close());
+    const std::filesystem::path next = empty ? paths_.back() : numbered(paths_.size() + 1);
+    SY_TRY(auto file, FileRecorder::create(next, header_, options_));
+    // What of the running sequence is still to come.
+    const uint64_t written = file_->accepted() - sequence_.first;
+    {
+      const std::scoped_lock lock(mutex_);
+      committed_before_ += file_->committed_tokens();
+      dropped_before_ += file_->dropped();
+      if (!empty) paths_.push_back(next);
+      file_ = std::move(file);
+    }
+    if (sequences_ == 0) return {};
+    sequences_before_ = sequences_ - 1;
+    const uint32_t prompt = sequence_.prompt_tokens - uint32_t(std::min<uint64_t>(written, sequence_.prompt_tokens));
+    sequence_.prompt_tokens = prompt;
+    sequence_.first = 0;
+    sequence_.origin.parent = -1;
+    sequence_.origin.offset = 0;
+    return file_->begin_sequence(sequence_.number, prompt, sequence_.origin);
+  }
+
+  std::filesystem::path numbered(size_t number) const {
+    std::string name = first_.filename().string();
+    name.insert(name.size() - std::string_view(schema::kSuffix).size(), "-" + std::to_string(number));
+    return first_.parent_path() / name;
+  }
+
+  struct Sequence {
+    uint32_t number = 0, prompt_tokens = 0;
+    uint64_t first = 0;  // frame of the file
+    SequenceOrigin origin;
+  };
+
+  TraceHeader header_;
+  const RecorderOptions options_;
+  const std::filesystem::path first_;
+  const int routers_;
+  std::vector<DecisionRow> rows_, wanted_;
+  Sequence sequence_;
+  int64_t sequences_ = 0, sequences_before_ = 0;  // before: in earlier files
+
+  mutable std::mutex mutex_;  // the rest
+  std::vector<std::filesystem::path> paths_;
+  uint64_t committed_before_ = 0, dropped_before_ = 0;
+  std::unique_ptr<FileRecorder> file_;
+};
+
 }  // namespace
 
 Result<std::shared_ptr<TraceRecorder>> TraceRecorder::create(const std::filesystem::path& path, const TraceHeader& header,
                                                              const RecorderOptions& options) {
-  SY_TRY(auto writer, TraceWriter::create(path, header, {options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse}));
-  const size_t frame_bytes = std::max<size_t>(1, RoutingFrame(int(header.moe_layers.size()), header.experts,
-                                                              header.experts_per_token, header.capture).memory_bytes());
-  const size_t ring_frames = std::clamp<size_t>(kRingBytes / frame_bytes, 2, std::max<size_t>(options.ring_frames, 2));
-  return std::make_shared<FileRecorder>(path, std::move(writer), header, options, ring_frames);
+  SY_TRY(auto file, FileRecorder::create(path, header, options));
+  return std::make_shared<Recording>(path, header, options, std::move(file));
 }
 
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/base/result.h"
 #include "engine/routing/frame.h"
@@ -23,6 +24,9 @@ class TraceSink {
   virtual ~TraceSink() = default;
   virtual Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens, SequenceOrigin origin) = 0;
   Result<void> begin_sequence(uint32_t sequence, uint32_t prompt_tokens) { return begin_sequence(sequence, prompt_tokens, {}); }
+  // The rows that frames have from the next epoch on, in the order of execution; called before begin_epoch(). A sink
+  // that cannot add rows goes on elsewhere, see TraceRecorder.
+  virtual Result<void> need_rows(std::vector<DecisionRow>) { return {}; }
   // Edits in force from `first_token` (row of the trace's token axis is counted by the sink) on, as the
   // JSON of an edit script; called before the first frame of that epoch.
   virtual Result<void> begin_epoch(uint32_t epoch, uint64_t first_token, const std::string& edits_json) = 0;

@@ -22,6 +22,7 @@ namespace switchyard {
 struct TraceHeader {
   std::vector<int> moe_layers;             // model layer of each row
   std::vector<std::string> router_names;   // of each row: "layer 3"
+  std::vector<int> frame_rows;             // the row of a frame that each is; empty: the same
   int experts = 0;                         // largest of any row
   int experts_per_token = 0;               // the model's k, the starting width of the slot axis
   RouterSpec router;                       // of the first row: score_fn, renormalisation, scale
@@ -44,12 +45,16 @@ struct RecorderOptions {
   bool block_when_full = true; // record mode; false: free-run, whole tokens dropped and counted
 };
 
+// The rows of a file are fixed. Where a recipe asks for rows that it lacks, the file is closed and the recording goes on
+// in NAME-2.moetrace.h5, NAME-3 and so on, which hold the rows of both; a file in which nothing is yet gets them itself.
+// The sequence that runs then begins anew in the next file, without a parent.
 class TraceRecorder : public TraceSink {
  public:
   // path must end in .moetrace.h5; writes path + ".part" until close() renames it.
   static Result<std::shared_ptr<TraceRecorder>> create(const std::filesystem::path& path, const TraceHeader& header,
                                                        const RecorderOptions& options = {});
-  virtual std::filesystem::path path() const = 0;
+  virtual std::vector<std::filesystem::path> paths() const = 0;  // all of them, the one in hand last; any thread
+  std::filesystem::path path() const { return paths().back(); }
   virtual uint64_t committed_tokens() const = 0;
 };
 

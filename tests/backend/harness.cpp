@@ -139,10 +139,7 @@ std::vector<TokenId> Sequence::greedy(const Output& last, int count, Output* out
 }
 
 std::vector<RoutingFrame> blank_frames(const ModelPlan& plan, const Recipe& recipe, size_t tokens) {
-  const int layers = int(plan.moe_layers.size());
-  int slots = 1;
-  for (int i = 0; i < layers; ++i) slots = std::max(slots, slots_needed(plan.routed(i).router, recipe.layer(i)));
-  return std::vector<RoutingFrame>(tokens, RoutingFrame(layers, plan.max_experts(), slots, CaptureLevel::kLogits));
+  return std::vector<RoutingFrame>(tokens, make_frame(plan, recipe, CaptureLevel::kLogits));
 }
 
 void Difference::include(const Difference& other) {

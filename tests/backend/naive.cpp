@@ -15,16 +15,21 @@ using Vector = std::vector<double>;
 
 class Naive {
  public:
-  Naive(const ModelPlan& plan, const WeightStore& weights)
-      : plan_(plan), weights_(weights), history_(plan.layers.size()) {}
+  Naive(const ModelPlan& plan, const WeightStore& weights, const NaiveLayer& layer)
+      : plan_(plan), weights_(weights), layer_(layer), history_(plan.layers.size()) {}
 
   Vector next(TokenId token) {
     Vector x = row(plan_.embedding, token);
+    int routed = 0;
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
       const LayerPlan& layer = plan_.layers[i];
       add(x, attend(layer.get<AttentionSpec>(), norm(layer.sublayers[0].norm, x), history_[i]));
       const Vector in = norm(layer.sublayers[1].norm, x);
       const MoeSpec* experts = layer.find<MoeSpec>();
+      if (experts && layer_) {
+        x = layer_(block(*experts, routed++), x, in);
+        continue;
+      }
       add(x, experts ? moe(*experts, in) : ffn(layer.get<FfnSpec>(), layer.get<FfnSpec>().weights, in));
     }
     ++position_;
@@ -183,6 +188,11 @@ class Naive {
   }
 
   Vector ffn(const FfnShape& shape, const FfnWeights& weights, const Vector& x) const {
+    return multiply(weights.down, weights.down_bias, units(shape, weights, x));
+  }
+
+  // What the down projection takes.
+  Vector units(const FfnShape& shape, const FfnWeights& weights, const Vector& x) const {
     const Vector gate = weights.gate ? multiply(weights.gate, weights.gate_bias, x) : Vector();
     Vector mid = multiply(weights.up, weights.up_bias, x);
     for (size_t i = 0; i < mid.size(); ++i) {
@@ -207,7 +217,29 @@ class Naive {
           throw std::runtime_error("no rank-one experts here");
       }
     }
-    return multiply(weights.down, weights.down_bias, mid);
+    return mid;
+  }
+
+  NaiveBlock block(const MoeSpec& spec, int row) const {
+    return {row, spec, [this, &spec](const Vector& x) { return multiply(spec.router_weight, spec.router_bias, x); },
+            [this, &spec](size_t expert, const Vector& x) { return units(spec.expert, spec.experts[expert], x); },
+            [this, &spec](size_t expert, const Vector& units) {
+              return multiply(spec.experts[expert].down, spec.experts[expert].down_bias, units);
+            },
+            [this, &spec](const Vector& x) { return rest(spec, x); }};
+  }
+
+  // The shared block and the bias of a routed layer.
+  Vector rest(const MoeSpec& spec, const Vector& x) const {
+    Vector out(x.size(), 0.0);
+    if (spec.shared) {
+      Vector y = ffn(*spec.shared, spec.shared->weights, x);
+      const double open = spec.shared_gate ? sigmoid(multiply(spec.shared_gate, {}, x)[0]) : 1.0;
+      for (double& v : y) v *= open;
+      add(out, y);
+    }
+    if (spec.output_bias) add(out, all(spec.output_bias));
+    return out;
   }
 
   std::vector<float> floats(const TensorRef& ref) const {
@@ -235,26 +267,22 @@ class Naive {
       for (double& v : y) v *= on_input ? 1.0 : double(weights[slot]);
       add(out, y);
     }
-    if (spec.shared) {
-      Vector y = ffn(*spec.shared, spec.shared->weights, x);
-      const double open = spec.shared_gate ? sigmoid(multiply(spec.shared_gate, {}, x)[0]) : 1.0;
-      for (double& v : y) v *= open;
-      add(out, y);
-    }
-    if (spec.output_bias) add(out, all(spec.output_bias));
+    add(out, rest(spec, x));
     return out;
   }
 
   const ModelPlan& plan_;
   const WeightStore& weights_;
+  const NaiveLayer& layer_;
   std::vector<History> history_;
   int position_ = 0;
 };
 
 }  // namespace
 
-std::vector<double> naive_logits(const ModelPlan& plan, const WeightStore& weights, std::span<const TokenId> tokens) {
-  Naive model(plan, weights);
+std::vector<double> naive_logits(const ModelPlan& plan, const WeightStore& weights, std::span<const TokenId> tokens,
+                                 const NaiveLayer& layer) {
+  Naive model(plan, weights, layer);
   std::vector<double> out;
   for (const TokenId token : tokens) {
     const Vector row = model.next(token);

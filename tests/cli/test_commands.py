@@ -67,7 +67,7 @@ class Recipe(CliTest):
         kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
         self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
                                                       "top_k", "temperature", "router_row", "swap", "merge", "clone", "replace",
-                                                      "neuron_mask", "scheme"})
+                                                      "neuron_mask", "expert_kind", "scheme"})
         for kind in kinds:
             script = self.edits(kind["example"])
             self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})

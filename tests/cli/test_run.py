@@ -84,6 +84,55 @@ class Run(CliTest):
         self.assert_refused(2, "no gradients", "adapt", "demo", *text, "--method", "rewire", "--backend", "cpu")
         self.assert_refused(2, "EMA", "adapt", "demo", *text, "--method", "ema")
 
+    def test_carve_writes_a_core_and_a_part_for_each_domain(self):
+        texts = self.folder / "domains.jsonl"
+        texts.write_text("".join((ASSETS / "contrast" / f"{side}.jsonl").read_text() for side in ("code", "prose")))
+        out = self.folder / "carved.json"
+        found = self.json_of("calibrate_carve", "calibrate", "carve", "demo", "--texts", texts, "--expert", "3", "--out", out)
+        self.assertEqual([domain["name"] for domain in found["domains"]], ["code", "prose"])
+        off = {(edit["layer"], edit["expert"]): set(edit["neurons"]) for edit in json.loads(out.read_text())["edits"] if edit["kind"] == "neuron_mask"}
+        differing = 0
+        for layer in found["layers"]:
+            units, core, own = layer["units"], layer["residual"], layer["experts"]
+            kept = [set(range(units)) - off[layer["layer"], place] for place in (0, 1)]
+            self.assertEqual([len(units_of) for units_of in kept], [units // 2] * 2)
+            self.assertEqual(len(kept[0] & kept[1]), core)
+            self.assertEqual([units // 2 - core] * 2, own)
+            differing += own[0] > 0
+        self.assertGreater(differing, 0)
+        # Every token takes one place of all layers, and a text is likelier under its own domain's part than under the other's.
+        trace = self.folder / "carved.moetrace.h5"
+        losses = {}
+        for place, side in ((0, "code"), (1, "prose")):
+            for text in ("code", "prose"):
+                script = json.loads(out.read_text())
+                script["edits"][-1]["parameters"] = {"expert": place}
+                edits = self.folder / f"{side}.json"
+                edits.write_text(json.dumps(script))
+                losses[side, text] = self.json_of("score", "score", "demo", "--texts", ASSETS / "contrast" / f"{text}.jsonl", "--edits", edits,
+                                                  "--trace", trace, "--force")["nll"]
+                self.assertTrue((rows(trace)["ids"][:, :, 0] == place).all())
+        self.assertLess(losses["code", "code"] - losses["prose", "code"], losses["code", "prose"] - losses["prose", "prose"])
+        self.assert_refused(5, "exists", "calibrate", "carve", "demo", "--texts", texts, "--out", out)
+        self.assert_refused(2, "1 domains", "calibrate", "carve", "demo", "--texts", ASSETS / "contrast" / "code.jsonl", "--out", self.folder / "x.json")
+
+    def test_a_scheme_with_more_rows_goes_on_in_the_next_trace(self):
+        script = self.folder / "chain.json"
+        script.write_text(json.dumps({"edits": [{"kind": "scheme", "layer": 3, "name": "chain_of_experts", "at_token": 9}]}))
+        trace = self.folder / "chain.moetrace.h5"
+        done = self.json_of("run", "run", "demo", "--token-ids", "1,2,3,4,5,6", "--max-new-tokens", "8", "--ignore-eos", "--greedy", "--edits", script, "--trace", trace)
+        second = self.folder / "chain-2.moetrace.h5"
+        self.assertEqual(done["traces"], [str(trace), str(second)])
+        first, then = rows(trace), rows(second)
+        self.assertEqual(first["ids"].shape[:2], (8, 9))
+        self.assertEqual(then["ids"].shape[:2], (9, 4))
+        with h5py.File(second) as file:
+            names = [name.decode() for name in file["/model/router_names"][:]]
+            self.assertEqual(list(file["/model/moe_layers"][:]), [0, 1, 2, 3, 3, 4, 5, 6, 7])
+            self.assertEqual(list(file["/tokens/position"][:]), [9, 10, 11, 12])
+        self.assertEqual(names[3:5], ["layer 3", "layer 3 · pass 2"])
+        self.assertTrue((then["ids"][3:5, :, 2:] == 255).all())  # k / C experts in each pass
+
     def test_contrast_counts_what_traces_count_and_steers_towards_a(self):
         folder = ASSETS / "contrast"
         steer = self.folder / "steer.json"

@@ -66,6 +66,38 @@ INSTANTIATE_TEST_SUITE_P(Goldens, TraceWithoutModel,
                                          "jamba"),
                          [](const auto& info) { return std::string(info.param); });
 
+// A layer that ran in passes: the rows of the trace become the later rows of frames again.
+class TraceOfPasses : public TraceWithoutModel {};
+
+TEST_P(TraceOfPasses, ComesBackWithEveryDecision) {
+  auto opened = Session::open(checkpoint_, {.backend = "cpu", .threads = 1, .capture = CaptureLevel::kWeights, .ignore_eos = true});
+  ASSERT_TRUE(opened) << opened.error().message();
+  const std::unique_ptr<Session> session = std::move(*opened);
+  const int layer = checkpoint_.plan.moe_layers.back();
+  const auto scheme = make_scheme({"chain_of_experts", {{"iterations", 3.0}}});
+  ASSERT_TRUE(session->send(EditCommand{SetScheme{{{layer}}, *scheme}, {}}));
+  session->record_to(recorder());
+  session->send(Start{{5, 9, 12, 7}, 5});
+  const auto end = session->wait();
+  ASSERT_EQ(end->state, RunState::kFinished) << (end->error ? end->error->message() : "");
+  const auto frames = end->frames->range(0, end->frames->size());
+  session->record_to(nullptr);
+  session->wait();
+
+  const TraceRun run = loaded();
+  ASSERT_EQ(run.frames.size(), frames.size());
+  const int routers = int(checkpoint_.plan.rows.size());
+  for (size_t t = 0; t < frames.size(); ++t) {
+    ASSERT_EQ(run.frames[t]->rows(), 3 * routers);
+    for (int row = 0; row < 3 * routers; ++row) {
+      EXPECT_EQ(run.frames[t]->passed(row), row < routers || row % routers == routers - 1);
+      EXPECT_TRUE(std::ranges::equal(frames[t]->used_ids(row), run.frames[t]->used_ids(row))) << "token " << t << ", row " << row;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, TraceOfPasses, testing::Values("qwen3_moe"), [](const auto& info) { return std::string(info.param); });
+
 #ifdef SWITCHYARD_WITH_REFERENCE
 // Recorded from a session and read back: every frame, and where the encoder ends.
 class EncoderDecoderTrace : public TraceWithoutModel {};

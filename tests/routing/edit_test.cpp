@@ -59,7 +59,8 @@ Edit random_edit(std::mt19937_64& random) {
     if (random() % 3 == 0) experts.push_back(id);
   if (experts.empty()) experts.push_back(ExpertId(random() % 6));
   const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
-  switch (random() % 17) {
+  switch (random() % 18) {
+    case 17: return SetExpertKind{where, experts, std::array{ExpertKind::kOwn, ExpertKind::kIdentity, ExpertKind::kNull}[random() % 3]};
     case 16: return Swap{where, some_members(random, 2)};
     case 11: {
       const size_t count = 2 + random() % 3;

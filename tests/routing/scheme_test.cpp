@@ -15,9 +15,11 @@
 
 #include "engine/routing/block.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/expert_kind.h"
 #include "engine/routing/neighbours.h"
 #include "engine/routing/router_states.h"
 #include "engine/routing/scheme_file.h"
+#include "engine/routing/slices.h"
 #include "engine/routing/stages.h"
 #include "tests/support/gating_checks.h"
 
@@ -121,7 +123,8 @@ class Case {
     static const std::set<std::string> kNames{"top_k", "top_p", "dynmole", "adamoe", "dense_to_sparse", "activation_d2s",
                                               "switch_route", "base_balanced", "hash", "expert_choice", "expert_choice_threshold",
                                               "prototype", "forced_slot", "expert_condenser", "steer", "sdm", "temperature_schedule",
-                                              "switch_capacity", "tsallis_entropy", "renyi_entropy"};
+                                              "switch_capacity", "tsallis_entropy", "renyi_entropy", "chain_of_experts",
+                                              "hecto_gate", "uoe_batch_norm", "ffn_slices", "global_local_gate"};
     return kNames.contains(name_);
   }
 
@@ -131,6 +134,11 @@ class Case {
     if (name_ == "tsallis_entropy" || name_ == "renyi_entropy") return check_entropy();
     if (name_ == "switch_route" || name_ == "base_balanced" || name_ == "expert_choice") return check_block();
     if (name_ == "hash") return check_hash();
+    if (name_ == "chain_of_experts") return check_chain();
+    if (name_ == "hecto_gate") return check_hecto();
+    if (name_ == "uoe_batch_norm") return check_slice_norms();
+    if (name_ == "ffn_slices") return check_slices();
+    if (name_ == "global_local_gate") return check_local_gate();
     if (name_ == "expert_choice_threshold") return check_thresholds();
     check_token();
   }
@@ -334,6 +342,71 @@ class Case {
     }
   }
 
+  // The decisions of every pass; expert i makes factors[i] x, inner residual.
+  void check_chain() {
+    Floats x = floats(in_["x"]);
+    const Floats factors = floats(in_["factors"]);
+    LayerRecipe recipe = recipe_of("chain_of_experts", {{"iterations", double(in_["gates"].size())}, {"k", params_["k"].get<double>()},
+                                                        {"mode", params_["weights"].get<std::string>()}});
+    for (size_t pass = 0; pass < in_["gates"].size(); ++pass) {
+      Floats z;
+      for (const Floats& row : rows(in_["gates"][pass])) z.push_back(std::inner_product(row.begin(), row.end(), x.begin(), 0.0f));
+      const Token got = run_one(spec_of(int(factors.size()), 1), recipe, z);
+      EXPECT_EQ(CheckJson(got.ids), want_["ids"][pass]) << id_;
+      expect_near(got.weights, want_["weights"][pass], id_);
+      float by = 1;
+      for (size_t slot = 0; slot < got.ids.size(); ++slot) by += got.weights[slot] * factors[got.ids[slot]];
+      for (float& v : x) v *= by;
+      expect_near(x, want_["states"][pass], id_);
+    }
+  }
+
+  void check_local_gate() { EXPECT_EQ(is_local(in_["gate"].get<double>()), want_["local"].get<bool>()) << id_; }
+
+  void check_slice_norms() {
+    Floats g, out;
+    std::vector<uint8_t> mask;
+    for (const Floats& row : rows(in_["g"])) g.insert(g.end(), row.begin(), row.end());
+    for (const auto& row : in_["mask"])
+      for (const int mark : row) mask.push_back(uint8_t(mark));
+    const int slices = int(in_["g"][0].size());
+    out.resize(g.size());
+    normalise_slices(g, mask, slices, real("cap", 1), out);
+    for (size_t t = 0; t < in_["g"].size(); ++t)
+      expect_near(Floats(out.begin() + long(t * slices), out.begin() + long((t + 1) * slices)), want_["normalised"][t], id_);
+  }
+
+  // The parts that slices make of the hidden units, where the slices are the runs that slice_begin() says.
+  void check_slices() {
+    const Floats x = floats(in_["x"]);
+    const auto w1 = rows(in_["w1"]), w2 = rows(in_["w2"]);
+    const auto slices = in_["slices"].get<std::vector<std::vector<int64_t>>>();
+    std::vector<double> units;
+    for (const Floats& row : w1) units.push_back(std::max(0.0, std::inner_product(row.begin(), row.end(), x.begin(), 0.0)));
+    std::vector<double> dense(w2.size(), 0.0);
+    for (size_t s = 0; s < slices.size(); ++s) {
+      const int64_t begin = slice_begin(int(s), int(slices.size()), int64_t(w1.size())), end = slice_begin(int(s) + 1, int(slices.size()), int64_t(w1.size()));
+      std::vector<int64_t> run;
+      for (int64_t i = begin; i < end; ++i) run.push_back(i);
+      const bool runs = slices[s] == run;  // some cases take every fourth unit: any partition adds up
+      for (size_t r = 0; r < w2.size(); ++r) {
+        double part = 0;
+        for (const int64_t i : runs ? run : slices[s]) part += w2[r][size_t(i)] * units[size_t(i)];
+        expect_near(part, want_["parts"][s][r].get<double>(), id_);
+        dense[r] += part;
+      }
+    }
+    for (size_t r = 0; r < dense.size(); ++r) expect_near(dense[r], want_["dense"][r].get<double>(), id_);
+  }
+
+  void check_hecto() {
+    const Floats z = floats(in_["logits"]);
+    const LayerRecipe recipe = recipe_of("hecto_gate", parameters(int(z.size())));
+    const RouterSpec spec = spec_of(int(z.size()), 1);
+    EXPECT_EQ(CheckJson(run_one(spec, recipe, z).ids), want_["ids"]) << id_;
+    expect_near(explain(spec, &recipe, {.logits = z}).scores, want_["probabilities"], id_);
+  }
+
   void check_thresholds() {
     const Floats z = floats(in_["logits"]);
     LayerRecipe recipe = recipe_of("expert_choice");
@@ -396,6 +469,11 @@ TEST(GatingChecks, HoldForEveryRoutingCase) {
   EXPECT_EQ(counts["base_balanced"], 4);
   EXPECT_EQ(counts["prototype"], 7);
   EXPECT_EQ(counts["sdm"], 8);
+  EXPECT_EQ(counts["chain_of_experts"], 5);
+  EXPECT_EQ(counts["hecto_gate"], 4);
+  EXPECT_EQ(counts["uoe_batch_norm"], 5);
+  EXPECT_EQ(counts["ffn_slices"], 4);
+  EXPECT_EQ(counts["global_local_gate"], 4);
   EXPECT_EQ(counts["tsallis_entropy"], 9);
   EXPECT_EQ(counts["renyi_entropy"], 4);
 }
@@ -699,7 +777,8 @@ const std::map<std::string, Rules>& rules() {
       {"hash", {1, 1, true}},   {"stable_moe", {0, 1, true}}, {"expert_choice", {0, 1}}, {"random", {2, 2, true}},
       {"prototype", {-1, 1}},   {"forced_slot", {0, 1, true}}, {"expert_condenser", {0, 1}}, {"steer", {1, 1, true}},
       {"recurrent", {1, 1}}, {"similarity", {1, 1}},  {"attention", {1, 1}},
-      {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}}};
+      {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}},
+      {"chain_of_experts", {1, 1}}, {"hecto_gate", {1, 1}}, {"union_of_experts", {1, 1}}};
   return table;
 }
 
@@ -915,6 +994,42 @@ TEST(SchemeInvariants, TheSameSeedRepeatsAndAnotherDiffers) {
   for (int t = 0; t < 2000; ++t)
     for (const int id : run_one(spec_of(16, 2), thor, in.logits[0], {.index = uint64_t(t)}).ids) ++counts[id];
   for (const int count : counts) EXPECT_NEAR(count, 250, 5 * std::sqrt(2000 * 0.125 * 0.875));
+}
+
+// Every slice takes its share of the tokens, whatever they want; alone a token is taken by all.
+TEST(Schemes, SlicesTakeTokensOrTokensSlices) {
+  std::mt19937 random(37);
+  std::normal_distribution<float> normal(0, 1);
+  for (const int tokens : {1, 2, 7, 30}) {
+    Floats logits(size_t(tokens) * 4);
+    for (float& z : logits) z = normal(random);
+    const auto chosen = [&](const char* selection, int on) {
+      std::vector<uint8_t> marks(logits.size());
+      choose_slices(recipe_of("union_of_experts", {{"selection", std::string(selection)}, {"on", double(on)}}).scheme.stages, logits, marks);
+      return marks;
+    };
+    const auto count = [&](const std::vector<uint8_t>& marks, bool by_slice, int which) {
+      int n = 0;
+      for (int i = 0; i < (by_slice ? tokens : 4); ++i) n += marks[size_t(by_slice ? i * 4 + which : which * 4 + i)];
+      return n;
+    };
+    const auto data = chosen("data", 2), token = chosen("token", 3), sequence = chosen("sequence", 1);
+    for (int slice = 0; slice < 4; ++slice) {
+      EXPECT_EQ(count(data, true, slice), std::max(1, tokens / 2));
+      EXPECT_EQ(count(sequence, true, slice) % tokens, 0) << "all tokens or none";
+    }
+    for (int t = 0; t < tokens; ++t) {
+      EXPECT_EQ(count(token, false, t), 3);
+      EXPECT_EQ(count(sequence, false, t), 1);
+      const auto row = std::span(logits).subspan(size_t(t) * 4, 4);
+      EXPECT_FALSE(token[size_t(t) * 4 + size_t(std::min_element(row.begin(), row.end()) - row.begin())]);
+    }
+  }
+  // Two tokens that want the same slices: the mask keeps g, the other slices go to the first token by position.
+  std::vector<uint8_t> marks(8);
+  const Floats same{4, 3, 0, 0, 3, 4, 0, 0};
+  choose_slices(recipe_of("union_of_experts").scheme.stages, same, marks);
+  EXPECT_EQ(marks, (std::vector<uint8_t>{1, 0, 1, 1, 0, 1, 0, 0}));
 }
 
 TEST(Schemes, TheModelsOwnTopKIsTheNativeDecisionBitForBit) {

@@ -20,6 +20,23 @@ inline std::string safetensors_of(std::string_view header, std::string_view data
   return file + std::string(header) + std::string(data);
 }
 
+// A tensor of F32.
+struct NamedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+};
+inline std::string safetensors_of(const std::vector<NamedTensor>& tensors) {
+  nlohmann::json header = nlohmann::json::object();
+  std::string data;
+  for (const NamedTensor& tensor : tensors) {
+    const size_t begin = data.size();
+    data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * sizeof(float));
+    header[tensor.name] = {{"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {begin, data.size()}}};
+  }
+  return safetensors_of(header.dump(), data);
+}
+
 // The bytes of tensor n (in the given order) are all n mod 256. Sets begin and end of `tensors`.
 inline std::string safetensors_with(std::vector<TensorInfo>& tensors) {
   nlohmann::json header = nlohmann::json::object();

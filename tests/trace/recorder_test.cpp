@@ -190,6 +190,101 @@ TEST(Recorder, ASequenceNamesWhatItGoesOnFrom) {
   EXPECT_THAT(report->problems, ::testing::IsEmpty());
 }
 
+// Rows of a file are fixed: a recipe that makes more decisions in a layer is recorded in the next one.
+TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
+  const Folder folder;
+  const SyntheticShape shape{.layers = 3};
+  TraceHeader header = synthetic_header(shape);
+  header.router_names = {"layer 1", "layer 3", "layer 5"};
+  auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", header);
+  const std::vector<DecisionRow> native{{0, 1, "layer 1"}, {1, 3, "layer 3"}, {2, 5, "layer 5"}};
+  std::vector<DecisionRow> two = native;
+  two.insert(two.begin() + 2, {4, 3, "layer 3 · pass 2"});
+  std::vector<DecisionRow> three = native;
+  three.push_back({5, 5, "layer 5 · pass 2"});
+  // A frame with two rows of each router; those of the second pass hold the experts of token + 1000.
+  const auto frame = [&](uint64_t token, bool passes) {
+    const RoutingFrame base = synthetic_frame(shape, token), later = synthetic_frame(shape, token + 1000);
+    RoutingFrame out(3, shape.experts, shape.k, shape.capture, passes ? 2 : 1);
+    out.header() = base.header();
+    out.header().passes = passes ? 2 : 1;
+    for (int row = 0; row < out.rows(); ++row) {
+      const RoutingFrame& from = row < 3 ? base : later;
+      const Decision decision{.k_used = from.layer(row % 3).k_used, .stats = from.layer(row % 3).stats};
+      out.record(row, decision, from.ids(row % 3), from.weights(row % 3), from.kinds(row % 3), from.logits(row % 3));
+    }
+    return out;
+  };
+  uint64_t token = 0;
+  const auto epoch = [&](uint32_t number, const std::vector<DecisionRow>& rows, int tokens) {
+    ASSERT_TRUE(recorder->need_rows(rows));
+    if (number == 0) ASSERT_TRUE(recorder->begin_sequence(0, 6));
+    ASSERT_TRUE(recorder->begin_epoch(number, token, R"({"schema":1,"edits":[{"kind":"top_k","layer":1,"k":)" + std::to_string(number + 1) + "}]}"));
+    for (int i = 0; i < tokens; ++i) ASSERT_TRUE(recorder->append(frame(token++, rows.size() > 3)));
+  };
+  epoch(0, native, 4);
+  epoch(1, two, 3);     // the second file
+  epoch(2, native, 2);  // fits
+  epoch(3, two, 1);     // fits
+  epoch(4, three, 2);   // the third: both
+  ASSERT_TRUE(recorder->begin_sequence(0, 0, {.parent = 0, .offset = 11}));
+  ASSERT_TRUE(recorder->append(frame(token++, true)));
+  ASSERT_TRUE(recorder->close());
+  const auto paths = recorder->paths();
+  ASSERT_EQ(paths.size(), 3u);
+  EXPECT_EQ(paths[1].filename(), "a-2.moetrace.h5");
+  EXPECT_EQ(paths[2].filename(), "a-3.moetrace.h5");
+  EXPECT_EQ(recorder->committed_tokens(), 13u);
+
+  const auto first = opened(paths[0]), second = opened(paths[1]), third = opened(paths[2]);
+  EXPECT_EQ(first->info().tokens, 4u);
+  EXPECT_EQ(second->info().tokens, 6u);
+  EXPECT_EQ(third->info().tokens, 3u);
+  EXPECT_THAT(second->info().router_names, ::testing::ElementsAre("layer 1", "layer 3", "layer 3 · pass 2", "layer 5"));
+  EXPECT_THAT(second->info().moe_layers, ::testing::ElementsAre(1, 3, 3, 5));
+  EXPECT_THAT(third->info().router_names, ::testing::ElementsAre("layer 1", "layer 3", "layer 3 · pass 2", "layer 5", "layer 5 · pass 2"));
+  EXPECT_THAT(second->info().edits_json, ::testing::HasSubstr("\"k\":2"));
+  EXPECT_EQ((*second->epochs()).size(), 3u);
+
+  const auto id = [&](const TraceReader& reader, int row, uint64_t at) { return (*reader.expert_ids(row, at, 1))[0]; };
+  const auto expected = [&](uint64_t of, int row) { return synthetic_frame(shape, of).ids(row)[0]; };
+  EXPECT_EQ(id(*second, 1, 0), expected(4, 1));
+  EXPECT_EQ(id(*second, 2, 0), expected(1004, 1));
+  EXPECT_EQ(id(*second, 3, 0), expected(4, 2));
+  EXPECT_EQ(id(*second, 2, 3), kNoExpert) << "under the native recipe there is no second pass";
+  EXPECT_EQ(id(*second, 2, 5), expected(1009, 1));
+  EXPECT_EQ(id(*third, 4, 0), expected(1010, 2));
+  for (const auto& path : paths) {
+    const auto report = verify_trace(path);
+    ASSERT_TRUE(report) << report.error().message();
+    EXPECT_THAT(report->problems, ::testing::IsEmpty());
+  }
+  // Of the prompt of 6 tokens 4 were in the first file; the branch goes on from a token that the third has.
+  const auto sequences = (*TraceFile::open(paths[1]))->sequences();
+  ASSERT_TRUE(sequences);
+  ASSERT_EQ(sequences->size(), 1u);
+  EXPECT_EQ((*sequences)[0].prompt_len, 2u);
+  const auto last = (*TraceFile::open(paths[2]))->sequences();
+  ASSERT_EQ(last->size(), 2u);
+  EXPECT_EQ((*last)[1].parent, 0);
+}
+
+TEST(Recorder, AFileInWhichNothingIsGetsTheRowsItself) {
+  const Folder folder;
+  const SyntheticShape shape{.layers = 2};
+  TraceHeader header = synthetic_header(shape);
+  header.router_names = {"layer 1", "layer 3"};
+  auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", header);
+  ASSERT_TRUE(recorder->need_rows({{0, 1, "layer 1"}, {2, 1, "layer 1 · pass 2"}, {1, 3, "layer 3"}}));
+  ASSERT_TRUE(recorder->begin_sequence(0, 1));
+  ASSERT_TRUE(recorder->begin_epoch(0, 0, "{}"));
+  ASSERT_TRUE(recorder->append(synthetic_frame(shape, 0)));
+  ASSERT_TRUE(recorder->close());
+  EXPECT_EQ(recorder->paths().size(), 1u);
+  EXPECT_THAT(opened(folder / "a.moetrace.h5")->info().router_names, ::testing::ElementsAre("layer 1", "layer 1 · pass 2", "layer 3"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.moetrace.h5.part"));
+}
+
 TEST(Recorder, AForgottenRecorderStillLeavesACompleteFile) {
   const Folder folder;
   {

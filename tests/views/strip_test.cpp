@@ -10,6 +10,7 @@
 #include "views/host/headless.h"
 #include "views/token_strip/view.h"
 #include "views/token_strip/window.h"
+#include "views/ui/edits.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
@@ -56,6 +57,42 @@ TEST(TokenStrip, AnEditForTheNextTokenStandsAtTheLiveEndAndKeepsClearOfTheLegend
   ASSERT_TRUE(mark);
   EXPECT_EQ(mark->value, 75) << "first token under it, not routed yet";
   EXPECT_LE(mark->rect.x1, last->rect.x1 + 4);
+}
+
+// A second decision of a layer stands under the first, and selecting it leaves the layer selected.
+TEST(TokenStrip, ALaterDecisionHasARowOfItsOwn) {
+  const auto run = Fixture::mt1();
+  for (size_t t = 8; t < run->data.frames.size(); ++t) {
+    const RoutingFrame& old = *run->data.frames[t];
+    auto frame = std::make_shared<RoutingFrame>(3, 4, 2, CaptureLevel::kLogits, 2);
+    frame->header() = old.header();
+    frame->header().passes = 2;
+    for (int row = 0; row < 4; ++row) {  // row 3: router 0 again, with what router 1 did
+      const int from = row == 3 ? 1 : row;
+      const Decision decision{.k_used = old.layer(from).k_used, .stats = old.layer(from).stats};
+      frame->record(row, decision, old.ids(from), old.weights(from), old.kinds(from), old.logits(from));
+    }
+    run->data.frames[t] = std::move(frame);
+  }
+  run->data.later_rows = {3};
+  run->serial();
+  TokenStrip view;
+  HeadlessView host(view, run->source(), 900, 92);
+  const std::string first = row_label(run->data, 0), second = row_label(run->data, 3);
+  EXPECT_EQ(second, first + "·2");
+  const auto upper = host.items().find("token 9/layer " + first), lower = host.items().find("token 9/layer " + second),
+             next = host.items().find("token 9/layer " + row_label(run->data, 1));
+  ASSERT_TRUE(upper && lower && next);
+  EXPECT_LT(upper->rect.y0, lower->rect.y0);
+  EXPECT_LT(lower->rect.y0, next->rect.y0);
+  EXPECT_EQ(lower->value, next->value);
+  EXPECT_NE(lower->label.find("pass 2"), std::string::npos) << lower->label;
+  EXPECT_TRUE(std::isnan(host.items().find("token 3/layer " + second)->value)) << "the frame has no second decision";
+  host.click("token 9/layer " + second);
+  EXPECT_EQ(run->selection.moe_layer, 0);
+  EXPECT_EQ(run->selection.pass, 1);
+  EXPECT_EQ(decision_row(run->data, run->selection, run->data.frames[9].get()), 3);
+  EXPECT_EQ(decision_row(run->data, run->selection, run->data.frames[3].get()), 0);
 }
 
 TEST(TokenStrip, ClickPinsTokenAndLayerAndDragScrubs) {

@@ -23,7 +23,7 @@ void GateInspector::refresh_table(QAbstractTableModel* model, const RunData& dat
                    {"native weight", "", 5},
                    {"edit", "in force at the shown token", 0}};
   if (data.plan && !data.plan->moe_layers.empty() && data.shown(cursor)) {
-    for (const GateRow& row : gate_table(data, cursor, clamped_row(data, selection)).rows)
+    for (const GateRow& row : gate_table(data, cursor, decision_row(data, selection, data.shown(cursor))).rows)
       table.cells.insert(table.cells.end(), {int64_t(row.expert), double(row.logit), double(row.edited),
                                              double(row.score), double(row.select_score), double(row.native_score),
                                              int64_t(row.selected), int64_t(row.native_selected), double(row.weight),

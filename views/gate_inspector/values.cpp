@@ -26,42 +26,46 @@ void show_as_recorded(const RoutingFrame& frame, int moe_layer, GateTable& out) 
 
 }  // namespace
 
-GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer) {
+GateTable gate_table(const RunData& data, const TimeCursor& cursor, int row) {
   GateTable out;
   const RoutingFrame* frame = data.shown(cursor);
-  if (!frame || !data.plan) return out;
+  if (!frame || !data.plan || row >= frame->rows()) return out;
+  const int moe_layer = row % int(data.plan->moe_layers.size());
   const RouterSpec& spec = data.plan->routed(moe_layer).router;
   const LayerRecipe* recipe = recipe_shown(data, cursor, moe_layer);
-  const LayerHeader& header = frame->layer(moe_layer);
+  const LayerHeader& header = frame->layer(row);
   out.stats = header.stats;
   out.k_used = header.k_used;
   out.changed = header.changed;
   out.edited = recipe != nullptr;
-  out.passed = frame->passed(moe_layer);
+  out.passed = frame->passed(row);
   if (!out.passed) return out;
 
-  const auto raw = frame->logits(moe_layer);
+  const auto raw = frame->logits(row);
   if (raw.size() < size_t(spec.experts)) {
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-    const auto ids = frame->used_ids(moe_layer);
-    const auto weights = frame->weights(moe_layer);
+    const auto ids = frame->used_ids(row);
+    const auto weights = frame->weights(row);
     for (size_t slot = 0; slot < ids.size(); ++slot) {
-      GateRow row{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot],
+      GateRow one{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot],
                   kNone,          true,  false, {}};
-      row.edits = edits_of(recipe, row.expert);
-      out.rows.push_back(row);
+      one.edits = edits_of(recipe, one.expert);
+      out.rows.push_back(one);
     }
     std::sort(out.rows.begin(), out.rows.end(), [](const GateRow& a, const GateRow& b) { return a.expert < b.expert; });
     return out;
   }
 
   out.has_logits = true;
+  // The gate of a later pass that a file brings has no bias.
+  const int pass = row / int(data.plan->moe_layers.size());
+  const bool own_gate = !recipe || gate_of(recipe->scheme, pass).empty();
   std::span<const float> logit_bias, select_bias;
   if (size_t(moe_layer) < data.router_tensors.size()) {
-    logit_bias = data.router_tensors[size_t(moe_layer)].logit_bias;
+    if (own_gate) logit_bias = data.router_tensors[size_t(moe_layer)].logit_bias;
     select_bias = data.router_tensors[size_t(moe_layer)].select_bias;
   }
-  out.missing_bias = (spec.has_select_bias && select_bias.empty()) || (spec.has_logit_bias && logit_bias.empty());
+  out.missing_bias = (spec.has_select_bias && select_bias.empty()) || (spec.has_logit_bias && own_gate && logit_bias.empty());
   const FrameHeader& token = frame->header();
   const GateExplanation gate = explain(spec, recipe,
                                        {.logits = raw.first(size_t(spec.experts)),
@@ -81,7 +85,7 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_laye
     out.rows.push_back({int(e), gate.logits[e], gate.edited_logits[e], gate.scores[e], gate.select_scores[e],
                         gate.native_scores[e], gate.weights[e], gate.native_weights[e], gate.selected[e] != 0,
                         gate.native_selected[e] != 0, edits_of(recipe, int(e))});
-  if (!out.note.empty()) show_as_recorded(*frame, moe_layer, out);
+  if (!out.note.empty()) show_as_recorded(*frame, row, out);
   return out;
 }
 

@@ -29,7 +29,8 @@ struct GateTable {
   std::string note;     // GateExplanation::unknown; selection and weights are then those of the record
 };
 
-GateTable gate_table(const RunData& data, const TimeCursor& cursor, int moe_layer);
+// row: of the frame, decision_row().
+GateTable gate_table(const RunData& data, const TimeCursor& cursor, int row);
 
 // Row indices in falling edited logit, then lower id; a muted expert stands where it would be unmuted.
 std::vector<int> by_score(const GateTable& table);

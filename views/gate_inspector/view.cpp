@@ -23,8 +23,10 @@ std::string GateInspector::subtitle(const RunData& data, const Selection& select
   std::string piece = token < data.pieces.size() ? data.pieces[token] : std::string();
   if (const size_t first = piece.find_first_not_of(' '); first != std::string::npos) piece = piece.substr(first);
   const int row = clamped_row(data, selection);
-  std::string out = fmt::format("token {} “{}” · {}", token, piece, data.plan->row_name(row));
-  if (const LayerRecipe* recipe = recipe_shown(data, cursor, row); recipe && recipe->scheme)
+  const LayerRecipe* recipe = recipe_shown(data, cursor, row);
+  const int decision = decision_row(data, selection, data.shown(cursor));
+  std::string out = fmt::format("token {} “{}” · {}", token, piece, decision_name(*data.plan, decision, recipe));
+  if (recipe && recipe->scheme)
     out += " · " + describe(recipe->scheme.choice);
   return out;
 }
@@ -147,7 +149,7 @@ void GateInspector::answer_key(const ViewContext& context, const KeyPress& press
 void GateInspector::draw(const ViewContext& context) {
   if (!has_frames(context)) return;
   const int row = clamped_row(context.data, context.selection);
-  refresh(context, row);
+  refresh(context, decision_row(context.data, context.selection, context.data.shown(context.cursor)));
 
   const ItemRect area = view_area();
   const float x0 = area.x0 + em(0.9f), x1 = std::max(x0 + em(8), area.x1 - em(1.1f));

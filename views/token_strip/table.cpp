@@ -25,12 +25,12 @@ void TokenStrip::refresh_table(QAbstractTableModel* model, const RunData& data, 
                    {"experts", "falling weight", 0},
                    {"changed", "selected experts that are not native", 0}};
   if (data.plan && !data.plan->moe_layers.empty()) {
-    const int row = clamped_row(data, selection);
     for (uint64_t t = 0; t < data.tokens(); ++t) {
       const std::string text = t < data.pieces.size() ? data.pieces[t] : std::string();
       const TableCell id = t < data.token_ids.size() ? TableCell(int64_t(data.token_ids[t])) : TableCell();
       const RoutingFrame* frame = data.frames[t].get();
-      if (!frame || row >= frame->header().moe_layers) {
+      const int row = decision_row(data, selection, frame);
+      if (!frame || row >= frame->rows()) {
         table.cells.insert(table.cells.end(), {int64_t(t), text, id, std::string("let go"), {}, {}, {}, {}, {}, {}});
         continue;
       }

@@ -26,7 +26,7 @@ std::string TokenStrip::subtitle(const RunData& data, const Selection&, const Ti
 
 double TokenStrip::value(const RunData& data, uint64_t token, int row) const {
   const RoutingFrame* frame = data.frames[token].get();
-  if (!frame || row >= frame->header().moe_layers || !frame->passed(row))
+  if (!frame || !frame->passed(row))
     return std::numeric_limits<double>::quiet_NaN();
   switch (tint()) {
     case kEntropy:
@@ -55,7 +55,8 @@ void TokenStrip::refresh(const ViewContext& context, float width) {
   if (key == key_) return;
   key_ = key;
 
-  const int rows = int(data.plan->moe_layers.size());
+  rows_ = shown_rows(data);
+  const int rows = int(rows_.size());
   const int columns = int((end_drawn_ - first_drawn_ + per_column_ - 1) / per_column_);
   std::vector<double> values(size_t(rows) * size_t(columns), std::numeric_limits<double>::quiet_NaN());
   double largest = 0;
@@ -66,7 +67,7 @@ void TokenStrip::refresh(const ViewContext& context, float width) {
       double sum = 0;
       int count = 0;
       for (uint64_t token = begin; token < (tint() == kExpert ? begin + 1 : end); ++token)
-        if (const double v = value(data, token, row); std::isfinite(v)) sum += v, ++count;
+        if (const double v = value(data, token, rows_[size_t(row)]); std::isfinite(v)) sum += v, ++count;
       if (count == 0) continue;
       const double mean = sum / count;
       values[size_t(row) * columns + column] = mean;
@@ -91,10 +92,10 @@ void TokenStrip::draw_cells(const ViewContext& context, const ItemRect& strip) {
   ImGui::PushClipRect({strip.x0, strip.y0}, {strip.x1, strip.y1}, true);
   grid_.draw(whole, context.theme.dock);
   ImGui::PopClipRect();
-  const int selected = clamped_row(context.data, context.selection);
+  const int selected = decision_row(context.data, context.selection, context.data.shown(context.cursor));
   row_labels(strip,
-             {grid_.rows(), [&](int row) { return row_label(context.data, row); },
-              [selected](int row) { return row == selected; }},
+             {grid_.rows(), [&](int row) { return row_label(context.data, rows_[size_t(row)]); },
+              [&](int row) { return rows_[size_t(row)] == selected; }},
              context.theme);
 
   const uint64_t shown = context.data.shown_index(context.cursor);
@@ -184,31 +185,45 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
   static constexpr const char* kUnits[] = {"nat", "logit margin", "first expert"};
   const float x0 = x_of(double(first_drawn_), strip), x1 = x_of(double(end_drawn_), strip);
   const int rows = grid_.rows(), columns = int(end_drawn_ - first_drawn_);
-  context.items.add_grid({rows, columns, {x0, strip.y0, x1, strip.y1}, [=, this, c = context](int row, int column) {
+  context.items.add_grid({rows, columns, {x0, strip.y0, x1, strip.y1}, [=, this, c = context](int at, int column) {
                             const RunData& data = c.data;
+                            const int row = rows_[size_t(at)];
                             const uint64_t token = first_drawn_ + uint64_t(column);
                             Item item;
                             item.id = fmt::format("token {}/layer {}", token, row_label(data, row));
                             item.label = fmt::format("token {} “{}”, {}", token,
                                                      token < data.pieces.size() ? data.pieces[token] : std::string(),
-                                                     data.plan->row_name(row));
+                                                     decision_name(*data.plan, row, recipe_at(data, token, row)));
                             item.value = value(data, token, row);
                             item.unit = kUnits[tint()];
                             const float height = strip.height() / float(rows);
-                            item.rect = {x_of(double(token), strip), strip.y0 + height * float(row),
-                                         x_of(double(token) + 1, strip), strip.y0 + height * float(row + 1)};
-                            if (const RoutingFrame* frame = data.frames[token].get()) {
+                            item.rect = {x_of(double(token), strip), strip.y0 + height * float(at),
+                                         x_of(double(token) + 1, strip), strip.y0 + height * float(at + 1)};
+                            const RoutingFrame* frame = data.frames[token].get();
+                            if (frame && frame->passed(row)) {
                               const DecisionStats& stats = frame->layer(row).stats;
                               item.detail = fmt::format("entropy {:.3f} nat, margin {:.3f}, mass {:.3f}\nexperts",
                                                         stats.entropy, stats.margin, stats.topk_mass);
                               for (const ExpertId id : frame->used_ids(row)) item.detail += fmt::format(" {}", id);
                               if (const int changed = frame->layer(row).changed)
                                 item.detail += fmt::format("\n{} changed by edits", changed);
+                            } else if (frame) {
+                              item.detail = "not routed here";
                             } else {
                               item.detail = "no longer in memory; a recorded trace keeps it";
                             }
                             return item;
                           }});
+}
+
+void TokenStrip::select_row(const ViewContext& context, int row) const {
+  const int routers = int(context.data.plan->moe_layers.size());
+  Selection selection = context.selection;
+  selection.moe_layer = row % routers;
+  selection.pass = row / routers;
+  if (selection == context.selection || !context.commands.select) return;
+  selection.expert_to.reset();
+  context.commands.select(selection);
 }
 
 void TokenStrip::go_to(const ViewContext& context, const TimeCursor& cursor) {
@@ -223,8 +238,8 @@ void TokenStrip::answer_mouse(const ViewContext& context, const ItemRect& strip)
   const ImGuiIO& io = ImGui::GetIO();
   const double token_at = window_.first() + double((io.MousePos.x - strip.x0) / strip.width()) * window_.span();
   const auto token = [&] { return uint64_t(std::clamp(token_at, 0.0, double(context.data.tokens() - 1))); };
-  const int row =
-      std::clamp(int((io.MousePos.y - strip.y0) / strip.height() * float(grid_.rows())), 0, grid_.rows() - 1);
+  const int row = rows_[size_t(
+      std::clamp(int((io.MousePos.y - strip.y0) / strip.height() * float(grid_.rows())), 0, grid_.rows() - 1))];
   if (ImGui::IsItemHovered()) {
     context.items.set_hovered(fmt::format("token {}/layer {}", token(), row_label(context.data, row)));
     if (io.MouseWheel != 0 && !io.KeyShift) window_.zoom(std::pow(0.8, double(io.MouseWheel)), token_at);
@@ -236,12 +251,7 @@ void TokenStrip::answer_mouse(const ViewContext& context, const ItemRect& strip)
     window_.pan(-double(io.MouseDelta.x / strip.width()) * window_.span());
   } else if (ImGui::IsMouseDown(ImGuiMouseButton_Left)) {
     go_to(context, token());
-    if (ImGui::IsItemActivated() && context.commands.select && context.selection.moe_layer != row) {
-      Selection selection = context.selection;
-      selection.moe_layer = row;
-      selection.expert_to.reset();
-      context.commands.select(selection);
-    }
+    if (ImGui::IsItemActivated()) select_row(context, row);
   }
 }
 
@@ -273,10 +283,9 @@ void TokenStrip::answer_key(const ViewContext& context, const KeyPress& press) {
       return window_.reveal(shown);
     case ImGuiKey_DownArrow:
     case ImGuiKey_UpArrow: {
-      const int next = std::clamp(row + (press.key == ImGuiKey_DownArrow ? 1 : -1), 0, grid_.rows() - 1);
-      if (next != row && context.commands.select)
-        context.commands.select({next, context.selection.expert, std::nullopt});
-      return;
+      const int selected = decision_row(context.data, context.selection, context.data.shown(context.cursor));
+      const int at = int(std::find(rows_.begin(), rows_.end(), selected) - rows_.begin());
+      return select_row(context, rows_[size_t(std::clamp(at + (press.key == ImGuiKey_DownArrow ? 1 : -1), 0, grid_.rows() - 1))]);
     }
     default:
       return;
@@ -286,7 +295,7 @@ void TokenStrip::answer_key(const ViewContext& context, const KeyPress& press) {
 void TokenStrip::answer_keys(const ViewContext& context) {
   for (const KeyPress& press : key_presses()) answer_key(context, press);
   const uint64_t shown = context.data.shown_index(context.cursor);
-  const int row = clamped_row(context.data, context.selection);
+  const int row = decision_row(context.data, context.selection, context.data.shown(context.cursor));
   if (context.items.hovered().empty() && context.cursor != last_cursor_)
     context.items.set_hovered(fmt::format("token {}/layer {}", shown, row_label(context.data, row)));
   last_cursor_ = context.cursor;

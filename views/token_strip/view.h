@@ -36,12 +36,14 @@ class TokenStrip : public View {
   void answer_mouse(const ViewContext& context, const ItemRect& strip);
   void answer_keys(const ViewContext& context);
   void answer_key(const ViewContext& context, const KeyPress& press);
+  void select_row(const ViewContext& context, int row) const;
   void go_to(const ViewContext& context, const TimeCursor& cursor);
   float x_of(double token, const ItemRect& strip) const;
 
   std::vector<ViewSetting> settings_;
   TokenWindow window_;
   HeatGrid grid_;
+  std::vector<int> rows_;  // of frames, in the order of the grid
   double scale_ = 1;
   uint64_t first_drawn_ = 0, end_drawn_ = 0;  // tokens in the texture
   uint64_t per_column_ = 1;                   // tokens of one texel; more than 1 where they are narrower than a pixel

@@ -52,15 +52,20 @@ std::vector<EditCommand> resets(const ViewContext& context, int moe_layer, const
   if (auto e = edited([](const ExpertEdits& x) { return !x.mix.empty(); }); !e.empty()) add(Replace{layers, e, {}});
   if (auto e = edited([](const ExpertEdits& x) { return x.neurons_off > 0; }); !e.empty())
     add(NeuronMask{layers, e, {}});
+  if (auto e = edited([](const ExpertEdits& x) { return x.kind != ExpertKind::kOwn; }); !e.empty())
+    add(SetExpertKind{layers, e});
   return out;
 }
 
 }  // namespace
 
 const LayerRecipe* recipe_shown(const RunData& data, const TimeCursor& cursor, int moe_layer) {
-  if (!data.snapshot || data.frames.empty()) return nullptr;
-  const Recipe* recipe = data.snapshot->recipe_at(data.shown_index(cursor));
-  return recipe ? recipe->layer(moe_layer) : nullptr;
+  return data.frames.empty() ? nullptr : recipe_at(data, data.shown_index(cursor), moe_layer);
+}
+
+const LayerRecipe* recipe_at(const RunData& data, uint64_t token, int row) {
+  const Recipe* recipe = data.snapshot ? data.snapshot->recipe_at(token) : nullptr;
+  return recipe ? recipe->layer(row % int(data.plan->moe_layers.size())) : nullptr;
 }
 
 const LayerRecipe* recipe_next(const RunData& data, int moe_layer) {
@@ -84,6 +89,7 @@ ExpertEdits edits_of(const LayerRecipe* recipe, int expert) {
   out.mix = value(recipe->mixes, ExpertMix{});
   out.neurons_off = int(value(recipe->unit_masks, std::vector<int>{}).size());
   out.row_replaced = value(recipe->router_rows, RowSource{}) != RowSource{};
+  out.kind = value(recipe->others, OtherExpert{}).kind;
   return out;
 }
 
@@ -101,6 +107,7 @@ std::string in_words(const ExpertEdits& edits) {
     add(fmt::format("runs expert {}", edits.mix[0].expert));
   else if (!edits.mix.empty())
     add(fmt::format("runs a mix of {} experts", edits.mix.size()));
+  if (edits.kind != ExpertKind::kOwn) add(fmt::format("runs as {}", name(edits.kind)));
   if (edits.neurons_off > 0) add(fmt::format("{} neuron{} off", edits.neurons_off, edits.neurons_off == 1 ? "" : "s"));
   return out;
 }
@@ -118,9 +125,23 @@ std::string edit_lines(const ViewContext& context, int moe_layer, int expert) {
 int experts_of(const RunData& data, int moe_layer) {
   return data.plan->routed(moe_layer).router.experts;
 }
-std::string row_label(const RunData& data, int moe_layer) {
-  const std::string layer = std::to_string(model_layer(data, moe_layer));
-  return data.plan->row_name(moe_layer).ends_with("attention") ? layer + "a" : layer;
+std::vector<int> shown_rows(const RunData& data) {
+  const int routers = int(data.plan->moe_layers.size());
+  std::vector<int> rows(static_cast<size_t>(routers));
+  std::iota(rows.begin(), rows.end(), 0);
+  rows.insert(rows.end(), data.later_rows.begin(), data.later_rows.end());
+  std::sort(rows.begin(), rows.end(), [routers](int a, int b) { return std::pair(a % routers, a) < std::pair(b % routers, b); });
+  return rows;
+}
+int decision_row(const RunData& data, const Selection& selection, const RoutingFrame* frame) {
+  const int router = clamped_row(data, selection), row = router + selection.pass * int(data.plan->moe_layers.size());
+  return frame && frame->passed(row) ? row : router;
+}
+std::string row_label(const RunData& data, int row) {
+  const int routers = int(data.plan->moe_layers.size()), router = row % routers;
+  const std::string layer = std::to_string(model_layer(data, router)),
+                    name = data.plan->row_name(router).ends_with("attention") ? layer + "a" : layer;
+  return row < routers ? name : fmt::format("{}·{}", name, row / routers + 1);
 }
 int model_layer(const RunData& data, int moe_layer) {
   return data.plan->moe_layers[size_t(moe_layer)];
@@ -153,6 +174,7 @@ void mark_edits(const Theme& theme, const RowRecipes& recipes, int expert, const
 
 void select_expert(const ViewContext& context, int moe_layer, int expert) {
   Selection selection = context.selection;
+  if (selection.moe_layer != moe_layer) selection.pass = 0;
   selection.moe_layer = moe_layer;
   selection.expert = expert;
   selection.expert_to.reset();

@@ -17,6 +17,7 @@ struct ExpertEdits {
   ExpertMix mix;  // what runs in its place; empty: its own weights
   int neurons_off = 0;
   bool row_replaced = false;
+  ExpertKind kind = ExpertKind::kOwn;
   bool any() const { return *this != ExpertEdits{}; }
   bool operator==(const ExpertEdits&) const = default;
 };
@@ -24,14 +25,19 @@ struct ExpertEdits {
 // nullptr: native.
 const LayerRecipe* recipe_shown(const RunData& data, const TimeCursor& cursor, int moe_layer);  // routed the shown token
 const LayerRecipe* recipe_next(const RunData& data, int moe_layer);                             // will route the next one
+const LayerRecipe* recipe_at(const RunData& data, uint64_t token, int row);     // routed this token; row of a frame
 ExpertEdits edits_of(const LayerRecipe* recipe, int expert);
 std::string in_words(const ExpertEdits& edits);  // "muted", "bias +0.50, output × 0.80"; empty: none
 // For tooltips: edits at the shown token, and from the next one where that differs.
 std::string edit_lines(const ViewContext& context, int moe_layer, int expert);
 
 int experts_of(const RunData& data, int moe_layer);     // E of one row
-// "3"; "3a": the router of layer 3's attention, where a layer has two.
-std::string row_label(const RunData& data, int moe_layer);
+// Rows of frames in the order of execution: the routers' first decisions, and the later ones that some frame has.
+std::vector<int> shown_rows(const RunData& data);
+// Of the selected router: the selected decision where the frame has it, else the first.
+int decision_row(const RunData& data, const Selection& selection, const RoutingFrame* frame);
+// "3"; "3a": the router of layer 3's attention, where a layer has two; "3·2": its second decision. Rows of frames.
+std::string row_label(const RunData& data, int row);
 int model_layer(const RunData& data, int moe_layer);    // the model's layer number
 int clamped_row(const RunData& data, const Selection& selection);
 // The selected expert where the selected row has it; a selection may come from another model.

@@ -69,6 +69,7 @@ class CpuBackend final : public Backend {
                   .length = std::max(request.sequence, length),
                   .stream = request.stream,
                   .tap = request.tap,
+                  .units = request.units,
                   .first = first};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {

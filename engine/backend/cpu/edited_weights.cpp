@@ -62,7 +62,49 @@ std::vector<float> mix_biases(const ExpertMix& mix, const std::vector<Expert>& e
   return out;
 }
 
+Matrix matrix_of(const ExpertTensors::Tensor& tensor) {
+  return {reinterpret_cast<const unsigned char*>(tensor.values.data()), Stored::kF32, tensor.rows, tensor.cols};
+}
+
+// Either may be absent.
+std::vector<float> sum_of(const ExpertTensors::Tensor& a, const ExpertTensors::Tensor& b) {
+  std::vector<float> out = a ? a.values : b.values;
+  for (size_t i = 0; a && i < b.values.size(); ++i) out[i] += b.values[i];
+  return out;
+}
+
+OtherNetwork network_of(const OtherExpert& other) {
+  const ExpertTensors& t = *other.tensors;
+  OtherNetwork out{.tensors = other.tensors};
+  out.form.width = static_cast<int>(t.width());
+  out.expert.down = matrix_of(t.down);
+  out.expert.down_bias = t.down_bias.values;
+  if (other.kind == ExpertKind::kGru) {
+    out.expert.gate = matrix_of(t.iz);
+    out.expert.up = matrix_of(t.in);
+    out.expert.gate_bias = sum_of(t.b_iz, t.b_hz);
+    out.expert.up_bias = t.b_in.values;
+    out.reset = matrix_of(t.ir);
+    out.reset_bias = sum_of(t.b_ir, t.b_hr);
+    out.state_bias = t.b_hn.values;
+    return out;
+  }
+  out.form.kind = t.gate ? FfnKind::kGlu : FfnKind::kMlp;
+  out.form.unit = t.gate ? Unit::kSilu : Unit::kGelu;
+  if (t.gate) out.expert.gate = matrix_of(t.gate);
+  out.expert.up = matrix_of(t.up);
+  out.expert.gate_bias = t.gate_bias.values;
+  out.expert.up_bias = t.up_bias.values;
+  return out;
+}
+
 }  // namespace
+
+const OtherNetwork& EditedWeights::other(int row, size_t id, const OtherExpert& other) {
+  OtherNetwork& kept = others_[{row, id}];
+  if (kept.tensors != other.tensors) kept = network_of(other);
+  return kept;
+}
 
 const Expert& EditedWeights::expert(const Kernels& kernels, const FeedForward& spec, const LayerRecipe& recipe, size_t id) {
   const ExpertMix& mix = recipe.mix(id);
@@ -111,6 +153,9 @@ void EditedWeights::set_norms(int row, std::span<const float> own) {
 
 void EditedWeights::tidy(int row, const LayerRecipe* recipe) {
   if (const auto found = merged_.find(row); found != merged_.end()) found->second.tidy(recipe);
+  std::erase_if(others_, [&](const auto& entry) {
+    return entry.first.first == row && (!recipe || recipe->other(entry.first.second).tensors != entry.second.tensors);
+  });
 }
 
 }  // namespace switchyard::cpu

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/cpu/model.h"
@@ -21,8 +22,19 @@ struct ReplacedRows {
   std::vector<float> norms;        // [E] of all rows, see set_norms()
 };
 
+// An expert of another kind, made ready for the kernels; its matrices point into `tensors`.
+struct OtherNetwork {
+  std::shared_ptr<const ExpertTensors> tensors;
+  FfnForm form;
+  Expert expert;  // gru: gate is W_iz, up W_in, with the biases of both sides; the rest below
+  Matrix reset;   // W_ir
+  std::vector<float> reset_bias, state_bias;  // b_ir + b_hr, b_hn; empty: none
+};
+
 class EditedWeights {
  public:
+  // The network of a place; only of kinds that have tensors.
+  const OtherNetwork& other(int row, size_t id, const OtherExpert& other);
   // What runs in the place of an expert that has weights.
   const Expert& expert(const Kernels& kernels, const FeedForward& spec, const LayerRecipe& recipe, size_t id);
   // Only where the recipe replaces rows.
@@ -40,6 +52,7 @@ class EditedWeights {
   };
   std::map<int, MergedCache<Merged>> merged_;  // by routing row
   std::map<int, ReplacedRows> rows_;
+  std::map<std::pair<int, size_t>, OtherNetwork> others_;  // by routing row and expert
 };
 
 }  // namespace switchyard::cpu

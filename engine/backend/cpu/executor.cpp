@@ -62,6 +62,9 @@ int Executor::attention_window(const Layer& layer, size_t mixer) const {
 
 void Executor::run_sublayer(const Sublayer& sublayer) {
   normalise(sublayer.norm, hidden_, normed_);
+  if (const auto* block = std::get_if<FeedForward>(&sublayer.op); block && block->row >= 0)
+    if (const LayerRecipe* recipe = step_.chunk->recipe->layer(block->row); recipe && runs_in_passes(recipe->scheme))
+      return run_passes(sublayer, *block, recipe->scheme.stages);
   if (sublayer.adds_in_place()) {
     factors_.assign(step_.count, sublayer.scale);
     return run_op(sublayer, {hidden_rows_.data(), factors_.data(), sublayer.scale});
@@ -70,6 +73,29 @@ void Executor::run_sublayer(const Sublayer& sublayer) {
   for (int token = 0; token < step_.count; ++token) std::fill_n(made_[token], model_.hidden, 0.0f);
   run_op(sublayer, {made_rows_.data(), factors_.data(), 1.0f});
   step_.for_tokens(model_.hidden * int64_t(sizeof(float)), [&](int token, int) { combine(sublayer, token); });
+}
+
+// See PassResidual.
+void Executor::run_passes(const Sublayer& sublayer, const FeedForward& block, const Stages& scheme) {
+  shape_rows(step_.count, model_.hidden, state_, state_rows_);
+  shape_rows(step_.count, model_.hidden, pass_, pass_rows_);
+  factors_.assign(step_.count, 1.0f);
+  const auto each = [&](auto&& visit) {
+    for (int token = 0; token < step_.count; ++token)
+      for (int i = 0; i < model_.hidden; ++i) visit(token, i);
+  };
+  each([&](int token, int i) { state_[token][i] = normed_[token][i], made_[token][i] = 0; });
+  for (int pass = 0; pass < scheme.passes; ++pass) {
+    each([&](int token, int i) { pass_[token][i] = 0; });
+    feed_forward_.run(step_, block, state_rows_.data(), {pass_rows_.data(), factors_.data(), 1.0f}, pass);
+    each([&](int token, int i) {
+      const float y = pass_[token][i];
+      state_[token][i] = scheme.residual == PassResidual::kOuter ? y : state_[token][i] + y;
+      made_[token][i] = scheme.residual == PassResidual::kSum ? made_[token][i] + y : state_[token][i];
+    });
+  }
+  step_.for_tokens(model_.hidden * int64_t(sizeof(float)),
+                   [&](int token, int) { combine(sublayer, token, scheme.residual != PassResidual::kInner); });
 }
 
 void Executor::run_op(const Sublayer& sublayer, const Sum& sum) {
@@ -83,12 +109,14 @@ void Executor::run_op(const Sublayer& sublayer, const Sum& sum) {
 }
 
 // What was made joins the residual of one token, or waits for the end of the layer.
-void Executor::combine(const Sublayer& sublayer, int token) {
+void Executor::combine(const Sublayer& sublayer, int token, bool onto_base) {
   float *made = made_[token], *hidden = hidden_[token];
   const float* base = sublayer.base_is_normed ? normed_[token] : hidden;
   step_.normalise(sublayer.post_norm, made, made, model_.hidden);
   if (sublayer.deferred) {
     for (int i = 0; i < model_.hidden; ++i) deferred_[token][i] += sublayer.scale * made[i];
+  } else if (!onto_base) {
+    for (int i = 0; i < model_.hidden; ++i) hidden[i] = sublayer.scale * made[i];
   } else if (sublayer.base.empty()) {
     for (int i = 0; i < model_.hidden; ++i) hidden[i] = base[i] + sublayer.scale * made[i];
   } else {

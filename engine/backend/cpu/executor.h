@@ -28,8 +28,9 @@ class Executor {
   void run_layer(const Layer& layer);
   int attention_window(const Layer& layer, size_t mixer) const;
   void run_sublayer(const Sublayer& sublayer);
+  void run_passes(const Sublayer& sublayer, const FeedForward& block, const Stages& scheme);
   void run_op(const Sublayer& sublayer, const Sum& sum);
-  void combine(const Sublayer& sublayer, int token);
+  void combine(const Sublayer& sublayer, int token, bool onto_base = true);
   void write_logits();
   void normalise(const Norm& norm, Rows& from, Rows& to, int first = 0);
 
@@ -41,8 +42,9 @@ class Executor {
   FeedForwardRun feed_forward_;
 
   Rows hidden_, normed_, made_, deferred_;  // residual; op's input; op's output; outputs kept for the layer's end
-  std::vector<float*> hidden_rows_, made_rows_, deferred_rows_, logit_rows_;
-  std::vector<const float*> normed_rows_;
+  Rows state_, pass_;                       // of a layer that runs in passes: x_t, y_t
+  std::vector<float*> hidden_rows_, made_rows_, deferred_rows_, logit_rows_, pass_rows_;
+  std::vector<const float*> normed_rows_, state_rows_;
   std::vector<float> factors_;
 };
 

@@ -15,7 +15,8 @@ void scale_and_shift(float* x, float scale, const std::vector<float>& bias, int6
 
 }  // namespace
 
-void FeedForwardRun::run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum) {
+void FeedForwardRun::run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum, int pass) {
+  pass_ = pass;
   groups_.clear();
   size_slots(0);
   step.add_bias(spec.output_bias, sum);
@@ -26,6 +27,9 @@ void FeedForwardRun::run(const Step& step, const FeedForward& spec, const float*
   if (spec.shared) gather_shared(step, spec, in, sum);
   if (groups_.empty()) return;
   gate_up(step);
+  if (const LayerRecipe* recipe = spec.row < 0 ? nullptr : step.chunk->recipe->layer(spec.row); recipe && cuts_experts(recipe->scheme))
+    cut_experts(step, spec, *recipe, in);
+  if (step.chunk->units) show_units(step, spec);
   down(step, groups_.front().expert->down.rows);
 }
 
@@ -96,6 +100,14 @@ void FeedForwardRun::down(const Step& step, int64_t hidden) {
         for (int64_t i = own.begin; i < own.end; ++i) slot_sum_[slot][i] += slot_weight_[slot] * bias[i];
     }
   });
+}
+
+void FeedForwardRun::show_units(const Step& step, const FeedForward& spec) const {
+  for (const Group& group : groups_) {
+    if (group.id == kNoExpert) continue;
+    for (int slot = group.first; slot < group.first + group.count; ++slot)
+      step.chunk->units->take(spec.row, group.id, int(step.chunk->first) + slot_token_[slot], {slot_act_[slot], size_t(group.form->width)});
+  }
 }
 
 // Bytes of work in one matrix of every group, counted as Step::multiply() does.

@@ -2,8 +2,9 @@
 // layer is a shared block alone.
 // Run by the executor on the engine thread; one serves all layers.
 //
-// Every token's outputs are added in one order: bias, identities, experts by rising id, shared block; in
-// prefill and in decode alike, so both give the same bits.
+// Every token's outputs are added in one order: bias, identities and what else an edit puts there that is no
+// feed-forward block, experts by rising id, local experts by rising id, shared block; in prefill and in decode alike, so
+// both give the same bits.
 #pragma once
 
 #include <map>
@@ -22,8 +23,8 @@ class FeedForwardRun {
  public:
   // Before the first layer of a chunk.
   void begin() { states_.begin(); }
-  // in: [count] normed inputs.
-  void run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+  // in: [count] normed inputs. pass: of the router's decisions for these tokens, from 0.
+  void run(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum, int pass = 0);
 
  private:
   // Slots [first, first + count) are the tokens of one block, whose rows begin at `row` of all groups'.
@@ -33,6 +34,7 @@ class FeedForwardRun {
     int first, count;
     int64_t row;
     const std::vector<int>* masked = nullptr;  // hidden units that are off, ascending
+    ExpertId id = kNoExpert;                   // of a routed expert
   };
 
   // routing.cpp
@@ -45,9 +47,23 @@ class FeedForwardRun {
   void record(const Step& step, const FeedForward& spec, int token);
   std::span<const float> row_norms(const Step& step, const FeedForward& spec);
   void gather(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+  // others.cpp
+  bool runs_here(const FeedForward& spec, const LayerRecipe* recipe, size_t id) const;
+  size_t group_of(const FeedForward& spec, const LayerRecipe* recipe, size_t id, const float* in) const;
+  void add_at_once(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, size_t id, int token, float weight,
+                   float input_weight, const float* in, const Sum& sum);
+  void run_gru(const Step& step, const OtherNetwork& gru, float weight, float input_weight, const float* in, float* out);
+
   void gather_shared(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
   void size_slots(size_t slots);
   void replace_rows(const Step& step, const FeedForward& spec, const LayerRecipe& recipe, const float* const* in);
+  void replace_gate(const Step& step, const FeedForward& spec, std::span<const float> gate, const float* const* in);
+  void keep_native(const Step& step, const FeedForward& spec);
+  bool own_gate(const LayerRecipe* recipe) const;  // of the pass in hand: the router's weight and bias
+
+  // slices.cpp
+  void cut_experts(const Step& step, const FeedForward& spec, const LayerRecipe& recipe, const float* const* in);
+  void slice_logits(const Step& step, const SchemeData* data, int slices, const float* const* in);
 
   // feed_forward.cpp
   void gate_up(const Step& step);
@@ -55,11 +71,13 @@ class FeedForwardRun {
   void activate(const Step& step, const Group& group, int slot, int64_t begin, int64_t end);
   void down(const Step& step, int64_t hidden);
   int64_t down_bytes() const;
+  void show_units(const Step& step, const FeedForward& spec) const;
 
+  int pass_ = 0;
   // Routing of the chunk: [tokens, slots_per_token_].
   Rows router_logits_;
   std::vector<float*> router_out_;
-  Rows native_logits_, replaced_logits_;  // where the recipe replaces router rows
+  Rows native_logits_, replaced_logits_;  // where the recipe replaces router rows or the gate
   std::vector<float*> replaced_out_;
   EditedWeights edited_weights_;
   std::vector<float> shared_gates_;
@@ -80,8 +98,15 @@ class FeedForwardRun {
 
   // What is executed: slots by block.
   std::vector<Group> groups_;
-  std::vector<int> next_;                        // per expert, for the counting sort
+  std::vector<int> next_;                        // per expert and per local expert, for the counting sort
+  std::vector<float> gru_, gru_in_;              // [3, width]; the input
   std::vector<float> slot_weight_, slot_input_;  // multiplies the output; the input
+  // Of the routed slots, for the slices of their experts.
+  std::vector<int> slot_token_;
+  std::vector<float> slot_share_;                // routing weight where it multiplies the output, else 1
+  std::vector<float> slice_logits_;              // [tokens, slices]
+  std::vector<float*> slice_out_;
+  std::vector<uint8_t> slices_on_;
   std::vector<const float*> slot_in_, slot_act_;
   std::vector<float*> slot_gate_, slot_up_, slot_sum_;
   Rows gate_, up_;

@@ -19,6 +19,7 @@ KvLayout::KvLayout(std::span<const KeyShape> shapes) {
 
 int BlockCache::truncate(int length) {
   length_ = std::clamp(length, 0, length_);
+  choices_.truncate(length_);
   blocks_.resize(size_t(length_ + kKeyBlock - 1) / kKeyBlock);
   routers_.truncate(uint64_t(length_));
   return length_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/sequence_choices.h"
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/model.h"
 #include "engine/routing/token_memory.h"
@@ -39,6 +40,7 @@ class BlockCache final : public KvCache {
   uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float) + routers_.bytes(); }
 
   const KvLayout* layout() const { return layout_.get(); }
+  SequenceChoices& choices() { return choices_; }
   // Makes the blocks of the next `tokens` tokens writable. Throws std::bad_alloc, the cache as before.
   void extend(int tokens);
   // The tokens written since extend() now belong to the sequence.
@@ -56,6 +58,7 @@ class BlockCache final : public KvCache {
  private:
   std::shared_ptr<const KvLayout> layout_;
   std::vector<std::shared_ptr<AlignedFloats>> blocks_;
+  SequenceChoices choices_;
   int capacity_;
   int length_ = 0;
   TokenMemory routers_;

@@ -41,7 +41,9 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
   step.multiply(std::span(products).first(gated ? 2 : 1));
 
   const LayerRecipe* recipe = step.chunk->recipe->layer(spec.row);
-  if (recipe && !recipe->router_rows.empty()) replace_rows(step, spec, *recipe, in);
+  const std::span<const float> gate = recipe ? gate_of(recipe->scheme, pass_) : std::span<const float>();
+  if (!gate.empty()) replace_gate(step, spec, gate, in);
+  else if (recipe && !recipe->router_rows.empty()) replace_rows(step, spec, *recipe, in);
   slots_per_token_ = slots_needed(spec.router, recipe);
   const size_t slots = size_t(step.count) * slots_per_token_;
   decisions_.resize(step.count);
@@ -54,7 +56,7 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
     const auto norms = row_norms(step, spec);
     if (!recipe->router_rows.empty()) edited_weights_.set_norms(spec.row, norms);
   }
-  for (int token = 0; token < step.count; ++token)
+  for (int token = 0; gate.empty() && token < step.count; ++token)
     for (size_t e = 0; e < spec.router_bias.size(); ++e) router_logits_[token][e] += spec.router_bias[e];
   if (recipe && mixes_tokens(recipe->scheme)) mix_neighbours(step, spec, *recipe, in);
   if (recipe && has_state(recipe->scheme)) states_.prepare(recipe->scheme, size_t(step.count));
@@ -69,14 +71,29 @@ void FeedForwardRun::route_tokens(const Step& step, const FeedForward& spec, con
 void FeedForwardRun::replace_rows(const Step& step, const FeedForward& spec, const LayerRecipe& recipe,
                                   const float* const* in) {
   const ReplacedRows& rows = edited_weights_.rows(step.kernels, spec, recipe);
-  native_logits_.shape(step.count, spec.router.experts);
   shape_rows(step.count, rows.matrix.rows, replaced_logits_, replaced_out_);
   const Product product{&rows.matrix, {step.count, in, replaced_out_.data(), nullptr}};
   step.multiply({&product, 1});
+  keep_native(step, spec);
+  for (int token = 0; token < step.count; ++token)
+    for (size_t i = 0; i < rows.experts.size(); ++i) router_logits_[token][rows.experts[i]] = replaced_logits_[token][i];
+}
+
+// A gate of a scheme's file, [E, hidden], in the place of the router's weight; it has no bias.
+void FeedForwardRun::replace_gate(const Step& step, const FeedForward& spec, std::span<const float> gate,
+                                  const float* const* in) {
+  keep_native(step, spec);
+  const Matrix matrix{reinterpret_cast<const unsigned char*>(gate.data()), Stored::kF32, spec.router.experts,
+                      spec.router_weight.cols};
+  const Product product{&matrix, {step.count, in, router_out_.data(), nullptr}};
+  step.multiply({&product, 1});
+}
+
+void FeedForwardRun::keep_native(const Step& step, const FeedForward& spec) {
+  native_logits_.shape(step.count, spec.router.experts);
   for (int token = 0; token < step.count; ++token) {
     std::copy_n(router_logits_[token], spec.router.experts, native_logits_[token]);
     for (size_t e = 0; e < spec.router_bias.size(); ++e) native_logits_[token][e] += spec.router_bias[e];
-    for (size_t i = 0; i < rows.experts.size(); ++i) router_logits_[token][rows.experts[i]] = replaced_logits_[token][i];
   }
 }
 
@@ -107,11 +124,15 @@ void FeedForwardRun::mix_neighbours(const Step& step, const FeedForward& spec, c
   });
 }
 
+bool FeedForwardRun::own_gate(const LayerRecipe* recipe) const {
+  return !recipe || gate_of(recipe->scheme, pass_).empty();
+}
+
 RouterInput FeedForwardRun::input_of(const Step& step, const FeedForward& spec, const LayerRecipe* recipe, int token) {
   const auto experts = size_t(spec.router.experts);
   const int block = token / kBlockTokens * kBlockTokens;
   RouterInput given{.logits = {router_logits_[token], experts},
-                    .router_bias = spec.router_bias,
+                    .router_bias = own_gate(recipe) ? std::span<const float>(spec.router_bias) : std::span<const float>(),
                     .select_bias = spec.select_bias,
                     .token = step.chunk->tokens[token],
                     .index = uint64_t(step.position + token),
@@ -119,7 +140,7 @@ RouterInput FeedForwardRun::input_of(const Step& step, const FeedForward& spec, 
                     .together = std::min(kBlockTokens, step.count - block),
                     .sequence = step.chunk->stream,
                     .row = spec.row};
-  if (recipe && !recipe->router_rows.empty()) given.native = {native_logits_[token], experts};
+  if (!own_gate(recipe) || (recipe && !recipe->router_rows.empty())) given.native = {native_logits_[token], experts};
   return given;
 }
 
@@ -158,7 +179,8 @@ void FeedForwardRun::settle(const Step& step, const FeedForward& spec, const Lay
 void FeedForwardRun::record(const Step& step, const FeedForward& spec, int token) {
   if (step.chunk->frames.empty()) return;
   const size_t first = size_t(token) * slots_per_token_, slots = slots_per_token_;
-  step.chunk->frames[token].record(spec.row, decisions_[token], std::span(ids_).subspan(first, slots),
+  RoutingFrame& frame = step.chunk->frames[token];
+  frame.record(spec.row + pass_ * frame.header().moe_layers, decisions_[token], std::span(ids_).subspan(first, slots),
                                    std::span(weights_).subspan(first, slots), std::span(kinds_).subspan(first, slots),
                                    std::span<const float>(router_logits_[token], spec.router.experts));
 }
@@ -186,37 +208,45 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
   const size_t experts = spec.experts.size();
 
   edited_weights_.tidy(spec.row, recipe);
-  next_.assign(experts + 1, 0);
+  // Groups of the experts by id, then those of the local experts that stand beside them.
+  const size_t kinds = recipe && !recipe->others.empty() ? 2 * experts : experts;
+  next_.assign(kinds + 1, 0);
   const auto each = [&](auto&& visit) {
     for (int token = 0; token < step.count; ++token)
       for (int slot = 0; slot < decisions_[token].k_used; ++slot)
         if (const size_t at = size_t(token) * slots_per_token_ + slot; executed(kinds_[at])) visit(token, at);
   };
-  each([&](int, size_t at) {
-    if (size_t(ids_[at]) < experts) ++next_[ids_[at] + 1];
+  each([&](int token, size_t at) {
+    if (runs_here(spec, recipe, ids_[at])) ++next_[group_of(spec, recipe, ids_[at], in[token]) + 1];
   });
   groups_.clear();
   int64_t row = 0;
-  for (size_t e = 0; e < experts; ++e) {
-    if (next_[e + 1] > 0) {
-      const Expert& weights = recipe ? edited_weights_.expert(step.kernels, spec, *recipe, e) : spec.experts[e];
-      groups_.push_back({&weights, &spec.form, next_[e], next_[e + 1], row});
+  for (size_t g = 0; g < kinds; ++g) {
+    if (next_[g + 1] > 0) {
+      const size_t e = g % experts;
+      const OtherExpert* other = recipe && recipe->other(e) ? &recipe->other(e) : nullptr;
+      const OtherNetwork* network = other && (g >= experts || other->kind != ExpertKind::kLocal) ? &edited_weights_.other(spec.row, e, *other) : nullptr;
+      const Expert& weights = network ? network->expert : recipe ? edited_weights_.expert(step.kernels, spec, *recipe, e) : spec.experts[e];
+      groups_.push_back({&weights, network ? &network->form : &spec.form, next_[g], next_[g + 1], row});
       if (recipe && !recipe->unit_mask(e).empty()) groups_.back().masked = &recipe->unit_mask(e);
-      row += spec.form.width;
+      groups_.back().id = static_cast<ExpertId>(e);
+      row += groups_.back().form->width;
     }
-    next_[e + 1] += next_[e];
+    next_[g + 1] += next_[g];
   }
   size_slots(size_t(next_.back()));
+  slot_token_.resize(slot_in_.size());
+  slot_share_.resize(slot_in_.size());
   each([&](int token, size_t at) {
     const float scale = (expert_scale ? (*expert_scale)[ids_[at]] : 1.0f) * sum.factor;
-    if (size_t(ids_[at]) >= experts) {
-      const float weight = weights_[at] * scale;
-      for (int64_t i = 0; i < spec.router_weight.cols; ++i) sum.rows[token][i] += weight * in[token][i];
-      return;
-    }
-    const int slot = next_[ids_[at]]++;
+    if (!runs_here(spec, recipe, ids_[at]))
+      return add_at_once(step, spec, recipe, ids_[at], token, weigh_input ? scale : weights_[at] * scale,
+                         weigh_input ? weights_[at] : 1.0f, in[token], sum);
+    const int slot = next_[group_of(spec, recipe, ids_[at], in[token])]++;
     slot_weight_[slot] = weigh_input ? scale : weights_[at] * scale;
     slot_input_[slot] = weigh_input ? weights_[at] : 1.0f;
+    slot_token_[slot] = token;
+    slot_share_[slot] = weigh_input ? 1.0f : weights_[at];
     slot_in_[slot] = in[token];
     slot_sum_[slot] = sum.rows[token];
   });

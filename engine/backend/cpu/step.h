@@ -29,6 +29,7 @@ struct Chunk {
   int length = 0;       // of the sequence, see ForwardRequest::sequence
   uint32_t stream = 0;  // see ForwardRequest
   RouterTap* tap = nullptr;
+  UnitTap* units = nullptr;
   size_t first = 0;     // place of the first token in the request
 };
 

@@ -5,8 +5,11 @@
 #include <ATen/ops/index_fill.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -15,10 +18,29 @@
 #include "engine/backend/reference/mixing.h"
 #include "engine/backend/reference/op.h"
 #include "engine/backend/reference/router.h"
+#include "engine/routing/block.h"
+#include "engine/routing/slices.h"
 #include "engine/model/quantised.h"
 
 namespace switchyard::reference {
 namespace {
+
+// Absent: undefined.
+at::Tensor view(const ExpertTensors::Tensor& tensor) {
+  if (!tensor) return {};
+  float* data = const_cast<float*>(tensor.values.data());
+  return tensor.cols > 0 ? at::from_blob(data, {tensor.rows, tensor.cols}) : at::from_blob(data, {tensor.rows});
+}
+
+// One GRU step from the state 0, and the projection of the new state.
+at::Tensor gru(const ExpertTensors& t, const at::Tensor& x) {
+  const auto with = [](at::Tensor y, const ExpertTensors::Tensor& bias) { return bias ? y + view(bias) : y; };
+  const at::Tensor r = with(project(x, view(t.ir), view(t.b_ir)), t.b_hr).sigmoid();
+  const at::Tensor update = with(project(x, view(t.iz), view(t.b_iz)), t.b_hz).sigmoid();
+  at::Tensor n = project(x, view(t.in), view(t.b_in));
+  if (t.b_hn) n = n + r * view(t.b_hn);
+  return project((1 - update) * n.tanh(), view(t.down), view(t.down_bias));
+}
 
 // One block with its weights.
 class Feed {
@@ -46,12 +68,27 @@ class Feed {
         type_(experts[0].type_),
         bias_type_(experts[0].bias_type_) {}
 
+  // A swiglu or gelu_mlp of a file, which must outlive it.
+  explicit Feed(const ExpertTensors& t)
+      : shape_{.kind = t.gate ? FfnKind::kGlu : FfnKind::kMlp, .activation = t.gate ? Activation::kSilu : Activation::kGelu, .width = int(t.width())},
+        gate_(view(t.gate)),
+        up_(view(t.up)),
+        down_(view(t.down)),
+        gate_bias_(view(t.gate_bias)),
+        up_bias_(view(t.up_bias)),
+        down_bias_(view(t.down_bias)),
+        type_(DType::kF32),
+        bias_type_(DType::kF32) {}
+
   // off: hidden units that are switched off.
-  at::Tensor operator()(const at::Tensor& x, const std::vector<int>& off = {}) const {
-    at::Tensor hidden = inner(x);
-    if (!off.empty()) hidden = hidden.index_fill(-1, at::tensor(std::vector<int64_t>(off.begin(), off.end())), 0);
-    if (shape_.kind == FfnKind::kRankOne) return hidden * down_;
-    return project(hidden, down_, down_bias_);
+  at::Tensor operator()(const at::Tensor& x, const std::vector<int>& off = {}) const { return finish(units(x, off)); }
+  at::Tensor units(const at::Tensor& x, const std::vector<int>& off = {}) const {
+    const at::Tensor hidden = inner(x);
+    return off.empty() ? hidden : hidden.index_fill(-1, at::tensor(std::vector<int64_t>(off.begin(), off.end())), 0);
+  }
+  at::Tensor finish(const at::Tensor& units) const {
+    if (shape_.kind == FfnKind::kRankOne) return units * down_;
+    return project(units, down_, down_bias_);
   }
 
  private:
@@ -115,6 +152,8 @@ class Moe final : public Op {
     const at::Tensor graph = step.biases ? router_.weights(x, step, shares) : at::Tensor();
     merged_.tidy(recipe);
     at::Tensor out = at::zeros_like(x);
+    std::vector<at::Tensor> cut;  // hidden units of each expert's rows under the slices that are on
+    if (recipe && cuts_experts(recipe->scheme)) cut = cut_experts(x, step, *recipe, shares);
     for (size_t e = 0; e < shares.size(); ++e) {
       Share& share = shares[e];
       const auto count = int64_t(share.rows.size());
@@ -124,7 +163,19 @@ class Moe final : public Op {
       const at::Tensor applied = graph.defined() ? graph.select(1, int64_t(e)).index_select(0, rows).unsqueeze(1)
                                                  : at::from_blob(share.weights.data(), {count, 1});
       const at::Tensor in = x.index_select(0, rows);
-      at::Tensor y = router_.spec().apply == ApplyTo::kInput ? expert(e, in * applied, recipe) : expert(e, in, recipe) * applied;
+      const bool on_input = router_.spec().apply == ApplyTo::kInput;
+      at::Tensor y = e < cut.size() && cut[e].defined() ? feed(e, recipe).finish(cut[e])
+                     : on_input                         ? expert(e, in * applied, recipe)
+                                                        : expert(e, in, recipe);
+      if (step.units && e < experts_.size() && !(recipe && recipe->other(e))) {
+        const at::Tensor units = e < cut.size() && cut[e].defined() ? cut[e]
+                                 : feed(e, recipe).units(on_input ? in * applied : in, recipe ? recipe->unit_mask(e) : std::vector<int>());
+        const at::Tensor shown = units.contiguous();
+        const auto width = size_t(shown.size(1));
+        for (int64_t i = 0; i < count; ++i)
+          step.units->take(step.row, ExpertId(e), int(share.rows[size_t(i)]), {shown.const_data_ptr<float>() + size_t(i) * width, width});
+      }
+      if (!on_input) y = y * applied;
       if (recipe && !recipe->expert_scale.empty()) y = y * recipe->expert_scale[e];
       if (graph.defined())
         out = out.index_add(0, rows, y);
@@ -143,12 +194,102 @@ class Moe final : public Op {
   // The last ids have no weights: y = x.
   at::Tensor expert(size_t id, const at::Tensor& x, const LayerRecipe* recipe) const {
     if (id >= experts_.size()) return x;
-    if (!recipe) return experts_[id](x);
+    if (recipe && recipe->other(id)) return other(id, x, recipe);
+    return recipe ? feed(id, recipe)(x, recipe->unit_mask(id)) : experts_[id](x);
+  }
+
+  // An expert of another kind.
+  at::Tensor other(size_t id, const at::Tensor& x, const LayerRecipe* recipe) const {
+    const OtherExpert& other = recipe->other(id);
+    switch (other.kind) {
+      case ExpertKind::kNull: return at::zeros_like(x);
+      case ExpertKind::kConstant: return view(other.tensors->constant).expand_as(x);
+      case ExpertKind::kGru: return gru(*other.tensors, x);
+      case ExpertKind::kSwiglu:
+      case ExpertKind::kGeluMlp: return Feed(*other.tensors)(x);
+      case ExpertKind::kLocal: {
+        const ExpertTensors& t = *other.tensors;
+        at::Tensor z = x.mv(view(t.gn).reshape({-1}));
+        if (t.gn_bias) z = z + view(t.gn_bias);
+        const at::Tensor local = (z.to(at::kDouble).sigmoid() > 0.5).unsqueeze(1);
+        return at::where(local, Feed(t)(x), feed(id, recipe)(x, recipe->unit_mask(id)));
+      }
+      default: return x;
+    }
+  }
+
+  // The network that runs in the place of an expert that has weights.
+  const Feed& feed(size_t id, const LayerRecipe* recipe) const {
+    if (!recipe || recipe->mix(id).empty()) return experts_[id];
     const ExpertMix& mix = recipe->mix(id);
-    const Feed& feed = mix.empty()   ? experts_[id]
-                       : is_one(mix) ? experts_[mix[0].expert]
-                                     : merged_.get(mix, [&] { return Feed(mix, experts_); });
-    return feed(x, recipe->unit_mask(id));
+    return is_one(mix) ? experts_[mix[0].expert] : merged_.get(mix, [&] { return Feed(mix, experts_); });
+  }
+
+  // Union-of-Experts: the units of every expert's rows, those of slices that are off at 0; the slices' decision is
+  // recorded. Every slice on gives the same numbers as no slices.
+  std::vector<at::Tensor> cut_experts(const at::Tensor& x, const Step& step, const LayerRecipe& recipe,
+                                      const std::vector<Share>& shares) const {
+    const Stages& s = recipe.scheme.stages;
+    const bool on_input = router_.spec().apply == ApplyTo::kInput;
+    const int64_t tokens = x.size(0), slices = s.slices;
+    std::vector<at::Tensor> units(experts_.size());
+    at::Tensor logits;
+    const SchemeData* data = recipe.scheme.data.get();
+    if (data && !data->slice_gate.empty()) {
+      logits = project(x, vector_view(data->slice_gate).view({slices, -1}));
+      if (!data->slice_bias.empty()) logits = logits + vector_view(data->slice_bias);
+    }
+    at::Tensor norms = at::zeros({tokens, slices});
+    for (size_t e = 0; e < units.size(); ++e) {
+      const auto count = int64_t(shares[e].rows.size());
+      if (count == 0) continue;
+      const at::Tensor rows = at::from_blob(const_cast<int64_t*>(shares[e].rows.data()), {count}, at::TensorOptions().dtype(at::kLong));
+      const at::Tensor weight = vector_view(shares[e].weights).unsqueeze(1), in = x.index_select(0, rows);
+      units[e] = feed(e, &recipe).units(on_input ? in * weight : in, recipe.unit_mask(e));
+      const at::Tensor lengths = units[e].reshape({count, slices, -1}).square().sum(-1).sqrt();
+      norms.index_add_(0, rows, on_input ? lengths : lengths * weight.abs());
+    }
+    if (!logits.defined()) logits = norms.clamp_min(1e-30f).log();
+    logits = logits.contiguous();
+    const std::span<const float> z = floats(logits);
+    std::vector<uint8_t> on(size_t(tokens * slices));
+    const auto width = size_t(slices);
+    for (size_t first = 0; first < size_t(tokens); first += kBlockTokens) {
+      const size_t count = std::min<size_t>(kBlockTokens, size_t(tokens) - first);
+      const auto block = std::span(on).subspan(first * width, count * width);
+      const bool once = s.slice_choice == SliceChoice::kSequence && step.choices;
+      if (const auto* chosen = once ? step.choices->find(step.row, recipe.scheme.choice) : nullptr) {
+        for (size_t token = 0; token < count; ++token) std::copy(chosen->begin(), chosen->end(), block.begin() + ptrdiff_t(token * width));
+        continue;
+      }
+      choose_slices(s, z.subspan(first * width, count * width), block);
+      if (once) step.choices->keep(step.row, recipe.scheme.choice, int(step.first_index + first), {block.begin(), block.begin() + ptrdiff_t(width)});
+    }
+    record_slices(step, z, on, width);
+    const at::Tensor marks = at::from_blob(on.data(), {tokens, slices}, at::TensorOptions().dtype(at::kByte)).to(at::kFloat);
+    for (size_t e = 0; e < units.size(); ++e) {
+      if (!units[e].defined()) continue;
+      const auto count = int64_t(shares[e].rows.size());
+      const at::Tensor rows = at::from_blob(const_cast<int64_t*>(shares[e].rows.data()), {count}, at::TensorOptions().dtype(at::kLong));
+      units[e] = (units[e].reshape({count, slices, -1}) * marks.index_select(0, rows).unsqueeze(-1)).reshape({count, -1});
+    }
+    return units;
+  }
+
+  static void record_slices(const Step& step, std::span<const float> logits, std::span<const uint8_t> on, size_t slices) {
+    std::vector<ExpertId> ids(slices);
+    std::vector<float> weights(slices);
+    std::vector<SlotKind> kinds(slices);
+    for (size_t token = 0; token < step.frames.size(); ++token) {
+      const auto z = logits.subspan(token * slices, slices);
+      RoutingFrame& frame = step.frames[token];
+      const Decision decision = slice_decision(z, on.subspan(token * slices, slices), {ids, weights, kinds});
+      frame.record(step.row + frame.header().moe_layers, decision, ids, weights, kinds, z);
+    }
+  }
+
+  static at::Tensor vector_view(const std::vector<float>& values) {
+    return at::from_blob(const_cast<float*>(values.data()), {int64_t(values.size())});
   }
 
   const Router router_;

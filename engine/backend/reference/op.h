@@ -11,6 +11,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/reference/loader.h"
+#include "engine/backend/sequence_choices.h"
 #include "engine/model/plan.h"
 #include "engine/routing/router_states.h"
 #include "engine/routing/token_memory.h"
@@ -49,6 +50,9 @@ struct Step {
   TokenMemory* routers = nullptr;
   RouterTap* tap = nullptr;
   AttentionRows* attention = nullptr;  // of the layer: filled by its attention, read by its routers
+  int pass = 0;                    // of the router's decisions for these tokens
+  SequenceChoices* choices = nullptr;  // of the sequence; null where no scheme runs
+  UnitTap* units = nullptr;            // see ForwardRequest
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention

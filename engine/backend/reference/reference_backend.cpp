@@ -71,6 +71,7 @@ class ReferenceCache final : public KvCache {
         }
     }
     routers_.truncate(uint64_t(length));
+    choices_.truncate(length);
     return length_ = length;
   }
 
@@ -137,7 +138,9 @@ class ReferenceCache final : public KvCache {
   void put_back(States states) {
     states_ = std::move(states);
     routers_.truncate(uint64_t(length_));
+    choices_.truncate(length_);
   }
+  SequenceChoices& choices() { return choices_; }
 
  private:
   // Recurrent state after `length` tokens, kept so that the cache can be cut back to there.
@@ -168,6 +171,7 @@ class ReferenceCache final : public KvCache {
   int length_ = 0, capacity_ = 0;
   at::Tensor memory_;        // of the encoder
   TokenMemory routers_;
+  SequenceChoices choices_;
   States states_;            // [layer][sublayer]
   std::vector<Mark> marks_;  // rising; only where the plan is recurrent
   int spacing_ = 32;         // tokens between two marks, at least
@@ -296,7 +300,9 @@ class ReferenceBackend final : public Backend, public Differentiable {
               .frames = request.frames,
               .states = &states,
               .routers = &cache.routers(),
-              .tap = request.tap};
+              .tap = request.tap,
+              .choices = &cache.choices(),
+              .units = request.units};
     if (request.encode)
       cache.forget_states();
     else
@@ -343,10 +349,17 @@ class ReferenceBackend final : public Backend, public Differentiable {
         if (attention.window > 0) attention.shares = at::zeros({h.size(0), attention.window});
       }
       const at::Tensor x = loaded.norm(h);
-      at::Tensor y = loaded.post_norm(loaded.op->run(x, cache.state(layer, i), step));
+      const LayerRecipe* recipe = step.row < 0 ? nullptr : step.recipe->layer(step.row);
+      const bool in_passes = recipe && runs_in_passes(recipe->scheme);
+      at::Tensor y = loaded.post_norm(in_passes ? run_passes(*loaded.op, x, cache.state(layer, i), step, recipe->scheme.stages)
+                                                : loaded.op->run(x, cache.state(layer, i), step));
       if (spec.scale != 1) y = y * spec.scale;
       if (spec.deferred) {
         deferred = deferred.defined() ? deferred + y : y;
+        continue;
+      }
+      if (in_passes && recipe->scheme.stages.residual == PassResidual::kInner) {
+        h = y;
         continue;
       }
       at::Tensor base = spec.base_is_normed ? x : h;
@@ -371,6 +384,17 @@ class ReferenceBackend final : public Backend, public Differentiable {
         window = std::max<int64_t>(window, own->scheme.stages.window);
     }
     return std::min<int64_t>(window, step.past + int64_t(step.tokens.size()));
+  }
+
+  // See PassResidual: what a layer that runs in passes adds to the residual, or puts in its place.
+  static at::Tensor run_passes(const Op& op, at::Tensor x, OpState& state, Step step, const Stages& scheme) {
+    at::Tensor sum;
+    for (step.pass = 0; step.pass < scheme.passes; ++step.pass) {
+      const at::Tensor y = op.run(x, state, step);
+      x = scheme.residual == PassResidual::kOuter ? y : x + y;
+      sum = sum.defined() ? sum + y : y;
+    }
+    return scheme.residual == PassResidual::kSum ? sum : x;
   }
 
   int row_of(const Sublayer& sublayer) const {

@@ -76,7 +76,11 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   logits = logits.contiguous();
   const LayerRecipe* recipe = step.recipe->layer(step.row);
   at::Tensor native;
-  if (recipe && !recipe->router_rows.empty()) {
+  const std::span<const float> gate = recipe ? gate_of(recipe->scheme, step.pass) : std::span<const float>();
+  if (!gate.empty()) {  // of a scheme's file; it has no bias
+    native = logits;
+    logits = project(x, at::from_blob(const_cast<float*>(gate.data()), weight_.sizes())).contiguous();
+  } else if (recipe && !recipe->router_rows.empty()) {
     native = logits;
     logits = project(x, weight_under(*recipe), bias_).contiguous();
   }
@@ -104,7 +108,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
     const size_t count = std::min(block, tokens - first);
     for (size_t token = first; token < first + count; ++token) {
       RouterInput in{.logits = raw(token),
-                     .router_bias = floats(bias_),
+                     .router_bias = gate.empty() ? floats(bias_) : std::span<const float>(),
                      .select_bias = floats(select_bias_),
                      .token = step.tokens[token],
                      .index = step.first_index + token,
@@ -135,7 +139,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   for (size_t token = 0; token < tokens; ++token) {
     const size_t first = token * slots;
     if (!step.frames.empty())
-      step.frames[token].record(step.row, decisions[token], std::span(ids).subspan(first, slots),
+      step.frames[token].record(step.row + step.pass * step.frames[token].header().moe_layers, decisions[token], std::span(ids).subspan(first, slots),
                                 std::span(applied).subspan(first, slots), std::span(kinds).subspan(first, slots),
                                 raw(token));
     for (size_t at = first; at < first + size_t(decisions[token].k_used); ++at) {
