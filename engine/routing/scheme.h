@@ -127,7 +127,7 @@ struct SchemeMatrix {
   int64_t rows = 0, cols = 0;
   std::vector<float> values;
   explicit operator bool() const { return rows > 0; }
-  std::span<const float> row(size_t r) const { return std::span(values).subspan(r * size_t(cols), size_t(cols)); }
+  constexpr std::span<const float> row(size_t r) const { return std::span(values).subspan(r * size_t(cols), size_t(cols)); }
 };
 
 // The recurrent cell that all layers of a recurrent router share: matrices [p, p] and biases [p].
