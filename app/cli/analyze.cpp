@@ -111,39 +111,21 @@ Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
   std::vector<const AnalysisInfo*> running;
   std::vector<std::unique_ptr<Analysis>> made;
   Document refused = Document::array();
-  std::set<std::string> fields;
   for (const AnalysisInfo& info : analyses()) {
     if (!all && &info != chosen) continue;
-    const auto missing = missing_fields(info, walk.shape());
-    std::string why;
-    if (!missing.empty()) {
-      for (const std::string& field : missing) why += (why.empty() ? "" : ", ") + field;
-      why = fmt::format("{} needs {}, which the trace does not hold.", info.name, why);
-    } else if (info.needs_rank && !walk.shape().ranked) {
-      why = fmt::format("{} needs experts in the order of their weights; the trace's source did not tell it.", info.name);
+    auto analysis = make_analysis(info, walk.shape(), settings);
+    if (!analysis && !all) {
+      if (analysis.error().where.empty()) analysis.error().where = options.trace;
+      return tl::unexpected(std::move(analysis).error());
     }
-    std::unique_ptr<Analysis> analysis;
-    if (why.empty()) {
-      auto result = info.make(walk.shape(), settings);
-      if (result) analysis = std::move(*result);
-      else if (!all) return tl::unexpected(std::move(result).error());
-      else why = result.error().message();
-    }
-    if (analysis == nullptr) {
-      if (!all) return fail(ErrorCode::kUsage, why, options.trace, "switchyard trace info lists what it holds.");
-      refused.push_back({{"analysis", info.name}, {"missing", missing}, {"why", why}});
+    if (!analysis) {
+      refused.push_back({{"analysis", info.name}, {"missing", missing_fields(info, walk.shape())}, {"why", analysis.error().message()}});
       continue;
     }
     running.push_back(&info);
-    made.push_back(std::move(analysis));
-    for (const char* field : info.needs) fields.insert(field);
+    made.push_back(std::move(*analysis));
   }
-  // What analyses use where it is there.
-  for (const char* field : {"/routing/weight", "/routing/out_norm", "/routing/block_cos"})
-    if (all || options.name == "saliency" || options.name == "esft" || options.name == "entropy") fields.insert(field);
-  if (all || options.name == "entropy")
-    for (const char* field : {"/routing/entropy", "/routing/topk_mass", "/routing/margin", "/routing/router_logits"}) fields.insert(field);
-  walk.carry(std::move(fields));
+  walk.carry(fields_of(running));
   SY_CHECK(run_analyses(walk, made, options.threads, &task));
 
   Document results = Document::array();

@@ -388,6 +388,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),
       dock_row(w, "compare", "Compare"),
+      dock_row(w, "analysis", "Analysis"),
       dock_row(w, "edit_history", "Edit history"),
       dock_row(w, "branches", "Branches"),
       dock_row(w, "token_table", "Token table"),

@@ -28,6 +28,7 @@
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/log_panel.h"
+#include "app/gui/docks/analysis_panel.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/go_to.h"
 #include "app/gui/help_dialog.h"
@@ -158,6 +159,13 @@ void MainWindow::build_docks() {
   connect(&model_, &RunModel::selection_changed, table, &TablePanel::data_changed);
   connect(&model_, &RunModel::cursor_changed, table, &TablePanel::data_changed);
   workbench_->add(scheme);
+
+  analysis_ = new AnalysisPanel(model_, jobs_);
+  auto* analysis = new Dock("analysis", tr("Analysis"), workbench_);
+  analysis->set_body(analysis_);
+  analysis->set_help("analyses");
+  connect(analysis_, &AnalysisPanel::failed, this, [this](const Error& error) { log_.add(error); });
+  workbench_->add(analysis);
 
   auto* branches = new Dock("branches", tr("Branches"), workbench_);
   branches->set_body(new BranchPanel(model_, [this](const QString& id) { actions_->run(id); }));

@@ -19,6 +19,7 @@ class QStackedWidget;
 namespace switchyard {
 
 class ActionTable;
+class AnalysisPanel;
 class Dock;
 class GenerationPanel;
 class HelpDialog;
@@ -44,6 +45,7 @@ class MainWindow : public QMainWindow {
   Workbench& workbench() { return *workbench_; }
   GenerationPanel& generation() { return *generation_; }
   SchemePanel& scheme() { return *scheme_; }
+  AnalysisPanel& analysis() { return *analysis_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -107,6 +109,7 @@ class MainWindow : public QMainWindow {
   HelpDialog* help_ = nullptr;
   GenerationPanel* generation_ = nullptr;
   SchemePanel* scheme_ = nullptr;
+  AnalysisPanel* analysis_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

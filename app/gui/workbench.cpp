@@ -91,6 +91,7 @@ void Workbench::arrange_default() {
     if (front) tabifyDockWidget(front, spare);
     spare->hide();
   };
+  behind("analysis", dock("routing_heatmap"), Qt::LeftDockWidgetArea);
   behind("compare", inspector, Qt::LeftDockWidgetArea);
   behind("branches", history, Qt::LeftDockWidgetArea);
   for (Dock* shown : {generation, history, routing, inspector, load, affinity, strip})

@@ -62,13 +62,16 @@ struct AnalysisInfo {
   const char* section;   // of specs/analyses.md: "A1"
   const char* title;     // one line for lists and help
   std::vector<const char*> needs;    // datasets without which it is refused
+  std::vector<const char*> uses;     // further ones that it reads where they are
   bool needs_rank = false;           // refused where the order of slots is unknown
   std::vector<const char*> options;  // of AnalysisOptions, as the command line names them
   Result<std::unique_ptr<Analysis>> (*make)(const TraceShape&, const AnalysisOptions&);
 };
 std::span<const AnalysisInfo> analyses();
 const AnalysisInfo* find_analysis(std::string_view name);
-// Datasets that `info` needs and the trace does not hold; empty: it can run (but for needs_rank).
+// Datasets that `info` needs and the trace does not hold.
 std::vector<std::string> missing_fields(const AnalysisInfo& info, const TraceShape& shape);
+// Makes it, or says why the trace does not do for it.
+Result<std::unique_ptr<Analysis>> make_analysis(const AnalysisInfo& info, const TraceShape& shape, const AnalysisOptions& options);
 
 }  // namespace switchyard

@@ -653,22 +653,23 @@ Made make_cohort(const TraceShape& shape, const AnalysisOptions& options) {
 }  // namespace
 
 std::span<const AnalysisInfo> analyses() {
+  constexpr const char *kIds = "/routing/expert_id", *kWeights = "/routing/weight", *kLogits = "/routing/router_logits", *kDomain = "/sequences/domain";
   static const std::vector<AnalysisInfo> list = {
-      {"load", "A1", "Expert load and imbalance", {"/routing/expert_id"}, false, {"batch-tokens"}, with_options<LoadAnalysis>},
-      {"balance-loss", "A1", "Balance and z losses, in their three scalings", {"/routing/expert_id", "/routing/router_logits"}, true, {}, plain<BalanceLossAnalysis>},
-      {"entropy", "A2", "Routing entropy, gate sharpness and margin", {"/routing/entropy"}, true, {}, plain<EntropyAnalysis>},
-      {"coactivation", "A3", "Experts chosen for the same token", {"/routing/expert_id"}, false, {"top", "neighbours", "matrices"}, with_options<CoactivationAnalysis>},
-      {"domain", "A4", "Which domains an expert serves", {"/routing/expert_id", "/sequences/domain"}, false, {}, plain<DomainAnalysis>},
-      {"vocabulary", "A5", "Which token ids an expert serves", {"/routing/expert_id", "/tokens/token_id"}, true, {"top", "min-count"}, with_options<VocabularyAnalysis>},
-      {"repetition", "A7", "Neighbouring tokens that share experts, and reuse distances", {"/routing/expert_id"}, false, {}, plain<RepetitionAnalysis>},
-      {"srp", "A8", "Local routing consistency (segment routing best performance)", {"/routing/expert_id"}, false, {"windows", "resamples", "seed"}, make_srp},
-      {"affinity", "A10", "Which expert follows which in the next layer", {"/routing/expert_id"}, false, {"top", "gpus"}, make_affinity},
-      {"next-layer-prediction", "A10", "How well this layer's experts tell the next layer's", {"/routing/expert_id"}, false, {}, plain<PredictionAnalysis>},
-      {"saliency", "A15", "Pruning criteria side by side", {"/routing/expert_id", "/routing/weight"}, false, {"keep", "no-renormalise"}, with_options<SaliencyAnalysis>},
-      {"long-tail", "A16", "How few experts carry most of the load", {"/routing/expert_id"}, false, {}, plain<LongTailAnalysis>},
-      {"logit-similarity", "A17", "Cosines of router logits", {"/routing/router_logits"}, false, {}, plain<LogitSimilarityAnalysis>},
-      {"cohort", "A18", "Experts that two domains use differently", {"/routing/expert_id", "/sequences/domain"}, false, {"a", "b", "resamples", "seed"}, make_cohort},
-      {"esft", "A1", "Expert-specialised fine-tuning: the experts a task relies on", {"/routing/expert_id"}, false, {"threshold", "score", "decimals"}, make_esft},
+      {"load", "A1", "Expert load and imbalance", {kIds}, {}, false, {"batch-tokens"}, with_options<LoadAnalysis>},
+      {"balance-loss", "A1", "Balance and z losses, in their three scalings", {kIds, kLogits}, {}, true, {}, plain<BalanceLossAnalysis>},
+      {"entropy", "A2", "Routing entropy, gate sharpness and margin", {"/routing/entropy"}, {kWeights, "/routing/topk_mass", "/routing/margin", kLogits}, true, {}, plain<EntropyAnalysis>},
+      {"coactivation", "A3", "Experts chosen for the same token", {kIds}, {}, false, {"top", "neighbours", "matrices"}, with_options<CoactivationAnalysis>},
+      {"domain", "A4", "Which domains an expert serves", {kIds, kDomain}, {}, false, {}, plain<DomainAnalysis>},
+      {"vocabulary", "A5", "Which token ids an expert serves", {kIds, "/tokens/token_id"}, {}, true, {"top", "min-count"}, with_options<VocabularyAnalysis>},
+      {"repetition", "A7", "Neighbouring tokens that share experts, and reuse distances", {kIds}, {}, false, {}, plain<RepetitionAnalysis>},
+      {"srp", "A8", "Local routing consistency (segment routing best performance)", {kIds}, {}, false, {"windows", "resamples", "seed"}, make_srp},
+      {"affinity", "A10", "Which expert follows which in the next layer", {kIds}, {}, false, {"top", "gpus"}, make_affinity},
+      {"next-layer-prediction", "A10", "How well this layer's experts tell the next layer's", {kIds}, {}, false, {}, plain<PredictionAnalysis>},
+      {"saliency", "A15", "Pruning criteria side by side", {kIds, kWeights}, {"/routing/out_norm", "/routing/block_cos"}, false, {"keep", "no-renormalise"}, with_options<SaliencyAnalysis>},
+      {"long-tail", "A16", "How few experts carry most of the load", {kIds}, {}, false, {}, plain<LongTailAnalysis>},
+      {"logit-similarity", "A17", "Cosines of router logits", {kLogits}, {}, false, {}, plain<LogitSimilarityAnalysis>},
+      {"cohort", "A18", "Experts that two domains use differently", {kIds, kDomain}, {}, false, {"a", "b", "resamples", "seed"}, make_cohort},
+      {"esft", "A1", "Expert-specialised fine-tuning: the experts a task relies on", {kIds}, {kWeights}, false, {"threshold", "score", "decimals"}, make_esft},
   };
   return list;
 }
@@ -684,6 +685,15 @@ std::vector<std::string> missing_fields(const AnalysisInfo& info, const TraceSha
   for (const char* field : info.needs)
     if (std::find(shape.fields.begin(), shape.fields.end(), field) == shape.fields.end()) missing.emplace_back(field);
   return missing;
+}
+
+Made make_analysis(const AnalysisInfo& info, const TraceShape& shape, const AnalysisOptions& options) {
+  std::string missing;
+  for (const std::string& field : missing_fields(info, shape)) missing += (missing.empty() ? "" : ", ") + field;
+  if (!missing.empty()) return usage(std::string(info.name) + " needs " + missing + ", which the trace does not hold.");
+  if (info.needs_rank && !shape.ranked)
+    return usage(std::string(info.name) + " needs experts in the order of their weights; the trace's source did not tell it.");
+  return info.make(shape, options);
 }
 
 }  // namespace switchyard

@@ -127,8 +127,8 @@ int main(int argc, char** argv) {
     std::vector<std::unique_ptr<Analysis>> one;
     one.push_back(checked(info.make(walk.shape(), options)));
     all.push_back(checked(info.make(walk.shape(), options)));
-    std::set<std::string> needs(info.needs.begin(), info.needs.end());
-    if (std::string(name) == "entropy") needs.insert({"/routing/weight", "/routing/topk_mass", "/routing/margin"});
+    const AnalysisInfo* const only[] = {&info};
+    const std::set<std::string> needs = fields_of(only);
     fields.insert(needs.begin(), needs.end());
     walk.carry(needs);
     wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
