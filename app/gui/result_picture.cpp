@@ -56,6 +56,7 @@ QStringList ResultPicture::quantities(const ResultTable& table) {
 
 void ResultPicture::show_table(const ResultTable& table, const QString& quantity) {
   quantity_ = quantity;
+  named_ = true;
   row_names_.clear(), column_names_.clear(), values_.clear();
   columns_ = 0;
   const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
@@ -148,7 +149,7 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   if (values_.empty()) {
     p.setFont(word_font());
     p.setPen(color(theme.muted));
-    p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, tr("This table has no picture; its numbers are on the right."));
+    p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, named_ ? tr("This table has no picture; its numbers are on the right.") : tr("Choose an analysis and press Analyse."));
     return;
   }
   const QRectF area = plot();

@@ -32,6 +32,7 @@ class ResultPicture : public QWidget {
   QRectF plot() const;
   QString words(size_t cell) const;
 
+  bool named_ = false;  // a table was shown
   QString quantity_, row_title_, column_title_;
   std::vector<QString> row_names_, column_names_;
   size_t columns_ = 0;                                // 0: a line

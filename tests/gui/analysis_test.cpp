@@ -57,7 +57,7 @@ TEST_F(AnalysisWindow, ARecordingIsAnalysedAndItsBusiestExpertMuted) {
   EXPECT_FALSE(child<QPushButton>("analysis.run")->isEnabled());  // nothing is recorded yet
   const auto path = folder_ / "run.moetrace.h5";
   model().record_to(path, false);
-  ASSERT_TRUE(wait_until([&] { return model().recording(); }));
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
   run("The router sends each token", 24);
   model().stop_recording();
   ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path); }));
@@ -66,6 +66,7 @@ TEST_F(AnalysisWindow, ARecordingIsAnalysedAndItsBusiestExpertMuted) {
   analyse("load");
   ASSERT_TRUE(panel().result());
   // The same counts as the live run has.
+  ASSERT_EQ(panel().result()->shape.tokens, model().data().tokens());
   const auto& layers = panel().result()->object["layers"];
   ASSERT_EQ(layers.size(), 8u);
   for (int row = 0; row < 8; ++row) {
@@ -111,8 +112,9 @@ TEST_F(AnalysisWindow, ARecordingIsAnalysedAndItsBusiestExpertMuted) {
 TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {
   const auto path = folder_ / "ids.moetrace.h5";
   model().set_capture(CaptureLevel::kIds);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->capture == CaptureLevel::kIds; }));
   model().record_to(path, false);
-  ASSERT_TRUE(wait_until([&] { return model().recording(); }));
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
   run("One two three", 8);
   model().stop_recording();
   ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path); }));

@@ -128,11 +128,9 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   side->addStretch(1);
   split->addWidget(left);
 
-  auto* right = new QSplitter(Qt::Vertical);
-  right->setChildrenCollapsible(false);
-  auto* top = new QWidget;
-  auto* picture_column = new QVBoxLayout(top);
-  picture_column->setContentsMargins(4, 0, 0, 0);
+  auto* right = new QWidget;
+  auto* shown = new QVBoxLayout(right);
+  shown->setContentsMargins(4, 0, 0, 0);
   auto* bar = new QHBoxLayout;
   tables_ = new QComboBox;
   tables_->setObjectName("analysis.table");
@@ -150,13 +148,15 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   bar->addWidget(quantity_, 2);
   bar->addWidget(save_);
   bar->addWidget(mute_);
-  picture_column->addLayout(bar);
+  shown->addLayout(bar);
+  auto* both = new QSplitter(Qt::Horizontal);
+  both->setChildrenCollapsible(false);
   picture_ = new ResultPicture;
-  picture_column->addWidget(picture_, 1);
-  right->addWidget(top);
+  both->addWidget(picture_);
   twin_ = new TableTwin(this);
   table_ = new TablePanel(twin_, [] {});
-  right->addWidget(table_);
+  both->addWidget(table_);
+  shown->addWidget(both, 1);
   split->addWidget(right);
   split->setStretchFactor(0, 0);
   split->setStretchFactor(1, 1);
