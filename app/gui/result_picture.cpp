@@ -21,12 +21,6 @@ using Json = nlohmann::ordered_json;
 QString text_of(const Json& cell) { return QString::fromStdString(cell_text(cell, 6)); }
 QString number(double value) { return QString::number(value, 'g', 4); }
 
-bool is_key(const std::string& name) {
-  for (const char* key : {"layer", "index", "i", "j", "from", "to", "m", "expert", "router", "gpus", "domain", "policy", "slots"})
-    if (name == key) return true;
-  return false;
-}
-
 // The two columns that say which cell a row is: (layer, index), (i, j); or one, of a line.
 std::vector<size_t> keys_of(const ResultTable& table) {
   std::vector<size_t> keys;

@@ -11,6 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/analysis/options.h"
 #include "engine/analysis/slab.h"
 #include "engine/base/result.h"
 
@@ -25,24 +26,7 @@ struct TraceShape {
   std::vector<std::string> domains;      // names; index = RoutingSlab::domain
   std::vector<std::string> fields;       // recorded, "/routing/weight"
   bool ranked = true;                    // slots by falling weight; false: the source did not tell
-};
-
-struct AnalysisOptions {
-  int top = 10;                        // entries of a list
-  std::vector<int> gpus;               // affinity: shares of hops that stay, for so many GPUs
-  std::vector<int> windows{4, 16, 64}; // srp
-  int resamples = 1000;                // bootstrap; 0: no intervals
-  uint64_t seed = 0;                   // of resampling
-  double threshold = 0.2;              // esft
-  std::string score = "token";         // esft: token or gate
-  int decimals = 4;                    // esft
-  uint64_t min_count = 8;              // vocabulary
-  int batch_tokens = 0;                // load: MaxVio of batches of consecutive tokens; 0: none
-  bool neighbours = false;             // coactivation: pairs of neighbouring ranks only
-  bool matrices = false;               // coactivation: all pairs, not only the strongest
-  bool renormalise = true;             // saliency: weights divided by their sum over the token
-  int keep = 0;                        // saliency: experts that stay; 0: no pruned sets
-  std::string domain_a, domain_b;      // cohort
+  bool counts_only = false;              // no tokens, only how often each expert was chosen
 };
 
 class Analysis {
@@ -53,6 +37,12 @@ class Analysis {
   virtual Result<void> begin(int walk) { static_cast<void>(walk); return {}; }
   // Slabs in order. Different rows of a slab may come from different threads, a row from one at a time.
   virtual Result<void> feed(int walk, const RoutingSlab& slab, int row) = 0;
+  // In the place of walks where the trace holds counts only: [E] of a row, once for each trace. tokens: 0 where the dump
+  // does not tell. Only of analyses that AnalysisInfo::counts_do names.
+  virtual Result<void> take_counts(int row, std::span<const uint64_t> counts, uint64_t tokens) {
+    static_cast<void>(row), static_cast<void>(counts), static_cast<void>(tokens);
+    return fail(ErrorCode::kInternal, "an analysis was given counts that it cannot take.");
+  }
   // After the last walk: the fields of the JSON object beside "analysis", "schema" and "trace". One thread.
   virtual nlohmann::ordered_json result() = 0;
 };
@@ -64,7 +54,8 @@ struct AnalysisInfo {
   std::vector<const char*> needs;    // datasets without which it is refused
   std::vector<const char*> uses;     // further ones that it reads where they are
   bool needs_rank = false;           // refused where the order of slots is unknown
-  std::vector<const char*> options;  // of AnalysisOptions, as the command line names them
+  bool counts_do = false;            // /agg/count alone is enough
+  std::vector<const char*> options;  // names of analysis_options() that it heeds
   Result<std::unique_ptr<Analysis>> (*make)(const TraceShape&, const AnalysisOptions&);
 };
 std::span<const AnalysisInfo> analyses();

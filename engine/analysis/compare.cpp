@@ -1,5 +1,6 @@
 // Edit effects and routing shift, see compare.h.
 #include "engine/analysis/compare.h"
+#include "engine/analysis/quantile.h"
 
 #include <algorithm>
 #include <cmath>
@@ -70,10 +71,7 @@ double EditEffect::kl_percentile(double percent) const {
   std::vector<double> sorted;
   for (const PositionEffect& position : positions_) sorted.push_back(position.kl);
   std::sort(sorted.begin(), sorted.end());
-  const double rank = percent / 100 * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<size_t>(rank);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (rank - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  return quantile(sorted, percent / 100);
 }
 
 std::vector<size_t> EditEffect::worst_positions(size_t top) const {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/analysis/quantile.h"
 #include "engine/base/philox.h"
 
 namespace switchyard {
@@ -19,14 +20,6 @@ Moments moments(std::span<const double> x) {
   double sum = 0;
   for (const double v : x) sum += (v - mean) * (v - mean);
   return {mean, sum / double(x.size())};
-}
-
-// Linear interpolation between ranks. sorted: rising, not empty.
-double quantile(const std::vector<double>& sorted, double share) {
-  const double at = share * double(sorted.size() - 1);
-  const auto low = size_t(at);
-  const size_t high = std::min(low + 1, sorted.size() - 1);
-  return sorted[low] + (at - double(low)) * (sorted[high] - sorted[low]);
 }
 
 }  // namespace

@@ -28,18 +28,18 @@ Scores scores_of(std::span<const float> logits, size_t k, std::vector<float>& so
   return {std::log(total) - weighted / total, chosen / total, k < sorted.size() ? double(sorted[k - 1]) - sorted[k] : 0};
 }
 
-// Second weight over the first: from the logits where they are (the scores of a softmax), else from the weights.
+// Second weight over the first; without weights, of the softmax over the logits.
 std::optional<double> ratio_of(const RoutingSlab& slab, int row, int t) {
   const auto chosen = slab.token(row, t);
   if (slab.k < 2 || chosen[0] == kNoExpert || chosen[1] == kNoExpert) return std::nullopt;
-  if (!slab.router_logits.empty()) {
-    const auto z = slab.of_row(slab.router_logits, row).subspan(size_t(t) * slab.experts, slab.experts);
-    return std::exp(double(z[chosen[1]]) - z[chosen[0]]);
+  if (!slab.weights.empty()) {
+    const auto weights = slab.of_row(slab.weights, row).subspan(size_t(t) * slab.k, slab.k);
+    if (!(weights[0] > 0)) return std::nullopt;
+    return double(weights[1]) / weights[0];
   }
-  if (slab.weights.empty()) return std::nullopt;
-  const auto weights = slab.of_row(slab.weights, row).subspan(size_t(t) * slab.k, slab.k);
-  if (!(weights[0] > 0)) return std::nullopt;
-  return double(weights[1]) / weights[0];
+  if (slab.router_logits.empty()) return std::nullopt;
+  const auto z = slab.of_row(slab.router_logits, row).subspan(size_t(t) * slab.experts, slab.experts);
+  return std::exp(double(z[chosen[1]]) - z[chosen[0]]);
 }
 
 bool counts(const RoutingSlab& slab, int t) { return slab.mask.empty() || slab.mask[t] != 0; }
@@ -100,12 +100,12 @@ Result<void> GateSharpness::feed(const RoutingSlab& slab, int row) {
     ++sums.tokens;
     if (const auto ratio = ratio_of(slab, row, t)) sums.ratio.count(*ratio);
     Scores scores;
-    if (!logits.empty()) {
+    if (!entropy.empty() && !mass.empty() && !margin.empty()) {
+      scores = {entropy[t], mass[t], margin[t]};
+    } else if (!logits.empty()) {
       const auto z = logits.subspan(size_t(t) * slab.experts, slab.experts);
       if (!std::all_of(z.begin(), z.end(), [](float value) { return std::isfinite(value); })) continue;
       scores = scores_of(z, size_t(slab.k), sorted);
-    } else if (!entropy.empty() && !mass.empty() && !margin.empty()) {
-      scores = {entropy[t], mass[t], margin[t]};
     } else {
       continue;
     }

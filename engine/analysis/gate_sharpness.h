@@ -1,6 +1,7 @@
 // How sharp a gate is (specs/analyses.md A2): mass of the chosen, margin to the first that is not, and the ratio of the
-// second weight to the first, whose median is the threshold of dynamic expert skipping. Streaming; the median is exact
-// and takes a second walk. No files. Rows may be fed from different threads.
+// second weight to the first, whose median is the threshold of dynamic expert skipping. Of the gate as it decided, edits
+// included, whatever the capture level. Streaming; the median is exact and takes a second walk. No files. Rows may be fed
+// from different threads.
 #pragma once
 
 #include <array>
@@ -44,8 +45,8 @@ struct SharpnessStats {
 class GateSharpness {
  public:
   explicit GateSharpness(int rows) : rows_(rows) {}
-  // Entropy, mass and margin as the engine wrote them, where the slab has them; else from router_logits where it has
-  // those (softmax over all; margin = k-th minus (k + 1)-th logit).
+  // Entropy, mass and margin as the engine wrote them, and the ratio of the weights as applied, where the slab has them;
+  // else from router_logits (softmax over all; margin = k-th minus (k + 1)-th logit).
   Result<void> feed(const RoutingSlab& slab, int row);
   void begin_second_walk();
   Result<void> feed_again(const RoutingSlab& slab, int row);

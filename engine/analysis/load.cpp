@@ -98,6 +98,14 @@ Result<void> Load::remove(int row, std::span<const ExpertId> ids, int k) {
   return {};
 }
 
+Result<void> Load::add(int row, std::span<const uint64_t> counts) {
+  SY_CHECK(check_row(row, rows_));
+  if (counts.size() != size_t(experts_))
+    return fail(ErrorCode::kMalformed, std::to_string(counts.size()) + " counts for " + std::to_string(experts_) + " experts", "routing row " + std::to_string(row));
+  for (size_t e = 0; e < counts.size(); ++e) counts_[size_t(row) * experts_ + e] += counts[e];
+  return {};
+}
+
 void Load::merge(const Load& other) {
   std::transform(counts_.begin(), counts_.end(), other.counts_.begin(), counts_.begin(), std::plus<>());
   std::transform(top1_.begin(), top1_.end(), other.top1_.begin(), top1_.begin(), std::plus<>());

@@ -46,6 +46,8 @@ class Load {
   Result<void> feed(int row, std::span<const ExpertId> ids, int k);
   // Takes tokens that were fed before out again (a sliding window). Removing more than was fed is an error.
   Result<void> remove(int row, std::span<const ExpertId> ids, int k);
+  // [E] counts of a row that somebody else made; first choices are not known then.
+  Result<void> add(int row, std::span<const uint64_t> counts);
   void merge(const Load& other);  // of the same shape
   void clear();
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/analysis/check_ids.h"
+#include "engine/analysis/quantile.h"
 #include "engine/base/philox.h"
 
 namespace switchyard {
@@ -171,14 +172,8 @@ std::optional<Locality::Interval> Locality::interval(int window, int resamples, 
     values[turn] = best_threshold(std::span<const double>(sum))->srp;
   }
   std::sort(values.begin(), values.end());
-  const auto quantile = [&](double share) {
-    const double at = share * double(values.size() - 1);
-    const auto low = size_t(at);
-    const size_t high = std::min(low + 1, values.size() - 1);
-    return values[low] + (at - double(low)) * (values[high] - values[low]);
-  };
   const double theta = srp_stats(all(window))->srp;
-  return Interval{2 * theta - quantile(0.975), 2 * theta - quantile(0.025)};
+  return Interval{2 * theta - quantile(values, 0.975), 2 * theta - quantile(values, 0.025)};
 }
 
 }  // namespace switchyard

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "engine/analysis/check_ids.h"
+#include "engine/analysis/quantile.h"
 
 namespace switchyard {
 
@@ -106,10 +107,7 @@ SuperExperts super_experts(std::span<const float> max_act, int rows, double perc
   if (max_act.empty()) return out;
   std::vector<double> sorted(max_act.begin(), max_act.end());
   std::sort(sorted.begin(), sorted.end());
-  const double at = percentile / 100 * double(sorted.size() - 1);
-  const auto low = size_t(at);
-  const size_t high = std::min(low + 1, sorted.size() - 1);
-  out.quantile = sorted[low] + (at - double(low)) * (sorted[high] - sorted[low]);
+  out.quantile = quantile(sorted, percentile / 100);
   out.threshold = std::max(out.quantile, sorted.back() / 10);
   const size_t experts = max_act.size() / size_t(rows);
   for (int row = 0; row < int(first_rows_share * rows); ++row)

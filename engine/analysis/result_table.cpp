@@ -14,13 +14,6 @@ using Cells = std::vector<std::pair<std::string, Json>>;
 
 constexpr int kExact = 17, kShown = 6;
 
-// Names of scalars that say which row this is; the rows of nested lists repeat them.
-bool identifies(std::string_view name) {
-  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "slots", "capacity_factor"})
-    if (name == one) return true;
-  return false;
-}
-
 class Tables {
  public:
   std::vector<ResultTable> take() && { return std::move(tables_); }
@@ -30,7 +23,7 @@ class Tables {
     for (const auto& [name, value] : object.items()) {
       if (value.is_primitive()) {
         scalars.emplace_back(name, value);
-        if (identifies(name)) ids.emplace_back(name, value);
+        if (is_key(name)) ids.emplace_back(name, value);
       }
     }
     // {"top1": {"mi_bits": …}} inside a row: its scalars are columns of the row.
@@ -164,6 +157,12 @@ std::string latex_text(const std::string& text) {
 }
 
 }  // namespace
+
+bool is_key(std::string_view column) {
+  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "slots", "capacity_factor", "index", "i", "j"})
+    if (column == one) return true;
+  return false;
+}
 
 std::vector<ResultTable> result_tables(const Json& object) {
   Tables tables;

@@ -17,6 +17,9 @@ struct ResultTable {
   std::vector<std::vector<nlohmann::ordered_json>> rows;  // null: an empty cell
 };
 
+// Whether a column of this name says which row it is, and is no quantity.
+bool is_key(std::string_view column);
+
 // The object's own scalars; a table for each list of objects in it; its lists of numbers as (index, values); matrices
 // as (i, j, value). Names are the path through the object.
 std::vector<ResultTable> result_tables(const nlohmann::ordered_json& object);

@@ -17,7 +17,7 @@ uint64_t bytes_per_token(const TraceShape& shape, const std::set<std::string>& f
   uint64_t per_row = uint64_t(shape.k) * sizeof(ExpertId);
   for (const std::string& field : fields) {
     if (field == "/routing/router_logits") per_row += uint64_t(shape.experts) * sizeof(float);
-    else if (field == "/routing/weight" || field == "/routing/out_norm") per_row += uint64_t(shape.k) * sizeof(float);
+    else if (field == "/routing/weight") per_row += uint64_t(shape.k) * sizeof(float);
     else per_row += sizeof(float);
   }
   return per_row * uint64_t(shape.rows) + 16;
@@ -44,9 +44,12 @@ Result<TraceWalk> TraceWalk::of(std::vector<std::unique_ptr<TraceReader>> traces
                   "It holds layers " + std::to_string(first.moe_layers.front()) + " to " + std::to_string(first.moe_layers.back()) + ".");
   shape.rows = int(walk.rows_.size());
   shape.experts = first.experts;
+  shape.counts_only = first.counts_only;
   shape.fields = first.fields;
   for (const auto& trace : traces) {
     const TraceInfo& info = trace->info();
+    if (info.counts_only != first.counts_only)
+      return fail(ErrorCode::kUsage, info.counts_only ? "holds counts only, the others hold tokens." : "holds tokens, the others counts only.", info.path.string());
     if (info.moe_layers != first.moe_layers || info.experts != first.experts)
       return fail(ErrorCode::kUsage, std::to_string(info.layers) + " rows and " + std::to_string(info.experts) + " experts do not fit the " +
                       std::to_string(first.layers) + " and " + std::to_string(first.experts) + " of " + first.path.string() + ".", info.path.string(),
@@ -68,6 +71,8 @@ Result<TraceWalk> TraceWalk::of(std::vector<std::unique_ptr<TraceReader>> traces
     SY_TRY(const auto domains, trace->sequence_domains());
     for (const uint16_t domain : domains) of.push_back(place[domain]);
   }
+  if (shape.counts_only && (filter.phase || !filter.domain.empty()))
+    return fail(ErrorCode::kUsage, "holds counts only: there are no tokens to choose by phase or domain.", first.path.string());
   if (!filter.domain.empty() && std::find(shape.domains.begin(), shape.domains.end(), filter.domain) == shape.domains.end()) {
     std::string names;
     for (const std::string& name : shape.domains) names += (names.empty() ? "" : ", ") + name;
@@ -82,6 +87,7 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
     return fields_.contains(field) && std::find(shape_.fields.begin(), shape_.fields.end(), field) != shape_.fields.end();
   };
   const uint64_t piece = std::clamp<uint64_t>(kSlabBytes / bytes_per_token(shape_, fields_), 1, kSlabTokens);
+  const auto wanted_domain = uint16_t(std::find(shape_.domains.begin(), shape_.domains.end(), filter_.domain) - shape_.domains.begin());
   uint64_t walked = 0;
   uint32_t first_sequence = 0;
   for (size_t index = 0; index < traces_.size(); ++index) {
@@ -112,10 +118,10 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
           SY_TRY(phases, trace.token_column("phase", first, count));
           for (uint64_t t = 0; t < count; ++t) mask[t] = phases[t] == *filter_.phase;
         }
-        for (uint64_t t = 0; t < count && !filter_.domain.empty(); ++t) mask[t] = mask[t] && with_domain && shape_.domains[domains[t]] == filter_.domain;
+        for (uint64_t t = 0; t < count && !filter_.domain.empty(); ++t) mask[t] = mask[t] && with_domain && domains[t] == wanted_domain;
       }
       std::vector<ExpertId> ids(rows * count * k, kNoExpert);
-      std::vector<float> weights, logits, out_norm, scalars[5];
+      std::vector<float> weights, logits, scalars[4];
       const auto widened = [&](std::vector<float>& to, size_t r, const std::vector<float>& part) {
         to.resize(rows * count * k);
         for (uint64_t t = 0; t < count; ++t) std::copy_n(part.begin() + t * top_k, top_k, to.begin() + (r * count + t) * k);
@@ -132,15 +138,15 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
           SY_TRY(const auto values, trace.router_logits(rows_[r], first, count));
           logits.insert(logits.end(), values.begin(), values.end());
         }
-        constexpr const char* kScalars[] = {"entropy", "topk_mass", "margin", "lse", "block_cos"};
+        constexpr const char* kScalars[] = {"entropy", "topk_mass", "margin", "lse"};
         for (size_t s = 0; s < std::size(kScalars); ++s) {
           if (!wants((std::string("/routing/") + kScalars[s]).c_str())) continue;
           SY_TRY(const auto values, trace.scalar(kScalars[s], rows_[r], first, count));
           scalars[s].insert(scalars[s].end(), values.begin(), values.end());
         }
       }
-      slab.ids = ids, slab.weights = weights, slab.router_logits = logits, slab.out_norm = out_norm;
-      slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3], slab.block_cos = scalars[4];
+      slab.ids = ids, slab.weights = weights, slab.router_logits = logits;
+      slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3];
       slab.sequence = sequences, slab.position = positions, slab.domain = domains, slab.mask = mask;
       std::vector<TokenId> token_ids;
       if (wants("/tokens/token_id")) {
@@ -156,6 +162,18 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
   return {};
 }
 
+Result<void> TraceWalk::give_counts(std::span<const std::unique_ptr<Analysis>> analyses) const {
+  for (const auto& analysis : analyses) SY_CHECK(analysis->begin(0));
+  for (const auto& trace : traces_) {
+    SY_TRY(const TraceCounts counts, trace->counts());
+    const auto experts = size_t(shape_.experts);
+    for (const auto& analysis : analyses)
+      for (size_t row = 0; row < rows_.size(); ++row)
+        SY_CHECK(analysis->take_counts(int(row), std::span(counts.count).subspan(size_t(rows_[row]) * experts, experts), trace->info().tokens));
+  }
+  return {};
+}
+
 std::set<std::string> fields_of(std::span<const AnalysisInfo* const> analyses) {
   std::set<std::string> fields;
   for (const AnalysisInfo* info : analyses) {
@@ -166,6 +184,7 @@ std::set<std::string> fields_of(std::span<const AnalysisInfo* const> analyses) {
 }
 
 Result<void> run_analyses(TraceWalk& walk, std::span<const std::unique_ptr<Analysis>> analyses, int threads, Task* task) {
+  if (walk.shape().counts_only) return walk.give_counts(analyses);
   ThreadPool pool(threads);
   int walks = 0;
   for (const auto& analysis : analyses) walks = std::max(walks, analysis->walks());

@@ -39,6 +39,9 @@ class TraceWalk {
   // Calls `take` with consecutive slabs. A cancelled task ends the walk with kCancelled.
   Result<void> run(const std::function<Result<void>(const RoutingSlab&)>& take, Task* task = nullptr, double from = 0, double to = 1) const;
 
+  // Of traces that hold counts only: what the walk is for the others.
+  Result<void> give_counts(std::span<const std::unique_ptr<Analysis>> analyses) const;
+
  private:
   std::vector<std::unique_ptr<TraceReader>> traces_;
   std::vector<std::vector<uint32_t>> domain_of_;  // [trace][sequence]: index into shape_.domains

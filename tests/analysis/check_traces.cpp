@@ -93,7 +93,7 @@ CheckTrace make_syn() {
 
 }  // namespace
 
-SlabTrace::SlabTrace(const CheckTrace& trace) : out_norm_(trace.out_norm), block_cos_(trace.block_cos),
+SlabTrace::SlabTrace(const CheckTrace& trace, bool weights) : out_norm_(trace.out_norm), block_cos_(trace.block_cos),
       token_ids_(trace.token_ids.begin(), trace.token_ids.end()), sequence_(trace.sequence), position_(trace.position), domain_(trace.domain) {
   whole_.tokens = trace.tokens, whole_.rows = trace.layers, whole_.experts = trace.experts, whole_.k = trace.k;
   for (int l = 0; l < trace.layers; ++l) {
@@ -104,7 +104,8 @@ SlabTrace::SlabTrace(const CheckTrace& trace) : out_norm_(trace.out_norm), block
       const float* z = trace.logits[l].data() + size_t(t) * trace.experts;
       double total = 0;
       for (const ExpertId e : chosen) total += std::exp(double(z[e]) - z[chosen[0]]);
-      for (const ExpertId e : chosen) weights_.push_back(float(std::exp(double(z[e]) - z[chosen[0]]) / total));
+      for (const ExpertId e : chosen)
+        if (weights) weights_.push_back(float(std::exp(double(z[e]) - z[chosen[0]]) / total));
     }
   }
   point();

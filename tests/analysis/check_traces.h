@@ -33,7 +33,8 @@ struct CheckTrace {
 // A trace as one slab, or cut into slabs of at most `tokens`; weights are the softmax over the chosen logits.
 class SlabTrace {
  public:
-  explicit SlabTrace(const CheckTrace& trace);
+  // weights: false leaves them out; they are float32, as in a file, and less exact than the logits.
+  explicit SlabTrace(const CheckTrace& trace, bool weights = true);
   const RoutingSlab& whole() const { return whole_; }
   // Calls feed(slab, row) for every piece, rows of a piece in turn.
   template <class Feed>

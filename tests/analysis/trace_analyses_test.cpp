@@ -307,7 +307,7 @@ TEST(GateSharpness, MatchesTheSpec) {
     if (check["params"].contains("tokens")) continue;
     for (const int piece : kPieces) {
       const CheckTrace& trace = trace_named(check["input"]);
-      const SlabTrace slabs(trace);
+      const SlabTrace slabs(trace, false);
       GateSharpness sharpness(trace.layers);
       GateEntropy gates(trace.layers, trace.experts);
       slabs.walk(piece, [&](const RoutingSlab& slab, int row) {
@@ -333,6 +333,29 @@ TEST(GateSharpness, MatchesTheSpec) {
     ++compared;
   }
   EXPECT_EQ(compared, 2);
+}
+
+// What the engine wrote of its decision counts before what the raw logits say; a token that is masked counts in nothing.
+TEST(GateSharpness, TakesTheDecisionAsItWas) {
+  const ExpertId ids[] = {1, 0, 0, 1, kNoExpert, kNoExpert};
+  const float weights[] = {0.5f, 0.25f, 0.75f, 0.1875f, 0, 0}, entropy[] = {1, 2, 50}, mass[] = {0.5f, 0.75f, 50}, margin[] = {3, 5, 50};
+  const float logits[] = {0, 0, 9, 9, 0, 0, 1, 2, 3};
+  const uint32_t sequence[] = {0, 0, 0}, position[] = {0, 1, 2};
+  const uint8_t mask[] = {1, 1, 0};
+  RoutingSlab slab;
+  slab.tokens = 3, slab.rows = 1, slab.experts = 3, slab.k = 2;
+  slab.ids = ids, slab.weights = weights, slab.entropy = entropy, slab.topk_mass = mass, slab.margin = margin, slab.router_logits = logits;
+  slab.sequence = sequence, slab.position = position, slab.mask = mask;
+  GateSharpness sharpness(1);
+  ASSERT_TRUE(sharpness.feed(slab, 0));
+  sharpness.begin_second_walk();
+  ASSERT_TRUE(sharpness.feed_again(slab, 0));
+  const SharpnessStats stats = sharpness.stats(0);
+  EXPECT_EQ(stats.tokens, 2u);
+  EXPECT_EQ(*stats.mean_entropy, 1.5);
+  EXPECT_EQ(*stats.mean_topk_mass, 0.625);
+  EXPECT_EQ(*stats.mean_margin, 4);
+  EXPECT_EQ(*stats.median_w2_over_w1, 0.375);  // of 1/2 and 1/4
 }
 
 TEST(GateSharpness, EntropyOfATemperatureAndFlipRadius) {

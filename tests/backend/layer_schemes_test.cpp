@@ -536,8 +536,9 @@ TEST_P(LayerSchemes, UnitsAreShownAsTheyRun) {
       if (block.row == 1) units[2] = units[5] = 0;
       const auto found = std::find_if(tap.seen.begin(), tap.seen.end(), [&, e = e](const auto& s) { return s.row == block.row && s.expert == e && s.token == token; });
       EXPECT_NE(found, tap.seen.end()) << "row " << block.row << " token " << token << " expert " << e;
-      if (found != tap.seen.end())
+      if (found != tap.seen.end()) {
         for (size_t i = 0; i < units.size(); ++i) EXPECT_NEAR(found->units[i], units[i], 1e-4);
+      }
       y = plus(std::move(y), block.down(size_t(e), units), w);
     }
     return plus(h, y);

@@ -9,7 +9,7 @@ import unittest
 import h5py
 import numpy
 
-from support import CliTest, run
+from support import SOURCE, CliTest, run
 
 TEXTS = [("talk", "Hello there, how are you today? I am fine, thank you."), ("code", "int main() { return 0; }  // a program"),
          ("talk", "The quick brown fox jumps over the lazy dog and runs away."), ("code", "for (int i = 0; i < n; ++i) sum += a[i];")]
@@ -66,16 +66,23 @@ class Analyze(CliTest):
             both = (self.ids[2] == pair["i"]).any(1) & (self.ids[2] == pair["j"]).any(1)
             self.assertEqual(pair["count"], int(both.sum()))
 
-    def test_entropy_of_recorded_logits(self):
+    def test_entropy_of_the_decisions_and_of_recorded_logits(self):
+        with h5py.File(self.trace) as file:
+            decided = {name: file["/routing/" + name][:].astype(numpy.float64) for name in ("entropy", "topk_mass", "margin")}
         p = numpy.exp(self.logits - self.logits.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         entropy = -(p * numpy.log(p)).sum(-1)
         for one in self.analyze("entropy")["layers"]:
-            self.assertAlmostEqual(one["mean_entropy"], entropy[one["layer"]].mean(), places=9)
+            self.assertAlmostEqual(one["mean_entropy"], decided["entropy"][one["layer"]].mean(), places=12)
+            self.assertAlmostEqual(one["mean_topk_mass"], decided["topk_mass"][one["layer"]].mean(), places=12)
+            self.assertAlmostEqual(one["mean_margin"], decided["margin"][one["layer"]].mean(), places=12)
+            self.assertAlmostEqual(one["mean_entropy"], entropy[one["layer"]].mean(), places=5)  # nothing is edited
             mean = p[one["layer"]].mean(0)
             self.assertAlmostEqual(one["mutual_information"], -(mean * numpy.log(mean)).sum() - entropy[one["layer"]].mean(), places=9)
+            ratio = self.weights[one["layer"], :, 1] / self.weights[one["layer"], :, 0]
+            self.assertAlmostEqual(one["median_w2_over_w1"], numpy.median(ratio), places=12)
             chosen = numpy.sort(p[one["layer"]], -1)[:, ::-1]
-            self.assertAlmostEqual(one["median_w2_over_w1"], numpy.median(chosen[:, 1] / chosen[:, 0]), places=9)
+            self.assertAlmostEqual(one["median_w2_over_w1"], numpy.median(chosen[:, 1] / chosen[:, 0]), places=5)
 
     def test_all_gives_the_same_objects_and_says_what_it_left_out(self):
         document = self.analyze("all")
@@ -93,6 +100,23 @@ class Analyze(CliTest):
         self.assertEqual(refused["entropy"], ["/routing/entropy"])
         self.assertNotIn("domain", [one["analysis"] for one in document["results"]])
         self.assert_refused(2, "/sequences/domain", "analyze", ids_only, "domain")
+
+    def test_counts_alone_are_enough_for_the_load(self):
+        counts = self.folder / "counts.moetrace.h5"
+        dump = SOURCE / "tests/data/foreign/imatrix/made_by_us_moe.gguf"
+        self.assertEqual(run("trace", "import", "--from", "imatrix", dump, "-o", counts).returncode, 0)
+        with h5py.File(counts) as file:
+            stored = file["/agg/count"][:]
+        document = self.json_of("analyze", "analyze", counts, "all")
+        self.assertEqual([one["analysis"] for one in document["results"]], ["load", "long-tail"])
+        load = document["results"][0]["layers"]
+        self.assertEqual([one["counts"] for one in load], stored.tolist())
+        self.assertAlmostEqual(load[0]["cv"], stored[0].std() / stored[0].mean(), places=12)
+        self.assertNotIn("counts_top1", load[0])
+        self.assertEqual([one["layer"] for one in self.json_of("analyze", "analyze", counts, "load", "--layers", "2-3")["layers"]], [2, 3])
+        self.assert_refused(2, "needs /routing/expert_id", "analyze", counts, "affinity")
+        self.assert_refused(2, "no tokens to choose by phase", "analyze", counts, "load", "--phase", "decode")
+        self.assert_refused(2, "holds tokens, the others counts only", "analyze", counts, "load", "--with", self.trace)
 
     def test_two_traces_are_analysed_as_one(self):
         document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
@@ -135,6 +159,11 @@ class Analyze(CliTest):
         self.assert_refused(2, "do not divide evenly over 5 GPUs", "analyze", self.trace, "affinity", "--gpus", 5)
         self.assert_refused(2, "no routing of layer 9", "analyze", self.trace, "load", "--layers", "9")
         self.assert_refused(2, "needs numbers and ranges", "analyze", self.trace, "load", "--layers", "2-x")
+        self.assert_refused(2, "needs numbers and ranges", "analyze", self.trace, "load", "--layers", "99999999999")
+        self.assert_refused(2, "needs a whole number from 0 to 1000000", "analyze", self.trace, "affinity", "--top", "many")
+        self.assert_refused(2, "needs a number from 0 to 1", "analyze", self.trace, "esft", "--threshold", "1.5")
+        self.assert_refused(2, "needs token or gate", "analyze", self.trace, "esft", "--score", "both")
+        self.assert_refused(2, "at least one window", "analyze", self.trace, "srp", "--windows", "")
         self.assert_refused(2, "no domain poem", "analyze", self.trace, "load", "--domain", "poem")
         self.assert_refused(3, "", "analyze", self.folder / "none.moetrace.h5", "load")
 

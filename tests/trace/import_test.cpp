@@ -27,7 +27,7 @@ class Import : public ::testing::Test {
     EXPECT_TRUE(report) << source << ": " << report.error().message();
     return report ? *report : ImportReport{};
   }
-  void refused(const std::string& format, const fs::path& source, const std::string& message, dumps::ImportOptions options = {},
+  void expect_refused(const std::string& format, const fs::path& source, const std::string& message, dumps::ImportOptions options = {},
                ErrorCode code = ErrorCode::kMalformed) {
     fs::remove(target());
     const auto report = run(format, source, options);
@@ -156,7 +156,7 @@ TEST_F(Import, LayersKeepTheirNumbers) {
   EXPECT_EQ(imported("sglang", foreign("sglang/made_by_us_stat.pt")).trace.moe_layers, (std::vector<int>{1, 2, 3, 4}));
   EXPECT_EQ(imported("vllm", foreign("vllm/made_by_us_completion.json")).trace.moe_layers, (std::vector<int>{0, 1, 2, 3}));
   EXPECT_NE(open()->info().run_json.find("ordinal among the MoE layers"), std::string::npos);
-  refused("vllm", foreign("vllm/made_by_us_completion.json"), "--moe-layers names 2 layers, the dump has 4.", [] {
+  expect_refused("vllm", foreign("vllm/made_by_us_completion.json"), "--moe-layers names 2 layers, the dump has 4.", [] {
     dumps::ImportOptions options;
     options.moe_layers = {1, 2};
     return options;
@@ -220,7 +220,7 @@ TEST_F(Import, TheLastTokenHasNoRow) {
   json["choices"][0]["token_ids"].push_back(5);
   EXPECT_EQ(imported("vllm", write("less.json", json.dump())).trace.tokens, 48u);
   json["choices"][0]["token_ids"] = {1, 2};
-  refused("vllm", write("more.json", json.dump()), "has 16 rows for 2 tokens");
+  expect_refused("vllm", write("more.json", json.dump()), "has 16 rows for 2 tokens");
 }
 
 // Trap h: probabilities that pose as logits are asked about.
@@ -233,7 +233,7 @@ TEST_F(Import, ProbabilitiesAreNotTakenForLogits) {
   write("logits_rank0.bin", bf16(0.5f) + bf16(0.25f) + bf16(0.125f) + bf16(0.125f));
   const fs::path trace = write("router_trace_rank0.jsonl",
                                R"({"step":0,"stage":"pre_dispatch","block":"decoder","layer":2,"rank":0,"num_tokens":1,"topk":1,"logit_offset":0,"logit_bytes":8,"logit_shape":[1,4],"top_indices":[[0]]})" "\n");
-  refused("megatron", trace, "are probabilities by their look", {}, ErrorCode::kUsage);
+  expect_refused("megatron", trace, "are probabilities by their look", {}, ErrorCode::kUsage);
   dumps::ImportOptions options;
   options.router_output = dumps::ImportOptions::RouterOutput::kProbabilities;
   imported("megatron", trace, options);
@@ -263,7 +263,7 @@ TEST_F(Import, ReadsTheRealSamples) {
   EXPECT_EQ((*open()->weights(0, 0, 1))[0], 0.48828125f);
   report = imported("auto", foreign("gptoss-fingerprint/mmlu_test-high_school_us_history-False_True.json"));
   EXPECT_EQ(counts()[0], (std::vector<uint64_t>{25, 69, 101, 32, 27, 16, 86, 104, 10, 130, 79, 325, 30, 128, 48, 24, 196, 37, 27, 9, 46, 50, 131, 36, 56, 133, 25, 21, 14, 22, 5, 2}));
-  refused("gpt-oss", foreign("gptoss-fingerprint/topical_all.json"), "ranks the experts of each layer and counts nothing", {}, ErrorCode::kMalformed);
+  expect_refused("gpt-oss", foreign("gptoss-fingerprint/topical_all.json"), "ranks the experts of each layer and counts nothing", {}, ErrorCode::kMalformed);
   // sglang/README.md: dense layers 0 to 2 are rows of zeros
   report = imported("auto", foreign("sglang/expert_workload_layers0-5.json"));
   EXPECT_EQ(report.trace.moe_layers, (std::vector<int>{3, 4, 5}));
@@ -278,8 +278,8 @@ TEST_F(Import, ReadsTheRealSamples) {
   imported("auto", foreign("plumb/mixtral-8x7b-synthetic.json"));
   EXPECT_EQ(counts()[0], (std::vector<uint64_t>{3171, 2863, 5280, 6724, 3906, 2757, 2758, 5309}));
   EXPECT_EQ(counts()[31], (std::vector<uint64_t>{1930, 3882, 5240, 7320, 4574, 3306, 2773, 3743}));
-  refused("plumb", foreign("plumb/eplb_comparison_20260515.json"), "a summary, not a report of plumb");
-  refused("plumb", foreign("plumb/olmoe_1b7b_eplb_ep4_20260515.json"), "a summary, not a report of plumb");
+  expect_refused("plumb", foreign("plumb/eplb_comparison_20260515.json"), "a summary, not a report of plumb");
+  expect_refused("plumb", foreign("plumb/olmoe_1b7b_eplb_ep4_20260515.json"), "a summary, not a report of plumb");
   // moe-routing-atlas/README.md
   for (const char* name : {"moe-routing-atlas/merged_test.jsonl", "moe-routing-atlas/test_traces_combined.json"}) {
     report = imported("auto", foreign(name));
@@ -295,8 +295,8 @@ TEST_F(Import, ReadsTheRealSamples) {
   EXPECT_EQ(counts()[0], want);
   // moe-vis tables are shares, not counts; eplb/README.md
   for (const char* name : {"moe-vis/category_expert_fraction.csv", "moe-vis/specialization_significant.csv", "moe-vis/ablation_validation.csv"})
-    refused("auto", foreign(name), "no routing, and no counts by layer");
-  refused("sglang", foreign("eplb/readme_phy2log.json"), "is a placement of experts");
+    expect_refused("auto", foreign(name), "no routing, and no counts by layer");
+  expect_refused("sglang", foreign("eplb/readme_phy2log.json"), "is a placement of experts");
   imported("sglang", foreign("eplb/readme_weight.json"));
   EXPECT_EQ(counts()[0], (std::vector<uint64_t>{90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86}));
 }
@@ -380,7 +380,7 @@ TEST_F(Import, EsftNamesFileAndLine) {
   const auto expect = [&](const std::string& second, const std::string& message) {
     write("expert_weights_1.txt", good + good);
     write("expert_weights_7.txt", good + second);
-    refused("esft", folder_.path(), message, options);
+    expect_refused("esft", folder_.path(), message, options);
   };
   expect("1\t2\t3\t4\t\t0.5\t0.25\n", "expert_weights_7.txt:2: has 4 ids and 2 weights");
   expect("1\t2\t3\t\t0.5\t0.25\t0.1\n", "expert_weights_7.txt:2: has 3 ids, which is not a multiple of k = 2");
@@ -393,13 +393,13 @@ TEST_F(Import, EsftNamesFileAndLine) {
   expect("1\t2\t3\t4\t\t0.5\t0.25\t0.1\t0.1\n", "expert_weights_7.txt:2: has 2 tokens, the line has 1 in expert_weights_1.txt");
   expect("", "expert_weights_7.txt:1: ends after this line; expert_weights_1.txt goes on");
   expect(good + good, "expert_weights_7.txt:3: has a line that expert_weights_1.txt has not");
-  refused("esft", folder_ / "nowhere", "could not be opened", options, ErrorCode::kNotFound);
+  expect_refused("esft", folder_ / "nowhere", "could not be opened", options, ErrorCode::kNotFound);
   options.top_k = 9;
-  refused("esft", folder_.path(), "--top-k 9 of --experts 8", options, ErrorCode::kUsage);
+  expect_refused("esft", folder_.path(), "--top-k 9 of --experts 8", options, ErrorCode::kUsage);
   put_bytes(folder_ / "expert_weights_1.txt", "");
   fs::remove(folder_ / "expert_weights_7.txt");
   options.top_k = 2;
-  refused("esft", folder_.path(), "holds no token", options);
+  expect_refused("esft", folder_.path(), "holds no token", options);
 }
 
 TEST_F(Import, EsftRealLogs) {
@@ -439,8 +439,8 @@ TEST_F(Import, ExflowIsFirstChoices) {
   EXPECT_TRUE(report.trace.ranked);
   const auto ids = *open()->expert_ids(2, 0, 48);
   for (size_t t = 0; t < 48; ++t) EXPECT_EQ(ids[t], truth().ids.at(3)[t][0]);
-  refused("exflow", write("object.npy", npy("|O", "(48, 4)", values)), "Objects would be a program");
-  refused("exflow", write("short.npy", npy("<i8", "(4800, 4)", values)), "its 1536 bytes hold 192 values");
+  expect_refused("exflow", write("object.npy", npy("|O", "(48, 4)", values)), "Objects would be a program");
+  expect_refused("exflow", write("short.npy", npy("<i8", "(4800, 4)", values)), "its 1536 bytes hold 192 values");
 }
 
 TEST_F(Import, OlmoeJsonlHasItsSlotsBeforeItsLayers) {
@@ -474,13 +474,13 @@ TEST_F(Import, OlmoeCountersAreReadAndNotRun) {
 }
 
 TEST_F(Import, PicklesThatAskForMoreAreRefusedWithNameAndPlace) {
-  refused("olmoe", write("evil.pkl", literal("\x80\x02" "cposix\nsystem\nX\x04\x00\x00\x00" "true\x85R.")),
+  expect_refused("olmoe", write("evil.pkl", literal("\x80\x02" "cposix\nsystem\nX\x04\x00\x00\x00" "true\x85R.")),
           "evil.pkl: at byte 2 of its pickle: asks for \"posix.system\", which is not on the list");
-  refused("olmoe", write("stack.pkl", literal("\x80\x04\x8c\x08" "builtins\x8c\x04" "eval\x93.")), "at byte 18 of its pickle: asks for \"builtins.eval\"");
-  refused("olmoe", write("inst.pkl", literal("\x80\x02(ios\nsystem\n.")), "has the opcode 0x69, which is not on the list");
-  refused("olmoe", write("long.pkl", literal("\x80\x02X\xff\xff\xff\x7f")), "needs 2147483647 bytes, 0 are left");
-  refused("olmoe", write("empty.pkl", literal("\x80\x02" "a.")), "takes a value from an empty stack");
-  refused("olmoe", write("cut.pkl", "\x80\x02"), "needs 1 bytes, 0 are left");
+  expect_refused("olmoe", write("stack.pkl", literal("\x80\x04\x8c\x08" "builtins\x8c\x04" "eval\x93.")), "at byte 18 of its pickle: asks for \"builtins.eval\"");
+  expect_refused("olmoe", write("inst.pkl", literal("\x80\x02(ios\nsystem\n.")), "has the opcode 0x69, which is not on the list");
+  expect_refused("olmoe", write("long.pkl", literal("\x80\x02X\xff\xff\xff\x7f")), "needs 2147483647 bytes, 0 are left");
+  expect_refused("olmoe", write("empty.pkl", literal("\x80\x02" "a.")), "takes a value from an empty stack");
+  expect_refused("olmoe", write("cut.pkl", "\x80\x02"), "needs 1 bytes, 0 are left");
 }
 
 TEST_F(Import, MoeLrcLogitsAndRanksAgree) {
@@ -511,7 +511,7 @@ TEST_F(Import, MoeLrcLogitsAndRanksAgree) {
     put_bytes(merged / ("toy_0" + std::to_string(layer) + ".safetensors"), safetensors("BF16", bf16));
     put_bytes(rank / ("toy_0" + std::to_string(layer) + ".safetensors"), safetensors("I8", ranks));
   }
-  refused("moe-lrc", merged, "Give --top-k of the model.", {}, ErrorCode::kUsage);
+  expect_refused("moe-lrc", merged, "Give --top-k of the model.", {}, ErrorCode::kUsage);
   dumps::ImportOptions options;
   options.top_k = 2;
   for (const fs::path& source : {merged, rank}) {
@@ -529,7 +529,7 @@ TEST_F(Import, CsvOfChoicesAndOfCounts) {
   imported("csv", write("counts.csv", "layer_id,expert_id,count\n3,1,20\n5,2,7\n"));
   EXPECT_EQ(counts(), (std::vector<std::vector<uint64_t>>{{0, 20, 0}, {0, 0, 7}}));
   EXPECT_EQ(open()->info().moe_layers, (std::vector<int>{3, 5}));
-  refused("csv", write("bad.csv", "layer,expert\n3,1\n3,x\n"), "bad.csv:3: \"3,x\" is no layer, expert");
+  expect_refused("csv", write("bad.csv", "layer,expert\n3,1\n3,x\n"), "bad.csv:3: \"3,x\" is no layer, expert");
 }
 
 TEST_F(Import, SglangResponseNeedsItsShape) {
@@ -546,10 +546,10 @@ TEST_F(Import, SglangResponseNeedsItsShape) {
     for (size_t i = 0; i < 4; ++i) text += at + i <= bytes.size() ? kLetters[bits >> (18 - 6 * i) & 63] : '=';
   }
   const fs::path response = write("response.json", nlohmann::json{{"text", ""}, {"meta_info", {{"prompt_tokens", 32}, {"completion_tokens", 16}, {"routed_experts", text}}}}.dump());
-  refused("auto", response, "Give --layers (num_hidden_layers) and --top-k of the model.", {}, ErrorCode::kUsage);
+  expect_refused("auto", response, "Give --layers (num_hidden_layers) and --top-k of the model.", {}, ErrorCode::kUsage);
   dumps::ImportOptions options;
   options.layers = 4, options.top_k = 2;
-  refused("auto", response, "needs a multiple of 4 x 4 layers x 2 slots", options);
+  expect_refused("auto", response, "needs a multiple of 4 x 4 layers x 2 slots", options);
   options.layers = 5;
   EXPECT_EQ(imported("auto", response, options).trace.tokens, 47u);
   expect_true_choices(*open());
@@ -560,11 +560,11 @@ TEST_F(Import, EplbStateIsMappedToLogicalExperts) {
   const ImportReport report = imported("auto", write("state.json", R"({"physical_to_logical_map":[[0,1,2,1]],"expert_load_window":[[[5,1,0,2]],[[0,0,0,0]],[[1,1,1,1]]]})"));
   EXPECT_EQ(report.format, "eplb");
   EXPECT_EQ(counts(), (std::vector<std::vector<uint64_t>>{{6, 5, 1}}));
-  refused("eplb", write("rank.json", R"({"physical_to_logical_map":[[0,1,2,1]],"expert_load_window":[[[5,1]]]})"), "the counts of one rank only");
+  expect_refused("eplb", write("rank.json", R"({"physical_to_logical_map":[[0,1,2,1]],"expert_load_window":[[[5,1]]]})"), "the counts of one rank only");
 }
 
 TEST_F(Import, LegacyImatrixIsRefusedByName) {
-  refused("auto", foreign("imatrix/made_by_us_moe.dat"), "in the older .dat form, which does not count the tokens of each expert");
+  expect_refused("auto", foreign("imatrix/made_by_us_moe.dat"), "in the older .dat form, which does not count the tokens of each expert");
   std::string dense;
   put_value(dense, int32_t(1));
   put_value(dense, int32_t(21));
@@ -572,13 +572,13 @@ TEST_F(Import, LegacyImatrixIsRefusedByName) {
   put_value(dense, int32_t(365));
   put_value(dense, int32_t(1));
   put_value(dense, 1.0f);
-  refused("imatrix", write("dense.dat", dense), "of a model without experts");
-  refused("imatrix", write("cut.dat", dense.substr(0, dense.size() - 2)), "declares 1 values at byte");
+  expect_refused("imatrix", write("dense.dat", dense), "of a model without experts");
+  expect_refused("imatrix", write("cut.dat", dense.substr(0, dense.size() - 2)), "declares 1 values at byte");
 }
 
 // vLLM captures that were never filled hold expert 0 everywhere.
 TEST_F(Import, UnfilledCapturesAreRefused) {
-  refused("vllm", write("zero.npy", npy("<i2", "(2, 2, 1)", std::string(8, '\0'))), "holds nothing but expert 0");
+  expect_refused("vllm", write("zero.npy", npy("<i2", "(2, 2, 1)", std::string(8, '\0'))), "holds nothing but expert 0");
 }
 
 TEST_F(Import, OverwritesOnlyWhenTold) {

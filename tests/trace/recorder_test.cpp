@@ -218,7 +218,9 @@ TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
   uint64_t token = 0;
   const auto epoch = [&](uint32_t number, const std::vector<DecisionRow>& rows, int tokens) {
     ASSERT_TRUE(recorder->need_rows(rows));
-    if (number == 0) ASSERT_TRUE(recorder->begin_sequence(0, 6));
+    if (number == 0) {
+      ASSERT_TRUE(recorder->begin_sequence(0, 6));
+    }
     ASSERT_TRUE(recorder->begin_epoch(number, token, R"({"schema":1,"edits":[{"kind":"top_k","layer":1,"k":)" + std::to_string(number + 1) + "}]}"));
     for (int i = 0; i < tokens; ++i) ASSERT_TRUE(recorder->append(frame(token++, rows.size() > 3)));
   };

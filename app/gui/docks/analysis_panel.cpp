@@ -25,47 +25,11 @@
 #include "app/gui/table_panel.h"
 #include "app/session/run_model.h"
 #include "engine/base/atomic_file.h"
+#include "engine/base/number_list.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
 namespace {
-
-// An option as the form shows it.
-struct Shown {
-  const char *name, *label, *standard, *hint;
-};
-constexpr Shown kShown[] = {
-    {"top", "strongest", "10", "entries of a list"},
-    {"gpus", "GPUs", "", "4,8: share of hops that stay on a GPU"},
-    {"windows", "windows", "4,16,64", "tokens, separated by commas"},
-    {"resamples", "resamples", "1000", "bootstrap; 0: no intervals"},
-    {"seed", "seed", "0", "of the resampling"},
-    {"threshold", "threshold", "0.2", "share that a layer's experts must reach"},
-    {"score", "score", "token", "token or gate"},
-    {"decimals", "decimals", "4", "scores are rounded before they are sorted"},
-    {"min-count", "min. count", "8", "occurrences that a token id needs"},
-    {"batch-tokens", "batch", "0", "tokens; 0: no batches"},
-    {"keep", "keep", "0", "experts that stay; 0: no pruned sets"},
-    {"a", "domain A", "", "the trace's first where empty"},
-    {"b", "domain B", "", "the trace's second where empty"},
-    {"neighbours", "neighbouring ranks only", nullptr, "as a published script counts"},
-    {"matrices", "all pairs", nullptr, "with rates, Jaccard and PMI"},
-    {"no-renormalise", "weights as applied", nullptr, "not divided by their sum"},
-};
-
-// "3", "2-5", "1,4-6".
-Result<std::vector<int>> numbers(const QString& text, const QString& what) {
-  std::vector<int> out;
-  for (const QString& part : text.split(',', Qt::SkipEmptyParts)) {
-    const QStringList ends = part.trimmed().split('-');
-    bool first_ok = false, last_ok = false;
-    const int first = ends[0].toInt(&first_ok), last = ends.size() == 2 ? ends[1].toInt(&last_ok) : first;
-    if (ends.size() > 2 || !first_ok || (ends.size() == 2 && !last_ok) || first < 0 || last < first || last - first > 65'535)
-      return fail(ErrorCode::kUsage, ("\"" + text + "\" is no list like 1,4-6.").toStdString(), what.toStdString());
-    for (int value = first; value <= last; ++value) out.push_back(value);
-  }
-  return out;
-}
 
 TableData table_data(const ResultTable& table) {
   TableData data;
@@ -199,24 +163,23 @@ void AnalysisPanel::build_options() {
   const AnalysisInfo* info = find_analysis(choice_->currentData().toString().toStdString());
   if (!info) return;
   about_->setText(QString::fromUtf8(info->title) + ".");
-  for (const char* name : info->options) {
-    const auto shown = std::find_if(std::begin(kShown), std::end(kShown), [&](const Shown& one) { return std::string_view(one.name) == name; });
-    if (shown == std::end(kShown)) continue;
+  for (const AnalysisOption& option : analysis_options()) {
+    if (std::none_of(info->options.begin(), info->options.end(), [&](const char* one) { return std::string_view(one) == option.name; })) continue;
+    const QString name = QString::fromUtf8(option.name), help = QString::fromUtf8(option.help);
     QWidget* field = nullptr;
-    if (shown->standard) {
-      auto* line = new QLineEdit(QString::fromUtf8(shown->standard));
-      line->setPlaceholderText(QString::fromUtf8(shown->hint));
+    if (option.standard) {
+      auto* line = new QLineEdit(QString::fromUtf8(option.standard));
       connect(line, &QLineEdit::returnPressed, this, &AnalysisPanel::run);
       field = line;
-      form_->addRow(QString::fromUtf8(shown->label), field);
+      form_->addRow(name, field);
     } else {
-      field = new QCheckBox(QString::fromUtf8(shown->label));
+      field = new QCheckBox(name);
       form_->addRow(field);
     }
-    field->setToolTip(QString::fromUtf8(shown->hint));
-    field->setAccessibleName(QString::fromUtf8(shown->label));
-    field->setObjectName(QString("analysis.option.%1").arg(name));
-    fields_.emplace_back(QString::fromUtf8(name), field);
+    field->setToolTip(help);
+    field->setAccessibleName(name);
+    field->setObjectName("analysis.option." + name);
+    fields_.emplace_back(name, field);
   }
   layers_ = new QLineEdit;
   layers_->setObjectName("analysis.layers");
@@ -237,39 +200,12 @@ void AnalysisPanel::build_options() {
 Result<std::pair<AnalysisOptions, WalkFilter>> AnalysisPanel::options() const {
   AnalysisOptions out;
   WalkFilter filter;
-  const auto wrong = [](const QString& name, const QString& text) {
-    return fail(ErrorCode::kUsage, ("is \"" + text + "\", which is no number that fits.").toStdString(), name.toStdString());
-  };
   for (const auto& [name, field] : fields_) {
-    if (const auto* box = qobject_cast<QCheckBox*>(field)) {
-      if (name == "neighbours") out.neighbours = box->isChecked();
-      if (name == "matrices") out.matrices = box->isChecked();
-      if (name == "no-renormalise") out.renormalise = !box->isChecked();
-      continue;
-    }
-    const QString text = qobject_cast<QLineEdit*>(field)->text().trimmed();
-    bool ok = true;
-    const qlonglong whole = text.toLongLong(&ok);
-    const auto whole_from = [&](qlonglong least, qlonglong most) { return ok && whole >= least && whole <= most; };
-    if (name == "a") out.domain_a = text.toStdString();
-    else if (name == "b") out.domain_b = text.toStdString();
-    else if (name == "score") out.score = text.toStdString();
-    else if (name == "gpus" || name == "windows") {
-      SY_TRY(auto list, numbers(text, name));
-      (name == "gpus" ? out.gpus : out.windows) = std::move(list);
-    } else if (name == "threshold") {
-      out.threshold = text.toDouble(&ok);
-      if (!ok || !(out.threshold >= 0 && out.threshold <= 1)) return wrong(name, text);
-    } else if (name == "seed" && whole_from(0, INT64_MAX)) out.seed = uint64_t(whole);
-    else if (name == "top" && whole_from(0, 1'000'000)) out.top = int(whole);
-    else if (name == "resamples" && whole_from(0, 100'000)) out.resamples = int(whole);
-    else if (name == "decimals" && whole_from(0, 15)) out.decimals = int(whole);
-    else if (name == "min-count" && whole_from(1, 1'000'000'000)) out.min_count = uint64_t(whole);
-    else if (name == "batch-tokens" && whole_from(0, 1'000'000'000)) out.batch_tokens = int(whole);
-    else if (name == "keep" && whole_from(0, 65'535)) out.keep = int(whole);
-    else return wrong(name, text);
+    const auto* box = qobject_cast<QCheckBox*>(field);
+    if (box && !box->isChecked()) continue;
+    SY_CHECK(set_option(out, name.toStdString(), box ? std::string() : qobject_cast<QLineEdit*>(field)->text().trimmed().toStdString()));
   }
-  SY_TRY(filter.layers, numbers(layers_->text(), "layers"));
+  SY_TRY(filter.layers, number_list(layers_->text().trimmed().toStdString(), "layers"));
   filter.domain = domain_->text().trimmed().toStdString();
   if (phase_->currentIndex() > 0) filter.phase = uint8_t(phase_->currentIndex() - 1);
   return std::pair{out, filter};

@@ -82,12 +82,7 @@ Result<void> read_csv(const DumpSource& source, const ImportOptions& options, Du
   if (sums.size() > 2048) return fail(ErrorCode::kMalformed, "names " + std::to_string(sums.size()) + " layers; up to 2,048 are read.", source.shown());
   if (sums.size() * size_t(counts.experts) > kMaxValues) return fail(ErrorCode::kMalformed, "names more layers and experts than fit into memory.", source.shown());
   if (options.experts == 0) sink.facts.note("the number of experts is not in the dump; " + std::to_string(counts.experts) + " is one more than the largest id in it (--experts says it)");
-  for (const auto& [layer, row] : sums) {
-    counts.layers.push_back(layer);
-    const size_t at = counts.sums.count.size();
-    counts.sums.count.resize(at + size_t(counts.experts));
-    for (const auto& [expert, count] : row) counts.sums.count[at + size_t(expert)] = count;
-  }
+  counts.set(sums);
   return sink.counts(counts);
 }
 

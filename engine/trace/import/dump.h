@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,6 +56,16 @@ struct DumpCounts {
   uint64_t tokens = 0;      // 0: not told
   int top_k = 0;            // 0: not told
   TraceCounts sums;
+
+  // Rows and /agg/count of counts by layer and expert, every expert below `experts`.
+  void set(const std::map<int, std::map<int, uint64_t>>& by_layer) {
+    for (const auto& [layer, row] : by_layer) {
+      layers.push_back(layer);
+      const size_t at = sums.count.size();
+      sums.count.resize(at + size_t(experts));
+      for (const auto& [expert, count] : row) sums.count[at + size_t(expert)] = count;
+    }
+  }
 };
 
 // What a reader finds out on its way, for the header of the trace.

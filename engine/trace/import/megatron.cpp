@@ -31,16 +31,12 @@ class Trace {
     logits_.reset();
     looked_ = false;
     SY_CHECK(sink_.begin_sequence(0));
-    LineReader lines(file, options_.line_bytes > 0 ? options_.line_bytes : kLineCap);
-    std::string line;
-    for (;;) {
-      SY_TRY(const bool more, lines.next(line));
-      if (!more) break;
-      if (line.find_first_not_of(" \t") == std::string::npos) continue;
-      SY_TRY(const Json record, parse_json(line, lines.place()));
-      SY_CHECK(add(JsonView(record, lines.place())));
-      sink_.progress(lines.fraction());
-    }
+    SY_CHECK(for_each_line(file, options_.line_bytes > 0 ? options_.line_bytes : kLineCap,
+                           [&](const Json& record, const std::string& place, double fraction, uint64_t) -> Result<void> {
+                             SY_CHECK(add(JsonView(record, place)));
+                             sink_.progress(fraction);
+                             return {};
+                           }));
     return give();
   }
 

@@ -148,16 +148,13 @@ Result<void> read_moe_vis(const DumpSource& source, const ImportOptions& options
     return fail(ErrorCode::kMalformed, "holds " + what + ": no routing, and no counts by layer.", name, "Take activations.npz or the JSONL trace that it was made from.");
   }
   Forward forward(sink);
-  LineReader lines(file, options.line_bytes > 0 ? options.line_bytes : kLineCap);
-  std::string line;
-  for (;;) {
-    SY_TRY(const bool more, lines.next(line));
-    if (!more) return forward.give();
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    SY_TRY(const Json record, parse_json(line, lines.place()));
-    SY_CHECK(forward.add(record, lines.place()));
-    sink.progress(lines.fraction());
-  }
+  SY_CHECK(for_each_line(file, options.line_bytes > 0 ? options.line_bytes : kLineCap,
+                         [&](const Json& record, const std::string& place, double fraction, uint64_t) -> Result<void> {
+                           SY_CHECK(forward.add(record, place));
+                           sink.progress(fraction);
+                           return {};
+                         }));
+  return forward.give();
 }
 
 }  // namespace switchyard::dumps

@@ -83,14 +83,7 @@ Result<DumpTokens> tokens_of(const Numbers& ids, int token_axis, int layer_axis,
   return piece;
 }
 
-Result<void> for_each_document(const OpenFile& file, uint64_t line_cap, const OnDocument& use) {
-  if (!by_lines(file)) {
-    SY_TRY(const std::string text, read_text(file, kMaxDocument));
-    JsonLimits limits;
-    limits.bytes = kMaxDocument;
-    SY_TRY(const Json document, parse_json(text, file.name(), limits));
-    return use(document, file.name(), 1);
-  }
+Result<void> for_each_line(const OpenFile& file, uint64_t line_cap, const OnLine& use) {
   LineReader lines(file, line_cap);
   std::string line;
   JsonLimits limits;
@@ -100,8 +93,19 @@ Result<void> for_each_document(const OpenFile& file, uint64_t line_cap, const On
     if (!more) return {};
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     SY_TRY(const Json document, parse_json(line, lines.place(), limits));
-    SY_CHECK(use(document, lines.place(), lines.fraction()));
+    SY_CHECK(use(document, lines.place(), lines.fraction(), lines.number()));
   }
+}
+
+Result<void> for_each_document(const OpenFile& file, uint64_t line_cap, const OnDocument& use) {
+  if (!by_lines(file)) {
+    SY_TRY(const std::string text, read_text(file, kMaxDocument));
+    JsonLimits limits;
+    limits.bytes = kMaxDocument;
+    SY_TRY(const Json document, parse_json(text, file.name(), limits));
+    return use(document, file.name(), 1);
+  }
+  return for_each_line(file, line_cap, [&](const Json& document, const std::string& place, double fraction, uint64_t) { return use(document, place, fraction); });
 }
 
 Result<std::string> base64(std::string_view text, const std::string& where) {

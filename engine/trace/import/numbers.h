@@ -31,6 +31,11 @@ Result<std::vector<ExpertId>> ids_of(const std::vector<double>& values, const st
 // numbered as the axis has them. Refuses more than 2,048 layers or 4,096 slots.
 Result<DumpTokens> tokens_of(const Numbers& ids, int token_axis, int layer_axis, int slot_axis, const std::string& where);
 
+// Each document of a file of lines, empty ones passed over. line_cap: bytes of a line. The place is "a.jsonl:12".
+// fraction: of the file, so far; number: of the line, from 1.
+using OnLine = std::function<Result<void>(const Json& document, const std::string& place, double fraction, uint64_t number)>;
+Result<void> for_each_line(const OpenFile& file, uint64_t line_cap, const OnLine& use);
+
 // Each document of a file: one of JSON, or one a line (.jsonl, .ndjson, .txt, with .gz or not, or more than one line that
 // stands for itself). cap: of a line. The place is "a.jsonl:12".
 using OnDocument = std::function<Result<void>(const Json& document, const std::string& place, double fraction)>;

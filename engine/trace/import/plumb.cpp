@@ -38,12 +38,7 @@ Result<void> read_plumb(const DumpSource& source, const ImportOptions&, DumpSink
       }
     }
     if (sums.empty() || sums.size() * size_t(counts.experts) > kMaxValues) return report.fail("has no layers, or more than fit into memory");
-    for (const auto& [layer, row] : sums) {
-      counts.layers.push_back(layer);
-      const size_t at = counts.sums.count.size();
-      counts.sums.count.resize(at + size_t(counts.experts));
-      for (const auto& [expert, count] : row) counts.sums.count[at + size_t(expert)] = count;
-    }
+    counts.set(sums);
     return sink.counts(counts);
   });
 }

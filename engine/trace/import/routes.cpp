@@ -127,19 +127,15 @@ class Routes {
 
 Result<void> read_routes(const OpenFile& file, const RouteKeys& keys, const ImportOptions& options, DumpSink& sink) {
   Routes routes;
-  LineReader lines(file, options.line_bytes > 0 ? options.line_bytes : kLineCap);
-  std::string line;
-  for (;;) {
-    SY_TRY(const bool more, lines.next(line));
-    if (!more) break;
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    SY_TRY(const Json record, parse_json(line, lines.place()));
-    if (!record.is_object()) return fail(ErrorCode::kMalformed, "is no object of JSON.", lines.place());
+  const auto take = [&](const Json& record, const std::string& place, double fraction, uint64_t number) -> Result<void> {
+    if (!record.is_object()) return fail(ErrorCode::kMalformed, "is no object of JSON.", place);
     if (keys.model != nullptr && record.contains(keys.model) && record[keys.model].is_string()) sink.facts.model = printable(record[keys.model].get_ref<const std::string&>(), 200);
-    if (!record.contains(keys.ids) && record.contains("type") && record["type"] == "meta") continue;
-    SY_CHECK(routes.add(record, keys, lines.place(), uint32_t(lines.number())));
-    if (lines.number() % 1024 == 0) sink.progress(lines.fraction());
-  }
+    if (!record.contains(keys.ids) && record.contains("type") && record["type"] == "meta") return {};
+    SY_CHECK(routes.add(record, keys, place, uint32_t(number)));
+    if (number % 1024 == 0) sink.progress(fraction);
+    return {};
+  };
+  SY_CHECK(for_each_line(file, options.line_bytes > 0 ? options.line_bytes : kLineCap, take));
   return routes.give(file.name(), sink);
 }
 
