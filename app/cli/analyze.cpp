@@ -11,7 +11,7 @@
 #include "app/cli/cli.h"
 #include "app/cli/help.h"
 #include "app/cli/table_output.h"
-#include "app/cli/trace_json.h"
+#include "engine/trace/trace_json.h"
 #include "engine/analysis/analysis.h"
 #include "engine/base/number_list.h"
 #include "engine/trace/walk.h"
@@ -121,7 +121,7 @@ Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
     const std::string name = object["analysis"];
     object.erase("analysis");
     object.erase("schema");
-    show_tables(cli, options.tables, name, object);
+    show_tables(cli, options.tables, name, result_tables(object));
   }
   for (const Document& one : refused) cli.output.info("Not run: " + one["why"].get<std::string>());
   return 0;

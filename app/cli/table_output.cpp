@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "engine/analysis/result_table.h"
+#include "engine/studies/study.h"
 
 namespace switchyard {
 namespace {
@@ -29,8 +29,8 @@ void TableOptions::add_options(CLI::App& app) {
   app.add_option("--table", table, "Only this table")->type_name("NAME");
 }
 
-void show_tables(Cli& cli, const TableOptions& options, const std::string& title, const Document& object) {
-  const std::vector<ResultTable> tables = result_tables(object);
+void show_tables(Cli& cli, const TableOptions& options, const std::string& title,
+                 const std::vector<ResultTable>& tables) {
   const bool text = options.csv || options.markdown || options.latex;
   std::string left_out;
   size_t count_left_out = 0;
@@ -61,13 +61,11 @@ void show_tables(Cli& cli, const TableOptions& options, const std::string& title
                                 count_left_out, count_left_out > 1 ? "s" : "", left_out));
 }
 
-void show_result(Cli& cli, const TableOptions& options, const std::string& title, Document document) {
-  if (cli.output.json()) {
+void show_study(Cli& cli, const TableOptions& options, const std::string& title, const Document& document) {
+  if (cli.output.json())
     cli.output.json(document);
-    return;
-  }
-  for (const char* key : {"schema", "trace", "method", "simulation"}) document.erase(key);
-  show_tables(cli, options, title, document);
+  else
+    show_tables(cli, options, title, study_tables(document));
 }
 
 }  // namespace switchyard

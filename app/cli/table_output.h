@@ -3,8 +3,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "app/cli/cli.h"
+#include "engine/analysis/result_table.h"
 
 namespace switchyard {
 
@@ -15,9 +17,10 @@ struct TableOptions {
   void add_options(CLI::App& app);
 };
 
-// document: what --json prints. Tables leave out "schema", "trace" and the command's own name.
-void show_result(Cli& cli, const TableOptions& options, const std::string& title, Document document);
-// Tables of an object, as the options ask.
-void show_tables(Cli& cli, const TableOptions& options, const std::string& title, const Document& object);
+// document: of a study, printed as it is with --json, else as study_tables().
+void show_study(Cli& cli, const TableOptions& options, const std::string& title, const Document& document);
+// Tables, as the options ask.
+void show_tables(Cli& cli, const TableOptions& options, const std::string& title,
+                 const std::vector<ResultTable>& tables);
 
 }  // namespace switchyard

@@ -3,7 +3,7 @@
 
 #include "app/cli/cli.h"
 #include "app/cli/trace_files.h"
-#include "app/cli/trace_json.h"
+#include "engine/trace/trace_json.h"
 #include "engine/base/text.h"
 #include "engine/trace/compare.h"
 #include "engine/trace/trace.h"

@@ -5,7 +5,7 @@
 
 #include "app/cli/help.h"
 #include "app/cli/trace_files.h"
-#include "app/cli/trace_json.h"
+#include "engine/trace/trace_json.h"
 #include "engine/base/text.h"
 #include "engine/trace/import/import.h"
 

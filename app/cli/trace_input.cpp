@@ -1,7 +1,7 @@
 // Opening the trace of a command, see trace_input.h.
 #include "app/cli/trace_input.h"
 
-#include "app/cli/trace_json.h"
+#include "engine/trace/trace_json.h"
 
 namespace switchyard {
 

@@ -113,6 +113,25 @@ class Trace:
         self.sequence = [s for s, (a, b) in enumerate(zip(self.offset, self.offset[1:])) for _ in range(b - a)]
 
 
+class Counts(CliTest):
+    """Dumps of counts hold loads, and placements by load need no more."""
+    def test_counts_are_placed_by_load(self):
+        path = self.folder / "counts.moetrace.h5"
+        done = run("trace", "import", SOURCE / "tests/data/foreign/sglang/made_by_us_stat.pt", "-o", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(path) as file:
+            counts = file["/agg/count"][:]
+        for method in ("load", "eplb", "contiguous"):
+            got = self.json_of("place", "place", "--method", method, "--trace", path, "--gpus", 2)
+            self.assertEqual([sum(layer["gpu_load"]) for layer in got["layers"]], counts.sum(axis=1).tolist())
+            self.assertNotIn("cut", got)
+        even = self.json_of("place", "place", "--method", "load", "--trace", path, "--gpus", 2)
+        for l, layer in enumerate(even["placement"]):
+            self.assertEqual(even["layers"][l]["gpu_load"], [int(counts[l][numpy.array(layer) == g].sum()) for g in range(2)])
+        for arguments in (("place", "--method", "affinity", "--trace", path, "--gpus", 2), ("simulate", path, "cache"), ("simulate", path, "capacity")):
+            self.assert_refused(2, "holds counts only", *arguments)
+
+
 class OnTrace(CliTest):
     @classmethod
     def setUpClass(cls):
@@ -150,6 +169,23 @@ class OnTrace(CliTest):
             slots = got["physical_to_logical"][l]
             share = [load[e] / got["logical_count"][l][e] for e in slots]
             self.assertAlmostEqual(layer["gpu_load"][0], sum(share[:len(share) // 2]), places=6)
+
+    def test_loads_weigh_in_beside_the_hops_of_the_trace(self):
+        rows, gpus, weight = self.rows, 2, 3
+        got = self.json_of("place", "place", "--method", "affinity", "--trace", self.path, "--gpus", gpus, "--sweeps", 300, "--load-weight", weight)
+        fullest = sum(max(sum(got["placement"][l][e] == g for e in rows.ids[l].ravel()) for g in range(gpus)) for l in range(rows.layers))
+        self.assertAlmostEqual(got["objective"], got["cut"] + weight * fullest)
+        self.assertEqual([max(layer["gpu_load"]) for layer in got["layers"]],
+                         [max(sum(got["placement"][l][e] == g for e in rows.ids[l].ravel()) for g in range(gpus)) for l in range(rows.layers)])
+
+    def test_the_tables_hold_a_row_for_each_place(self):
+        arguments = ("place", "--method", "load", "--trace", self.path, "--gpus", 4)
+        placed = self.json_of("place", *arguments)["placement"]
+        done = run(*arguments, "--csv", "--table", "experts")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+        self.assertEqual([int(line["gpu"]) for line in lines], [gpu for layer in placed for gpu in layer])
+        self.assertEqual([int(line["contiguous_gpu"]) for line in lines[:self.rows.experts]], [e * 4 // self.rows.experts for e in range(self.rows.experts)])
 
     def lru_hits(self, layer, slots):
         rows, hits = self.rows, 0

@@ -11,7 +11,7 @@ import re
 import sys
 
 ROOMS = ["base", "model", "tokenizer", "routing", "backend", "analysis", "trace", "runtime",
-         "placement", "surgery", "report", "plugin_host"]
+         "placement", "studies", "surgery", "report", "plugin_host"]
 FOLDERS = ["plugins", "engine", "views", "app"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 QT = re.compile(r"^(Q[A-Z]\w*|Qt\w+/.*)$")

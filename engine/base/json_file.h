@@ -1,4 +1,4 @@
-// A file of numbers that a command reads: JSON of at most 256 MiB and 20 million values. Main thread.
+// A file of numbers that a command or a study reads: JSON of at most 256 MiB and 20 million values. Any thread.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // Reading a file of numbers, see json_file.h.
-#include "app/cli/json_file.h"
+#include "engine/base/json_file.h"
 
 #include <cerrno>
 #include <cstring>
