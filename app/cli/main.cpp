@@ -7,6 +7,7 @@
 #include "app/cli/cli.h"
 #include "app/cli/help.h"
 #include "app/cli/placement_commands.h"
+#include "engine/trace/replay.h"
 
 namespace switchyard {
 namespace {
@@ -135,5 +136,6 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 
 int main(int argc, char** argv) {
   switchyard::Interrupts interrupts;
+  switchyard::read_schemes_from_traces();
   return switchyard::guarded(argc, argv, interrupts);
 }

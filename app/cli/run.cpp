@@ -1,4 +1,5 @@
 // switchyard run: generates, streams the text, records the routing, reports the ids.
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include "app/cli/recording.h"
 #include "app/cli/text_input.h"
 #include "engine/runtime/session.h"
+#include "engine/trace/replay.h"
 
 namespace switchyard {
 namespace {
@@ -29,7 +31,9 @@ struct RunOptions {
   BackendChoice backend;
   EditsInput edits;
   RecordingOptions recording;
-  std::string dump_logits;
+  std::string dump_logits, replay;
+  int replay_sequence = 0;
+  CLI::Option *max_new_tokens_given = nullptr, *seed_given = nullptr, *sequence_given = nullptr;
 };
 
 // The command line over generation_config.json; greedy where neither says more.
@@ -88,6 +92,37 @@ Result<std::vector<TokenId>> prompt_ids(const RunOptions& options, const Checkpo
                             options.max_new_tokens, context),
                 {}, "Lower --max-new-tokens or shorten the prompt.");
   return ids;
+}
+
+// The trace's tokens are the prompt; one that is given too has to be the same.
+Result<std::vector<TokenId>> replayed_prompt(const RunOptions& options, const Checkpoint& checkpoint, const Replay& replay) {
+  if (!options.prompt.given()) {
+    const auto context = static_cast<uint64_t>(checkpoint.plan.context);
+    if (replay.prompt.size() > context || options.max_new_tokens > context - replay.prompt.size())
+      return fail(ErrorCode::kUsage, fmt::format("its {} prompt tokens and {} new ones do not fit into the model's context of {}.",
+                                                 replay.prompt.size(), options.max_new_tokens, context), options.replay);
+    return replay.prompt;
+  }
+  SY_TRY(std::vector<TokenId> given, prompt_ids(options, checkpoint));
+  if (given == replay.prompt) return given;
+  const auto [own, its] = std::mismatch(given.begin(), given.end(), replay.prompt.begin(), replay.prompt.end());
+  const auto text = [](auto at, auto end) { return at == end ? std::string("the end") : fmt::format("id {}", *at); };
+  return fail(ErrorCode::kUsage,
+              fmt::format("the prompt is not the trace's: token {} is {}, the trace has {}.", own - given.begin(), text(own, given.end()),
+                          text(its, replay.prompt.end())),
+              options.replay, "Leave the prompt out: the trace's is taken.");
+}
+
+// From where on the text is not the trace's, so that the model routed by itself.
+void tell_divergence(Output& output, const SessionSnapshot& snapshot, const Replay& replay) {
+  const std::vector<TokenId>&own = snapshot.generated_ids, &its = replay.generated;
+  const auto at = std::mismatch(own.begin(), own.end(), its.begin(), its.end());
+  const auto index = snapshot.prompt_ids.size() + size_t(at.first - own.begin());
+  if (at.first != own.end() && at.second != its.end())
+    output.warn(fmt::format("token {} is id {}, the trace has {}: only tokens that are the trace's are replayed, others the model routes itself.",
+                            index, *at.first, *at.second));
+  else if (own.end() - at.first > 1)  // the last one generated is not routed
+    output.info(fmt::format("the trace ends before token {}; from there on the model routes itself.", index));
 }
 
 // Wakes the main thread when the session publishes.
@@ -241,16 +276,26 @@ Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunO
   return file;
 }
 
-Result<int> run(Cli& cli, const RunOptions& options) {
+Result<int> run(Cli& cli, RunOptions options) {
   SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
-  SY_TRY(const Sampling sampling, resolve_sampling(options, checkpoint.sampling));
-  SY_TRY(const std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
-  SY_TRY(std::vector<TokenId> prompt, prompt_ids(options, checkpoint));
-
+  SY_TRY(std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
   Task task;
   const auto cancel_on_signal = cli.interrupts.on_interrupt([&task] { task.cancel(); });
+  std::optional<Replay> replay;
+  if (!options.replay.empty()) {
+    SY_TRY(replay, read_replay(options.replay, options.replay_sequence, checkpoint.plan, &task));
+    for (const std::string& note : replay->notes) cli.output.info(note);
+    edits.insert(edits.begin(), replay->edit);  // a scheme of --edits comes later and wins
+    if (options.max_new_tokens_given->count() == 0) options.max_new_tokens = replay->generated.size() + 1;
+    if (options.seed_given->count() == 0) options.seed = replay->seed.value_or(options.seed);
+  } else if (options.sequence_given->count() > 0) {
+    return fail(ErrorCode::kUsage, "names a sequence of a trace.", "--replay-sequence", "Give --replay TRACE too.");
+  }
+  SY_TRY(const Sampling sampling, resolve_sampling(options, replay && replay->sampling ? *replay->sampling : checkpoint.sampling));
+  SY_TRY(std::vector<TokenId> prompt, replay ? replayed_prompt(options, checkpoint, *replay) : prompt_ids(options, checkpoint));
+
   std::optional<NpyWriter> logits;
   if (!options.dump_logits.empty()) {
     SY_TRY(NpyWriter file, dump_logits(cli, checkpoint, options, edits, prompt, task));
@@ -308,6 +353,7 @@ Result<int> run(Cli& cli, const RunOptions& options) {
         snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
   if (logits) SY_CHECK(logits->commit());
   warn_of_edits_ahead(cli.output, *snapshot);
+  if (replay) tell_divergence(cli.output, *snapshot, *replay);
   if (cli.output.json()) cli.output.json(result);
   cli.output.message(MessageLevel::kDebug, fmt::format("{} tokens, {:.1f} tokens/s", snapshot->generated_ids.size(),
                                                        snapshot->mean_decode_tokens_per_s));
@@ -321,13 +367,15 @@ void add_run(CLI::App& app, Cli& cli) {
       add_command(app, "run", "Generates a continuation; every token can be edited and recorded.",
                   "  switchyard run demo --prompt \"The router\" --greedy\n"
                   "  switchyard run demo --prompt-file assets/prompts/python.txt --max-new-tokens 32 --greedy --json\n"
+                  "  switchyard run demo --replay run.moetrace.h5 --json\n"
                   "  switchyard run demo --prompt-file - --edits mute.json --trace run.moetrace.h5 < prompt.txt");
   const auto options = std::make_shared<RunOptions>();
   command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
   options->prompt.add_options(*command, "--prompt", "--prompt-file");
-  command->add_option("--max-new-tokens", options->max_new_tokens, "Tokens to generate (64)")
-      ->check(whole_number(0, 1 << 24))
-      ->type_name("N");
+  options->max_new_tokens_given =
+      command->add_option("--max-new-tokens", options->max_new_tokens, "Tokens to generate (64; with --replay as many as the trace)")
+          ->check(whole_number(0, 1 << 24))
+          ->type_name("N");
   command->add_flag("--greedy", options->greedy, "Always the most likely token");
   options->temperature_given =
       command->add_option("--temperature", options->temperature, "Logits divided by it (generation_config.json)")
@@ -340,9 +388,9 @@ void add_run(CLI::App& app, Cli& cli) {
       command->add_option("--top-k", options->top_k, "Among the K most likely; 0: off (generation_config.json)")
           ->check(whole_number(0, 1 << 24))
           ->type_name("K");
-  command->add_option("--seed", options->seed, "Of the sampler (0)")
-      ->check(whole_number(0, UINT64_MAX))
-      ->type_name("N");
+  options->seed_given = command->add_option("--seed", options->seed, "Of the sampler (0; with --replay the trace's)")
+                            ->check(whole_number(0, UINT64_MAX))
+                            ->type_name("N");
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
   options->backend.add_options(*command);
   options->edits.add_options(*command);
@@ -352,6 +400,13 @@ void add_run(CLI::App& app, Cli& cli) {
                    "Logits of the prompt as .npy, float32 [prompt tokens, vocabulary]; of an encoder-decoder "
                    "those of the decoder's first step, [1, vocabulary]")
       ->type_name("FILE");
+  command
+      ->add_option("--replay", options->replay,
+                   "Route every token as this trace has it: its prompt, sampling, experts and weights")
+      ->type_name("TRACE");
+  options->sequence_given = command->add_option("--replay-sequence", options->replay_sequence, "Of the trace (0)")
+                                ->check(whole_number(0, 1000000000))
+                                ->type_name("N");
   command->add_flag("--chat", options->chat, "Wrap the prompt, as a user's message, in the model's chat template");
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
 }

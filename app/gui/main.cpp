@@ -18,6 +18,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/options.h"
 #include "app/gui/style.h"
+#include "engine/trace/replay.h"
 #include "views/host/live_view_widget.h"
 
 namespace {
@@ -66,6 +67,7 @@ void apply_run_options(switchyard::MainWindow& window) {
 
 int main(int argc, char** argv) {
   using namespace switchyard;
+  read_schemes_from_traces();
   prepare_gl_defaults();
   QStringList arguments;
   for (int i = 0; i < argc; ++i) arguments << QString::fromLocal8Bit(argv[i]);

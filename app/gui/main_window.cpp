@@ -326,6 +326,11 @@ void MainWindow::ask_for_shadow() {
   show_dock("compare");
 }
 
+void MainWindow::ask_for_replay() {
+  const QString file = QFileDialog::getOpenFileName(this, tr("Replay a trace"), {}, tr("Traces (*.moetrace.h5)"));
+  if (!file.isEmpty()) model_.replay(std::filesystem::path(file.toStdString()));
+}
+
 // Those schemes that this model can run with their defaults and that one token's logits decide.
 void MainWindow::ask_for_shadow_scheme() {
   const ModelPlan& plan = model_.checkpoint()->plan;

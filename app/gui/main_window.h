@@ -69,6 +69,7 @@ class MainWindow : public QMainWindow {
   void ask_to_load_script();
   void ask_for_shadow();
   void ask_for_shadow_scheme();
+  void ask_for_replay();
   void rewind_to_shown();  // a new branch from the shown token on
   void ask_to_save_workspace();
   void ask_to_open_workspace();

@@ -9,6 +9,7 @@
 #include "app/session/edits_in_force.h"
 #include "app/session/run_model.h"
 #include "engine/surgery/checkpoint_writer.h"
+#include "engine/trace/replay.h"
 
 namespace switchyard {
 namespace {
@@ -57,6 +58,39 @@ void RunModel::load_script(const std::filesystem::path& file) {
         if (!commands) return Q_EMIT failed(commands.error());
         if (edit(std::move(*commands), "script"))
           Q_EMIT note(tr("Loaded %1").arg(QString::fromStdString(file.filename().string())));
+      });
+}
+
+void RunModel::replay(const std::filesystem::path& trace, int sequence) {
+  if (!session_)
+    return Q_EMIT failed({ErrorCode::kUsage, "No model is open.", "", "Open the model that the trace is of."});
+  const Session* const target = session_.get();
+  const QString name = QString::fromStdString(trace.filename().string());
+  jobs_.start(
+      "replay", tr("Reading %1").arg(name),
+      [trace, sequence, plan = session_->checkpoint().plan](Task& task) { return read_replay(trace, sequence, plan, &task); },
+      [this, target, name](Result<Replay> replay) {
+        if (session_.get() != target) return;
+        if (!replay) {
+          if (replay.error().code != ErrorCode::kCancelled) Q_EMIT failed(replay.error());
+          return;
+        }
+        if (!edit(std::vector{replay->edit}, "script")) return;
+        if (replay->sampling) {
+          Sampling sampling{.greedy = !replay->sampling->do_sample};
+          sampling.temperature = replay->sampling->temperature;
+          sampling.top_p = replay->sampling->top_p;
+          sampling.top_k = replay->sampling->top_k;
+          sampling.seed = replay->seed.value_or(0);
+          set_sampling(sampling);
+        }
+        for (const std::string& line : replay->notes) Q_EMIT note(QString::fromStdString(line));
+        starting_ = true;
+        started_from_ = this->sequence();
+        starting_prompt_ = session_->tokenizer() ? QString::fromStdString(session_->tokenizer()->decode(replay->prompt, true)) : QString();
+        starting_chat_ = false;
+        session_->send(Start{std::move(replay->prompt), replay->generated.size() + 1, false});
+        Q_EMIT note(tr("Replaying %1; undo ends it").arg(name));
       });
 }
 

@@ -115,6 +115,9 @@ class RunModel : public QObject {
   // Files are read and written by jobs; the outcome comes as note() or failed().
   void load_script(const std::filesystem::path& file);
   void save_script(const std::filesystem::path& file, Overwrite overwrite);
+  // Starts the trace's prompt with its sampling and its routes: the scheme "replay" in all layers, an entry of the
+  // history like any other. Read by a job.
+  void replay(const std::filesystem::path& trace, int sequence = 0);
   // The model under the edits in force as a checkpoint folder (engine/surgery), as a job.
   void export_model(const std::filesystem::path& folder);
 

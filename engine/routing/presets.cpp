@@ -337,6 +337,13 @@ const std::vector<Preset>& presets() {
        [](const Values& v, Stages& s) {
          s.selector = Selector::kRatio, s.threshold = v.number("beta"), s.k = v.integer("k"), s.weights = mode_of(v);
        }},
+
+      {{.name = "replay", .title = "Replay of a trace", .source = "Switchyard", .exact = true,
+        .formula = "experts and weights as recorded for the token of the same index and id; other tokens: the model's own router",
+        .parameters = {{"file", Type::kFile, std::string(), 0, 0, {}, "*.moetrace.h5 of the same layers and experts"},
+                       integer("sequence", 0, 0, 1000000000, "of the trace, from 0")},
+        .needs = {"file"}},
+       [](const Values&, Stages& s) { s.selector = Selector::kReplay, s.weights = WeightRule::kNative; }},
   };
   return list;
 }
@@ -458,7 +465,7 @@ Result<Scheme> make_scheme(const SchemeChoice& choice) {
   const bool needs_file = std::find_if(info.needs.begin(), info.needs.end(), [](const char* need) { return std::string_view(need) == "file"; }) != info.needs.end();
   if (needs_file && path.empty()) return fail(ErrorCode::kUsage, fmt::format("the scheme {} needs a file", info.name), {}, "Give its parameter \"file\".");
   if (!path.empty()) {
-    SY_TRY(scheme.file, read_scheme_file(path));
+    SY_TRY(scheme.file, scheme.stages.selector == Selector::kReplay ? read_recorded_routes(path, values.integer("sequence")) : read_scheme_file(path));
   } else if (choice.name == "steer") {
     auto lists = std::make_shared<SchemeFile>();
     for (const int id : values.list("on")) lists->every.on.push_back(static_cast<ExpertId>(id));
@@ -510,6 +517,14 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
     if (s.k > data->columns) return refuse(fmt::format("k is {}, the file's table has {} columns", s.k, data->columns));
     for (const ExpertId id : data->table)
       if (id >= spec.experts) return refuse(fmt::format("the file's table names expert {}, the router has {}", id, spec.experts));
+  }
+  if (s.selector == Selector::kReplay) {
+    if (data->columns == 0) return refuse("the trace has no routes for this layer");
+    if (data->columns > spec.experts) return refuse(fmt::format("the trace has {} slots per token, the router {} experts", data->columns, spec.experts));
+    for (const ExpertId id : data->table)
+      if (id != kNoExpert && id >= spec.experts) return refuse(fmt::format("the trace names expert {}, the router has {}", id, spec.experts));
+    for (const TokenId token : data->tokens)
+      if (token < 0 || token >= vocab) return refuse(fmt::format("the trace has token id {}, the model knows 0 to {}", token, vocab - 1));
   }
   if (s.source == LogitSource::kCosine && scheme.choice.parameters.contains("file")) {
     if (data->prototypes.empty()) return refuse("the file has no prototypes for this layer");

@@ -163,6 +163,36 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   if (in.describe) decision.stats = stats_of(s.nulls > 0 ? softmax_sums(real, nullptr) : sums, real, ids);
 }
 
+// The route of a record. What edits say of the decision has no say, but that a muted expert never runs.
+void route_recorded(const RouterSpec& spec, const LayerRecipe& recipe, const RouterInput& in, const Workspace& at,
+                    const DecisionSpans& out, Decision& decision) {
+  const SchemeData& data = *recipe.scheme.data;
+  edit_logits(recipe, in.router_bias, at.z);
+  const SoftmaxSums sums = score(spec, &recipe, in.select_bias, at);
+  const size_t first = size_t(in.index) * size_t(data.columns);
+  for (size_t slot = first; slot < first + size_t(data.columns); ++slot) {
+    const SlotKind kind = data.kinds.empty() ? SlotKind::kRouted : SlotKind(data.kinds[slot]);
+    const ExpertId id = data.table[slot];
+    if (kind == SlotKind::kNull) {
+      ++decision.nulls;
+      continue;
+    }
+    if (id == kNoExpert || at.z[id] == kNever) continue;
+    if (!data.weights.empty()) out.weights[decision.k_used] = data.weights[slot];
+    out.ids[decision.k_used] = id;
+    out.kinds[decision.k_used++] = kind;
+  }
+  const auto ids = out.ids.first(decision.k_used);
+  if (data.weights.empty() && !ids.empty()) weigh(spec, at, ids, out.weights.first(ids.size()));
+  for (int null = 0; null < decision.nulls; ++null) {
+    const int slot = decision.k_used + null;
+    out.ids[slot] = static_cast<ExpertId>(spec.experts + null);
+    out.kinds[slot] = SlotKind::kNull;
+    out.weights[slot] = 0;
+  }
+  if (in.describe) decision.stats = stats_of(sums, at.z, ids);
+}
+
 }  // namespace
 
 std::string unroutable(const RouterSpec& spec) {
@@ -181,6 +211,7 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   const int k = k_in_force(spec, recipe);
   if (!recipe || !replaces_router(recipe->scheme)) return k;
   const Stages& s = recipe->scheme.stages;
+  if (s.selector == Selector::kReplay) return std::max(k, recipe->scheme.data ? recipe->scheme.data->columns : 0);
   switch (s.out != OutRule::kSame ? Selector::kThreshold : s.selector) {
     case Selector::kTopK:
     case Selector::kRatio:
@@ -193,7 +224,8 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
     case Selector::kMinP: return s.k_max > 0 ? std::min(s.k_max, spec.experts) : spec.experts;
     case Selector::kHybrid:
     case Selector::kThreshold:
-    case Selector::kExpertChoice: break;
+    case Selector::kExpertChoice:
+    case Selector::kReplay: break;
   }
   return spec.experts;
 }
@@ -227,7 +259,9 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
       native_lse = raw.empty() ? 0 : raw.lse();
     }
   }
-  if (recipe && replaces_router(recipe->scheme)) {
+  if (recipe && replayed(recipe->scheme, in.index, in.token)) {
+    route_recorded(spec, *recipe, in, at, out, decision);
+  } else if (recipe && replaces_router(recipe->scheme)) {
     route_by_scheme(spec, *recipe, in, all, scratch.subspan(4 * width), out, decision);
   } else {
     if (recipe) edit_logits(*recipe, in.router_bias, at.z);

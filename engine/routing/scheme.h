@@ -45,6 +45,7 @@ enum class Selector : uint8_t {
   kSwitch,        // the best, if its capacity allows
   kExpertChoice,  // every expert takes its C best tokens; a token that runs alone: experts with score >= threshold
   kBalanced,      // the assignment of largest total logit with equal numbers of tokens; a token that runs alone: the best
+  kReplay,        // the recorded routes of the token; a token that the record has not: the model's own router
 };
 // 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
 // logit. Native: the model's own score, selection bias, groups and weights, on the logits of stage 2.
@@ -167,6 +168,11 @@ struct SchemeData {
   int gate_width = 0;
   std::vector<float> slice_gate, slice_bias;  // [slices, slice_width], [slices] or empty
   int slice_width = 0;
+  // Of a replay: tokens [T] of the record by index, their experts in `table` [T, columns] (kNoExpert: no more), and what
+  // was applied; no weights: the model's own rule weighs the experts.
+  std::vector<TokenId> tokens;
+  std::vector<float> weights;   // [T, columns] or empty
+  std::vector<uint8_t> kinds;   // [T, columns] of SlotKind, or empty: all routed
 };
 // Of all layers: shared, immutable.
 struct SchemeFile {
@@ -247,6 +253,11 @@ inline bool cuts_experts(const Scheme& scheme) { return scheme && scheme.stages.
 inline std::span<const float> gate_of(const Scheme& scheme, int pass) {
   return scheme.data && size_t(pass) < scheme.data->gates.size() ? std::span<const float>(scheme.data->gates[size_t(pass)])
                                                                  : std::span<const float>();
+}
+// Whether this token's route is taken from a record. index: of the token in its sequence.
+inline bool replayed(const Scheme& scheme, uint64_t index, TokenId token) {
+  return scheme.stages.selector == Selector::kReplay && scheme.data && index < scheme.data->tokens.size() &&
+         scheme.data->tokens[index] == token;
 }
 // Whether it reads the router's input.
 inline bool reads_input(const Scheme& scheme) {

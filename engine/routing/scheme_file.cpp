@@ -218,6 +218,8 @@ class Reader {
   std::map<int, Calibration> calibration_;  // by layer
 };
 
+RoutesReader routes_reader = nullptr;
+
 }  // namespace
 
 std::vector<std::string> scheme_examples() {
@@ -234,6 +236,13 @@ std::string example_of(std::string_view scheme) {
   const std::string name = std::string(scheme) + ".safetensors";
   const std::vector<std::string> all = scheme_examples();
   return std::find(all.begin(), all.end(), name) == all.end() ? std::string() : name;
+}
+
+void set_routes_reader(RoutesReader reader) { routes_reader = reader; }
+
+Result<std::shared_ptr<const SchemeFile>> read_recorded_routes(const std::string& trace, int sequence) {
+  if (!routes_reader) return fail(ErrorCode::kUsage, "this program reads no traces.", trace);
+  return routes_reader(trace, sequence);
 }
 
 Result<std::shared_ptr<const SchemeFile>> read_scheme_file(const std::string& path) {

@@ -27,4 +27,10 @@ std::string example_of(std::string_view scheme);  // empty: there is none
 // The bytes of such a file; what `read_scheme_file` reads back.
 std::string scheme_file_bytes(const SchemeFile& file);
 
+// Traces lie in a room that this one does not see: who reads them registers how, once, before threads start
+// (read_schemes_from_traces() in engine/trace/replay.h). Without it a replay is refused.
+using RoutesReader = Result<std::shared_ptr<const SchemeFile>> (*)(const std::string& trace, int sequence);
+void set_routes_reader(RoutesReader reader);
+Result<std::shared_ptr<const SchemeFile>> read_recorded_routes(const std::string& trace, int sequence);
+
 }  // namespace switchyard

@@ -50,6 +50,10 @@ class FileReader final : public TraceReader {
     return read<float>("/routing/weight", row, first, tokens, H5T_NATIVE_FLOAT);
   }
 
+  Result<std::vector<uint8_t>> slot_kinds(int row, uint64_t first, uint64_t tokens) const override {
+    return read<uint8_t>("/routing/slot_kind", row, first, tokens, H5T_NATIVE_UINT8);
+  }
+
   Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const override {
     return read<float>("/routing/router_logits", row, first, tokens, H5T_NATIVE_FLOAT);
   }

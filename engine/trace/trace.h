@@ -103,6 +103,7 @@ class TraceReader {
   virtual Result<std::vector<uint32_t>> token_column(std::string_view name, uint64_t first, uint64_t tokens) const = 0; // position, phase, recipe_epoch
   virtual Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, top_k]
   virtual Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const = 0;           // [tokens, top_k]
+  virtual Result<std::vector<uint8_t>> slot_kinds(int row, uint64_t first, uint64_t tokens) const = 0;      // [tokens, top_k] of SlotKind
   virtual Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, E]
   virtual Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const = 0; // entropy, topk_mass, margin, lse
   struct EpochRow { uint64_t first_token = 0; std::string json; };

@@ -68,6 +68,47 @@ class Run(CliTest):
                 numpy.testing.assert_allclose(after["weights"][row, token, :n], p[order[:n]], atol=1e-5)
         self.assertGreater(len(counts), 3)
 
+    def test_a_replay_repeats_the_recorded_run_without_its_edits(self):
+        edits = self.edits({"kind": "bias", "layer": 2, "expert": 4, "value": 1.5}, {"kind": "top_k", "layer": 5, "k": 2},
+                           {"kind": "mute", "layer": 3, "expert": [1, 2], "at_token": 40})
+        first, second = self.folder / "first.moetrace.h5", self.folder / "second.moetrace.h5"
+        sampled = ("--prompt-file", PROMPTS / "python.txt", "--max-new-tokens", "16", "--temperature", "1.2", "--seed", "5", "--ignore-eos")
+        recorded = self.json_of("run", "run", "demo", *sampled, "--edits", edits, "--trace", first)
+        again = self.json_of("run", "run", "demo", "--replay", first, "--ignore-eos", "--trace", second)
+        self.assertEqual(again["prompt_ids"], recorded["prompt_ids"])
+        self.assertEqual(again["generated_ids"], recorded["generated_ids"])
+        self.assertEqual(again["sampling"], recorded["sampling"])
+        self.assertEqual([edit["name"] for edit in again["epochs"][0]["edits"]], ["replay"])
+        before, after = rows(first), rows(second)
+        numpy.testing.assert_array_equal(before["ids"], after["ids"])
+        numpy.testing.assert_array_equal(before["weights"], after["weights"])
+        # The logits of the prompt, to the last bit; the edits of the record are not given again.
+        ours, theirs = self.folder / "ours.npy", self.folder / "theirs.npy"
+        self.json_of("run", "run", "demo", *sampled, "--edits", edits, "--dump-logits", theirs)
+        self.json_of("run", "run", "demo", "--replay", first, "--ignore-eos", "--dump-logits", ours)
+        numpy.testing.assert_array_equal(numpy.load(ours), numpy.load(theirs))
+        # Another text from some token on: told, not hidden.
+        other = run("run", "demo", "--replay", first, "--ignore-eos", "--seed", "6")
+        self.assertEqual(other.returncode, 0)
+        self.assertIn("only tokens that are the trace's are replayed", other.stderr.decode())
+        # A recipe that names the trace is the same replay, also for score.
+        script = self.folder / "replay.json"
+        script.write_text(json.dumps({"schema": 1, "edits": again["epochs"][0]["edits"]}))
+        text = ("--text-file", PROMPTS / "python.txt")
+        self.assertAlmostEqual(self.json_of("score", "score", "demo", *text, "--edits", script)["nll"],
+                               self.json_of("score", "score", "demo", *text, "--edits", edits)["nll"], places=12)
+
+    def test_a_replay_that_does_not_fit_is_refused(self):
+        trace = self.folder / "one.moetrace.h5"
+        self.json_of("run", "run", "demo", *PYTHON, "--trace", trace)
+        self.assert_refused(2, "the prompt is not the trace's: token 0", "run", "demo", "--replay", trace, "--token-ids", "1,2,3")
+        self.assert_refused(2, "there is no sequence 3", "run", "demo", "--replay", trace, "--replay-sequence", "3")
+        self.assert_refused(3, "none.moetrace.h5", "run", "demo", "--replay", self.folder / "none.moetrace.h5")
+        self.assert_refused(2, "--replay-sequence", "run", "demo", *PYTHON, "--replay-sequence", "1")
+        with h5py.File(trace, "r+") as file:
+            file["/model/moe_layers"][-1] = 9
+        self.assert_refused(2, "routers in the layers", "run", "demo", "--replay", trace)
+
     def test_adapted_biases_lower_the_loss_that_score_measures(self):
         out = self.folder / "biases.json"
         text = ("--text-file", PROMPTS / "python.txt")

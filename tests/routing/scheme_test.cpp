@@ -778,7 +778,8 @@ const std::map<std::string, Rules>& rules() {
       {"prototype", {-1, 1}},   {"forced_slot", {0, 1, true}}, {"expert_condenser", {0, 1}}, {"steer", {1, 1, true}},
       {"recurrent", {1, 1}}, {"similarity", {1, 1}},  {"attention", {1, 1}},
       {"sdm", {1, 1}},          {"pre_gate", {1, 1, true}}, {"min_p", {1, 1}},        {"ratio", {1, 1}},
-      {"chain_of_experts", {1, 1}}, {"hecto_gate", {1, 1}}, {"union_of_experts", {1, 1}}};
+      {"chain_of_experts", {1, 1}}, {"hecto_gate", {1, 1}}, {"union_of_experts", {1, 1}},
+      {"replay", {0, 1, true}}};
   return table;
 }
 
@@ -831,6 +832,24 @@ LayerRecipe any_recipe(const std::string& name, int experts, std::mt19937& rando
     auto data = std::make_shared<SchemeData>();
     data->columns = 1;
     for (int i = 0; i < kVocab; ++i) data->table.push_back(ExpertId(random() % experts));
+    recipe.scheme.data = data;
+    return recipe;
+  }();
+  if (name == "replay") return [&] {
+    LayerRecipe recipe;
+    recipe.scheme.choice = {"replay", {}};
+    recipe.scheme.stages.selector = Selector::kReplay;
+    recipe.scheme.stages.weights = WeightRule::kNative;
+    auto data = std::make_shared<SchemeData>();
+    data->columns = std::min(3, experts);
+    std::vector<ExpertId> ids(experts);
+    std::iota(ids.begin(), ids.end(), ExpertId(0));
+    for (int t = 0; t < kVocab; ++t) {
+      data->tokens.push_back(t % 5 ? 7 : 8);  // every fifth is not the token that is run
+      std::shuffle(ids.begin(), ids.end(), random);
+      data->table.insert(data->table.end(), ids.begin(), ids.begin() + data->columns);
+      for (int slot = 0; slot < data->columns; ++slot) data->weights.push_back(1.0f / float(data->columns));
+    }
     recipe.scheme.data = data;
     return recipe;
   }();
@@ -906,6 +925,7 @@ TEST(SchemeInvariants, IdsAreValidWeightsAddUpAndMutedExpertsStayOut) {
 TEST(SchemeInvariants, RoutedScaleMultipliesEveryWeight) {
   std::mt19937 random(7);
   for (const auto& [name, rule] : rules()) {
+    if (name == "replay") continue;  // recorded weights are as applied, the scale in them
     SCOPED_TRACE(name);
     const LayerRecipe recipe = any_recipe(name, 8, random);
     const Inputs in = any_inputs(9, 8, random);
@@ -1265,6 +1285,78 @@ TEST(RouterStates, GoOnThroughTheLayersOfOneFile) {
   states.begin();
   states.prepare(b, 2);
   EXPECT_EQ(states.of(1)[4], 0);
+}
+
+// A record of two tokens of four experts, by hand: what it says is done, and nothing else but a mute has a say.
+TEST(Replay, DoesWhatTheRecordSays) {
+  auto data = std::make_shared<SchemeData>();
+  data->columns = 2;
+  data->tokens = {7, 9};
+  data->table = {3, 1, 2, kNoExpert};
+  data->weights = {0.75f, 0.125f, 0.5f, 0};
+  data->kinds = {0, 3, 1, 2};  // routed, dropped; forced, null
+  LayerRecipe recipe;
+  recipe.scheme.choice = {"replay", {}};
+  recipe.scheme.stages.selector = Selector::kReplay;
+  recipe.scheme.stages.weights = WeightRule::kNative;
+  recipe.scheme.data = data;
+  const RouterSpec spec = spec_of(4, 1);
+  const Floats z{2, 1, 0.5f, 0};
+  EXPECT_EQ(slots_needed(spec, &recipe), 2);
+
+  const auto at = [&](uint64_t index, TokenId token, const LayerRecipe& under) {
+    return run_one(spec, under, z, {.token = token, .index = index});
+  };
+  const Token first = at(0, 7, recipe);
+  EXPECT_EQ(first.ids, (std::vector<int>{3, 1}));
+  EXPECT_EQ(first.weights, (Floats{0.75f, 0.125f}));
+  EXPECT_EQ(first.kinds, (std::vector{SlotKind::kRouted, SlotKind::kDropped}));
+  EXPECT_EQ(first.decision.changed, 2);
+  const Token second = at(1, 9, recipe);
+  EXPECT_EQ(second.ids, std::vector<int>{2});
+  EXPECT_EQ(second.kinds, std::vector{SlotKind::kForced});
+  EXPECT_EQ(second.decision.nulls, 1);
+
+  // Another token at the index, or an index beyond the record: the model's own router, here top-1.
+  EXPECT_EQ(at(0, 9, recipe).ids, std::vector<int>{0});
+  EXPECT_EQ(at(2, 7, recipe).ids, std::vector<int>{0});
+  // Edits of the decision: only a mute counts.
+  LayerRecipe edited = recipe;
+  edited.k = 4;
+  edited.logit_bias = {0, 0, 9, 0};
+  edited.forced = {0, 0, 1, 0};
+  EXPECT_EQ(at(0, 7, edited).ids, (std::vector<int>{3, 1}));
+  EXPECT_EQ(at(2, 7, edited).ids.size(), 4u);
+  edited.muted = {0, 0, 0, 1};
+  EXPECT_EQ(at(0, 7, edited).ids, std::vector<int>{1});
+
+  // Without weights the model's own rule: softmax over the selected logits 0 and 1 (gating.md section 0, RENORM).
+  auto ids_only = std::make_shared<SchemeData>(*data);
+  ids_only->weights.clear();
+  ids_only->kinds.clear();
+  recipe.scheme.data = ids_only;
+  const Token weighed = at(0, 7, recipe);
+  EXPECT_NEAR(weighed.weights[0], 0.268941, 1e-6);
+  EXPECT_NEAR(weighed.weights[1], 0.731059, 1e-6);
+}
+
+TEST(Replay, IsRefusedWhereItDoesNotFit) {
+  auto file = std::make_shared<SchemeFile>();
+  file->layers[2] = {.table = {0, 5}, .columns = 2, .tokens = {3}};
+  Scheme scheme;
+  scheme.choice = {"replay", {{"file", std::string("a.moetrace.h5")}}};
+  scheme.stages.selector = Selector::kReplay;
+  scheme.file = file;
+  const auto refused = [&](int layer, int experts, int64_t vocab) {
+    const auto fits = check_scheme(scheme.of_layer(layer), spec_of(experts, 1), 8, vocab);
+    return fits ? std::string() : fits.error().message();
+  };
+  EXPECT_EQ(refused(2, 6, 4), "");
+  EXPECT_THAT(refused(2, 4, 4), testing::HasSubstr("names expert 5, the router has 4"));
+  EXPECT_THAT(refused(2, 1, 4), testing::HasSubstr("2 slots per token, the router 1 experts"));
+  EXPECT_THAT(refused(2, 6, 3), testing::HasSubstr("token id 3, the model knows 0 to 2"));
+  EXPECT_THAT(refused(1, 6, 4), testing::HasSubstr("no routes for this layer"));
+  EXPECT_THAT(make_scheme({"replay", {}}).error().message(), testing::HasSubstr("needs a file"));
 }
 
 TEST(SchemeFiles, AreReadBackAsWrittenAndCheckedAgainstTheModel) {

@@ -94,7 +94,9 @@ class HashBackend final : public Backend {
     std::vector<ExpertId> ids(slots);
     std::vector<float> weights(slots);
     std::vector<SlotKind> kinds(slots);
-    const Decision decision = route(spec, recipe, {.logits = logits}, scratch, {ids, weights, kinds});
+    const uint64_t index = static_cast<HashCache*>(request.cache)->states.size();
+    const RouterInput in{.logits = logits, .token = request.tokens[t], .index = index, .first_index = index, .row = row};
+    const Decision decision = route(spec, recipe, in, scratch, {ids, weights, kinds});
     if (!request.frames.empty()) request.frames[t].record(row, decision, ids, weights, kinds, logits);
     for (int slot = 0; slot < decision.k_used; ++slot) {
       float weight = weights[slot];
