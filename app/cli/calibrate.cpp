@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "app/cli/calibrate_gradient.h"
 #include "app/cli/cli.h"
 #include "app/cli/edits_input.h"
 #include "app/cli/forced.h"
@@ -373,6 +374,7 @@ void add_calibrate(CLI::App& app, Cli& cli) {
   sweep->edits.add_options(*sweeping);
   sweeping->callback([&cli, sweep] { cli.action = [&cli, sweep] { return sensitivity(cli, *sweep); }; });
   add_calibrate_bank(*noun, cli);
+  add_calibrate_gradient(*noun, cli);
 }
 
 }  // namespace switchyard

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "app/cli/adapt_input.h"
 #include "app/cli/cli.h"
 #include "app/cli/edits_input.h"
 #include "app/cli/forced.h"
@@ -31,6 +32,8 @@ struct RunOptions {
   BackendChoice backend;
   EditsInput edits;
   RecordingOptions recording;
+  AdaptInputOptions adapt;
+  AdaptationPlan adaptation;
   std::string dump_logits, replay;
   int replay_sequence = 0;
   CLI::Option *max_new_tokens_given = nullptr, *seed_given = nullptr, *sequence_given = nullptr;
@@ -220,6 +223,28 @@ Document epochs_json(const SessionSnapshot& snapshot) {
   return epochs;
 }
 
+// null: nothing was adapted.
+Document adaptation_json(const SessionSnapshot& snapshot) {
+  if (!snapshot.adaptation) return {};
+  Document steps = Document::array();
+  for (const AdaptationEntry& entry : snapshot.adaptation->log) {
+    Document iterations = Document::array();
+    for (const AdaptStep& step : entry.iterations) iterations.push_back(json_of(step));
+    steps.push_back({{"number", entry.number},
+                     {"from_token", entry.token},
+                     {"context", entry.context},
+                     {"loss_before", entry.loss_before},
+                     {"loss_after", entry.loss_after},
+                     {"rerouted", entry.rerouted},
+                     {"path_distance", entry.path_distance},
+                     {"norms", entry.norms},
+                     {"edits", entry.edits},
+                     {"seconds", entry.seconds},
+                     {"iterations", iterations}});
+  }
+  return {{"method", name(snapshot.adaptation->plan.options.method)}, {"every", snapshot.adaptation->plan.every}, {"steps", steps}};
+}
+
 Document result_json(const Session& session, const SessionSnapshot& snapshot, const RunOptions& options,
                      double load_seconds) {
   const ModelPlan& plan = session.checkpoint().plan;
@@ -246,7 +271,8 @@ Document result_json(const Session& session, const SessionSnapshot& snapshot, co
             {"prefill_tokens_per_s", snapshot.prefill_tokens_per_s},
             {"decode_tokens_per_s", snapshot.mean_decode_tokens_per_s}}},
           {"trace", options.recording.wanted() ? Document(options.recording.file()) : Document()},
-          {"dropped_frames", snapshot.dropped_frames}};
+          {"dropped_frames", snapshot.dropped_frames},
+          {"adaptation", adaptation_json(snapshot)}};
 }
 
 void warn_of_edits_ahead(Output& output, const SessionSnapshot& snapshot) {
@@ -280,6 +306,11 @@ Result<int> run(Cli& cli, RunOptions options) {
   SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  if (options.adapt.given()) {
+    options.adaptation.options = options.adapt.options();
+    SY_CHECK(validate(options.adaptation, checkpoint.plan));
+    if (options.adaptation.options.method == AdaptMethod::kRewire && options.backend.name == "auto") options.backend.name = "reference";
+  }
   SY_TRY(std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
   Task task;
   const auto cancel_on_signal = cli.interrupts.on_interrupt([&task] { task.cancel(); });
@@ -324,6 +355,10 @@ Result<int> run(Cli& cli, RunOptions options) {
   if (!backend.note.empty()) cli.output.info(backend.note);
   if (const std::string note = coupling_note(checkpoint.plan); !note.empty()) cli.output.info(note);
   if (!edits.empty()) SY_CHECK(session->send(edits));
+  if (options.adapt.given()) {
+    session->send(StartAdaptation{options.adaptation});
+    if (const auto taken = session->wait(); taken->error) return tl::unexpected<Error>(*taken->error);
+  }
 
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {
@@ -352,6 +387,8 @@ Result<int> run(Cli& cli, RunOptions options) {
     return tl::unexpected<Error>(
         snapshot->error.value_or(Error{ErrorCode::kInternal, "the run failed without saying why.", {}, {}}));
   if (logits) SY_CHECK(logits->commit());
+  if (snapshot->adaptation && snapshot->adaptation->phase == AdaptationState::Phase::kFailed)
+    cli.output.warn("the adaptation ended: " + snapshot->adaptation->reason);
   warn_of_edits_ahead(cli.output, *snapshot);
   if (replay) tell_divergence(cli.output, *snapshot, *replay);
   if (cli.output.json()) cli.output.json(result);
@@ -368,6 +405,7 @@ void add_run(CLI::App& app, Cli& cli) {
                   "  switchyard run demo --prompt \"The router\" --greedy\n"
                   "  switchyard run demo --prompt-file assets/prompts/python.txt --max-new-tokens 32 --greedy --json\n"
                   "  switchyard run demo --replay run.moetrace.h5 --json\n"
+                  "  switchyard run demo --prompt-file notes.txt --adapt spsa --adapt-every 64 --adapt-lr 0.02 --json\n"
                   "  switchyard run demo --prompt-file - --edits mute.json --trace run.moetrace.h5 < prompt.txt");
   const auto options = std::make_shared<RunOptions>();
   command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
@@ -407,6 +445,9 @@ void add_run(CLI::App& app, Cli& cli) {
   options->sequence_given = command->add_option("--replay-sequence", options->replay_sequence, "Of the trace (0)")
                                 ->check(whole_number(0, 1000000000))
                                 ->type_name("N");
+  options->adapt.add_options(*command, "--adapt", "--adapt-");
+  command->add_option("--adapt-every", options->adaptation.every, "Tokens between two steps of adaptation")->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  command->add_option("--adapt-max-steps", options->adaptation.max_steps, "Steps of adaptation at most")->check(CLI::Range(1, 1 << 24))->capture_default_str();
   command->add_flag("--chat", options->chat, "Wrap the prompt, as a user's message, in the model's chat template");
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
 }

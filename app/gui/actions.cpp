@@ -5,6 +5,8 @@
 #include <QApplication>
 #include <QClipboard>
 
+#include "app/gui/docks/adaptation_panel.h"
+#include "app/gui/docks/gradient_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
@@ -202,6 +204,11 @@ void add_scheme_rows(MainWindow& w, std::vector<ActionRow>& rows) {
   }
 }
 
+std::optional<AdaptationState::Phase> phase_of(const RunModel& model) {
+  const SessionSnapshot* s = model.has_session() ? model.snapshot() : nullptr;
+  return s && s->adaptation ? std::optional(s->adaptation->phase) : std::nullopt;
+}
+
 ActionRow dock_row(MainWindow& w, const char* id, const char* title, bool line = false) {
   return {QString("view.dock.") + id,
           tr(title),
@@ -310,6 +317,37 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        tr("Goes back on a new branch: the shown token is the next to be routed, under the edits that were in force for "
           "it. The branch that is left is kept."),
        [&w] { w.rewind_to_shown(); }, live_tokens},
+      {"adapt.panel", tr("Adapt the routers…"), "-Run", "Ctrl+Shift+A",
+       tr("Opens the panel of adaptation: routers that learn biases or move centres while the model runs."),
+       [&w] { w.show_dock("adaptation"); }, any},
+      {"adapt.start", tr("Start the adaptation"), "Run", "",
+       tr("Adapts the routers from the next token on, with the numbers of the Adaptation panel."),
+       [&w] {
+         w.show_dock("adaptation");
+         w.model().adapt(w.adaptation().plan());
+       },
+       [&w] { return w.adaptation().why_not(); }},
+      {"adapt.freeze", tr("Freeze the adaptation, or go on"), "Run", "",
+       tr("Takes no more steps; what was found stays in force. Again: goes on."),
+       [&m] { m.freeze_adaptation(phase_of(m) != AdaptationState::Phase::kFrozen); },
+       [&m] {
+         const auto phase = phase_of(m);
+         return phase == AdaptationState::Phase::kActive || phase == AdaptationState::Phase::kFrozen ? QString() : tr("nothing is being adapted");
+       },
+       [&m] { return phase_of(m) == AdaptationState::Phase::kFrozen; }},
+      {"adapt.revert", tr("Revert the adaptation"), "Run", "",
+       tr("Ends it and puts back all that its steps changed, as one step of the history."), [&m] { m.revert_adaptation(); },
+       [&m] {
+         const auto phase = phase_of(m);
+         return phase && *phase != AdaptationState::Phase::kReverted ? QString() : tr("nothing was adapted");
+       }},
+      {"gradient.compute", tr("Take the gradient of this text"), "Run", "",
+       tr("Shows which experts that did not run the loss would like, layer by layer."),
+       [&w] {
+         w.show_dock("router_gradients");
+         w.gradients().compute();
+       },
+       [&w] { return w.gradients().why_not(); }},
       {"compare.add_edits", tr("Compare with the present edits"), "-Run", "",
        tr("Adds the edits in force now to the recipes that Compare looks at; without any, the native router."),
        [&w] {
@@ -387,6 +425,8 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "routing_heatmap", "Routing"),
       dock_row(w, "gate_inspector", "Gate inspector"),
       dock_row(w, "scheme", "Scheme"),
+      dock_row(w, "adaptation", "Adaptation"),
+      dock_row(w, "router_gradients", "Router gradients"),
       dock_row(w, "expert_load", "Expert load"),
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),

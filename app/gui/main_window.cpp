@@ -23,8 +23,10 @@
 #include "app/gui/active_experts_plot.h"
 #include "app/gui/behaviors/drop_open.h"
 #include "app/gui/behaviors/workspace.h"
+#include "app/gui/docks/adaptation_panel.h"
 #include "app/gui/docks/branch_panel.h"
 #include "app/gui/docks/generation_panel.h"
+#include "app/gui/docks/gradient_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/log_panel.h"
@@ -41,6 +43,7 @@
 #include "app/gui/token_text_view.h"
 #include "app/gui/tool_row.h"
 #include "app/gui/workbench.h"
+#include "app/session/adaptation_log.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
@@ -166,6 +169,29 @@ void MainWindow::build_docks() {
   analysis->set_help("analyses");
   connect(analysis_, &AnalysisPanel::failed, this, [this](const Error& error) { log_.add(error); });
   workbench_->add(analysis);
+  adaptation_ = new AdaptationPanel(model_, [this](const QString& id) { actions_->run(id); });
+  auto* adaptation = new Dock("adaptation", tr("Adaptation"), workbench_);
+  adaptation->set_body(adaptation_);
+  adaptation->set_help("adaptation");
+  auto* steps = new TableTwin(adaptation);
+  auto* log_table = new TablePanel(steps, [this, steps] {
+    const SessionSnapshot* s = model_.has_session() ? model_.snapshot() : nullptr;
+    steps->set(s && s->adaptation ? adaptation_table(*s->adaptation, *model_.data().plan) : TableData{});
+  });
+  adaptation->set_table(log_table);
+  connect(&model_, &RunModel::data_changed, log_table, &TablePanel::data_changed);
+  workbench_->add(adaptation);
+
+  gradients_ = new GradientPanel(model_, jobs_);
+  auto* gradients = new Dock("router_gradients", tr("Router gradients"), workbench_);
+  gradients->set_body(gradients_);
+  gradients->set_help("router_gradients");
+  auto* wanted = new TableTwin(gradients);
+  auto* wanted_table = new TablePanel(wanted, [this, wanted] { wanted->set(gradients_->table()); });
+  gradients->set_table(wanted_table);
+  connect(gradients_, &GradientPanel::lens_changed, wanted_table, &TablePanel::data_changed);
+  connect(&model_, &RunModel::selection_changed, wanted_table, &TablePanel::data_changed);
+  workbench_->add(gradients);
 
   auto* branches = new Dock("branches", tr("Branches"), workbench_);
   branches->set_body(new BranchPanel(model_, [this](const QString& id) { actions_->run(id); }));

@@ -20,8 +20,10 @@ namespace switchyard {
 
 class ActionTable;
 class AnalysisPanel;
+class AdaptationPanel;
 class Dock;
 class GenerationPanel;
+class GradientPanel;
 class HelpDialog;
 class LiveDock;
 class Palette;
@@ -46,6 +48,8 @@ class MainWindow : public QMainWindow {
   GenerationPanel& generation() { return *generation_; }
   SchemePanel& scheme() { return *scheme_; }
   AnalysisPanel& analysis() { return *analysis_; }
+  AdaptationPanel& adaptation() { return *adaptation_; }
+  GradientPanel& gradients() { return *gradients_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -111,6 +115,8 @@ class MainWindow : public QMainWindow {
   GenerationPanel* generation_ = nullptr;
   SchemePanel* scheme_ = nullptr;
   AnalysisPanel* analysis_ = nullptr;
+  AdaptationPanel* adaptation_ = nullptr;
+  GradientPanel* gradients_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

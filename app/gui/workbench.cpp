@@ -93,6 +93,8 @@ void Workbench::arrange_default() {
   };
   behind("analysis", dock("routing_heatmap"), Qt::LeftDockWidgetArea);
   behind("compare", inspector, Qt::LeftDockWidgetArea);
+  behind("adaptation", inspector, Qt::LeftDockWidgetArea);
+  behind("router_gradients", inspector, Qt::LeftDockWidgetArea);
   behind("branches", history, Qt::LeftDockWidgetArea);
   for (Dock* shown : {generation, history, routing, inspector, load, affinity, strip})
     if (shown) shown->show();

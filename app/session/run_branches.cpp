@@ -66,4 +66,14 @@ void RunModel::clear_shadows() {
   if (session_) session_->send(SetShadows{});
 }
 
+void RunModel::adapt(const AdaptationPlan& plan) {
+  if (session_) session_->send(StartAdaptation{plan});
+}
+void RunModel::freeze_adaptation(bool frozen) {
+  if (session_) session_->send(FreezeAdaptation{frozen});
+}
+void RunModel::revert_adaptation() {
+  if (session_) session_->send(RevertAdaptation{});
+}
+
 }  // namespace switchyard

@@ -102,6 +102,11 @@ class RunModel : public QObject {
   void clear_shadows();
   const std::vector<ShadowRecipe>& shadows() const { return shadows_; }
 
+  // Adaptation while the model runs (SessionSnapshot::adaptation); what cannot be comes as failed().
+  void adapt(const AdaptationPlan& plan);
+  void freeze_adaptation(bool frozen);
+  void revert_adaptation();
+
   // Edits. Refused ones are told through failed().
   bool edit(EditCommand command);
   bool edit(std::vector<EditCommand> script, const std::string& author);

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "engine/backend/cpu/model.h"
+#include "engine/backend/differentiable.h"
 #include "engine/backend/reference/entry.h"
 #include "engine/routing/decision.h"
 
@@ -59,7 +60,7 @@ Result<ReferenceEntry> load_reference() {
 }
 
 // The backend under a note that says what it stands in for.
-class NotedBackend final : public Backend {
+class NotedBackend : public Backend {
  public:
   NotedBackend(std::unique_ptr<Backend> backend, std::string note)
       : backend_(std::move(backend)), note_(std::move(note)) {}
@@ -77,6 +78,28 @@ class NotedBackend final : public Backend {
   std::unique_ptr<Backend> backend_;
   std::string note_;
 };
+
+// And where the backend has gradients, they stay in reach.
+class NotedDifferentiable final : public NotedBackend, public Differentiable {
+ public:
+  NotedDifferentiable(std::unique_ptr<Backend> backend, Differentiable& inner, std::string note)
+      : NotedBackend(std::move(backend), std::move(note)), inner_(inner) {}
+  Result<BiasGradient> bias_gradient(std::span<const TokenId> tokens, const Recipe& recipe, int loss_tokens, const Task* task) override {
+    return inner_.bias_gradient(tokens, recipe, loss_tokens, task);
+  }
+  Result<std::vector<GateTerms>> gate_terms(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task) override {
+    return inner_.gate_terms(tokens, recipe, task);
+  }
+
+ private:
+  Differentiable& inner_;
+};
+
+std::unique_ptr<Backend> with_note(std::unique_ptr<Backend> backend, std::string note) {
+  if (auto* inner = dynamic_cast<Differentiable*>(backend.get()))
+    return std::make_unique<NotedDifferentiable>(std::move(backend), *inner, std::move(note));
+  return std::make_unique<NotedBackend>(std::move(backend), std::move(note));
+}
 
 }  // namespace
 
@@ -119,7 +142,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
   }
   if (name == "auto") {
     SY_TRY(auto backend, make_reference_backend(plan, std::move(weights), options, task));
-    return std::make_unique<NotedBackend>(std::move(backend), "reference, because the cpu backend lacks " + missing);
+    return with_note(std::move(backend), "reference, because the cpu backend lacks " + missing);
   }
   if (name == "cuda") {
     return fail(ErrorCode::kDevice, "this build has no CUDA backend: its kernels are not written yet.",

@@ -50,6 +50,20 @@ std::vector<ExpertId> ema_prototypes(std::span<const float> hidden, size_t width
   return ids;
 }
 
+size_t edit_distance(std::span<const ExpertId> a, std::span<const ExpertId> b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t(0));
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0]++;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
 void Adam::step(std::span<const double> gradient, double lr, std::span<double> values) {
   constexpr double kMean = 0.9, kSquare = 0.999, kEps = 1e-8;
   ++steps_;

@@ -23,6 +23,9 @@ void condenser_bias_rule(std::span<const double> usage, double gamma, std::span<
 // Returns the expert of each token.
 std::vector<ExpertId> ema_prototypes(std::span<const float> hidden, size_t width, double eta, std::span<double> prototypes);
 
+// Levenshtein distance of two expert paths: insertions, deletions and replacements, one each.
+size_t edit_distance(std::span<const ExpertId> a, std::span<const ExpertId> b);
+
 // Adam (Kingma and Ba 2015) with beta 0.9, 0.999 and eps 1e-8; lr per call.
 class Adam {
  public:

@@ -219,10 +219,11 @@ const std::vector<Preset>& presets() {
       {{.name = "prototype", .title = "Prototypes (ProMoE): cosine", .source = "arXiv 2510.24711", .exact = true,
         .formula = "s_e = cos(h, c_e), c_e = router row e or a prototype; the k largest; w = s, its softmax or its sigmoid",
         .parameters = {k_parameter(1), choice("mode", {"identity", "softmax", "sigmoid"}, "of the cosine"),
-                       file("safetensors with layers.{layer}.gate.proto [E, d]; none: the router's own rows")},
+                       file("safetensors with layers.{layer}.gate.proto [E, d]; none: the router's own rows"),
+                       boolean("renorm", false, "weights divided by their sum")},
         .needs = {"router input"}},
        [](const Values& v, Stages& s) {
-         s.source = LogitSource::kCosine, s.k = v.integer("k");
+         s.source = LogitSource::kCosine, s.k = v.integer("k"), s.weights = renorm_if(v.flag("renorm"));
          const std::string& mode = v.text("mode");
          s.score = mode == "softmax" ? SchemeScore::kSoftmax : mode == "sigmoid" ? SchemeScore::kSigmoid : SchemeScore::kIdentity;
        }},

@@ -18,7 +18,8 @@ bool CommandQueue::cuts_short(const Command& command) const {
   if (!transport) return false;
   return std::holds_alternative<Start>(*transport) || std::holds_alternative<Stop>(*transport) ||
          std::holds_alternative<Reset>(*transport) || ((std::holds_alternative<Pause>(*transport) || std::holds_alternative<Rewind>(*transport) ||
-           std::holds_alternative<SwitchBranch>(*transport)) && !decode_);
+           std::holds_alternative<SwitchBranch>(*transport) || std::holds_alternative<StartAdaptation>(*transport) ||
+           std::holds_alternative<FreezeAdaptation>(*transport) || std::holds_alternative<RevertAdaptation>(*transport)) && !decode_);
 }
 
 void CommandQueue::push(Command command) {

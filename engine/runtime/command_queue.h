@@ -34,7 +34,8 @@ using Command = std::variant<TransportCommand, EditRequest, MoveCursor, RecordTo
 
 class CommandQueue {
  public:
-  // Start, Pause, Stop, Reset, Rewind and SwitchBranch cut a forward pass short that may last (see begin_work).
+  // Start, Pause, Stop, Reset, Rewind, SwitchBranch and the commands of adaptation cut a forward pass short that may last
+  // (see begin_work).
   void push(Command command);
 
   // The engine thread asks for what has come. `busy`: it has tokens to make and does not wait; else it is settled

@@ -164,10 +164,10 @@ void EditLedger::tokens_routed(uint64_t count) {
   epoch_used_ = true;
 }
 
-Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now) {
+Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now, std::string name) {
   if (edits.empty()) return {};
-  Entry entry{.serial = next_serial_++, .shown = {.edits = edits, .sentence = sentence_of(edits), .author = std::move(author)}, .when = now};
-  const bool drag = continues_drag(entry);
+  Entry entry{.serial = next_serial_++, .shown = {.edits = edits, .sentence = name.empty() ? sentence_of(edits) : name, .author = std::move(author)}, .when = now};
+  const bool drag = name.empty() && continues_drag(entry);
   // All of them must fit together.
   Recipe trial = *recipe_;
   for (const size_t i : order_of_effect(edits)) {

@@ -32,7 +32,8 @@ class EditLedger {
 
   // Edits. All of one call become one history entry, or none of them (the error says which does not fit).
   // Edits with at_token beyond the position wait. What was undone before is forgotten.
-  Result<void> add(std::vector<EditCommand> edits, std::string author, Clock::time_point now);
+  // name: of the entry, instead of a sentence made of its edits; such an entry is never part of a drag.
+  Result<void> add(std::vector<EditCommand> edits, std::string author, Clock::time_point now, std::string name = {});
   // Applies the waiting edits whose token has come; one that no longer fits is dropped and named in the result.
   Result<void> apply_due();
   void undo() { move_cursor(cursor_ > 0 ? cursor_ - 1 : 0); }

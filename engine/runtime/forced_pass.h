@@ -42,7 +42,8 @@ class ForcedPass {
   Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
   const std::vector<RecipeSpan>& spans() const { return spans_; }
-  // Sees the hidden units of what follows; null: nobody looks.
+  // See what follows: what routers read, hidden units. Tokens count from the piece in hand. Null: nobody looks.
+  void set_router_tap(RouterTap* tap) { tap_ = tap; }
   void set_unit_tap(UnitTap* units) { units_ = units; }
 
  private:
@@ -56,6 +57,7 @@ class ForcedPass {
   std::unique_ptr<KvCache> cache_;
   uint32_t sequence_ = 0;
   uint64_t encoder_tokens_ = 0;
+  RouterTap* tap_ = nullptr;
   UnitTap* units_ = nullptr;
 };
 

@@ -167,6 +167,7 @@ void LiveSession::publish(bool at_once) {
     out->branch = branch_;
   }
   out->shadows = shadows_.state(at_once);
+  if (adaptor_) out->adaptation = adaptor_->state(steps_taken() >= adaptor_->plan().max_steps);
   {
     const std::scoped_lock lock(shared_mutex_);
     snapshot_ = std::move(out);

@@ -62,6 +62,9 @@ class LiveSession final : public Session {
   void handle(const Rewind& rewind);
   void handle(const SwitchBranch& change);
   void handle(SetShadows& set);
+  void handle(StartAdaptation& start);
+  void handle(const FreezeAdaptation& freeze);
+  void handle(const RevertAdaptation&);
   Result<void> check_start(const Start& start) const;
   Result<void> check_rewind(uint64_t token) const;
 
@@ -88,6 +91,11 @@ class LiveSession final : public Session {
   void replay();
   const Epoch& epoch_at(uint64_t token) const;
   void restart_shadows();
+  // Steps of adaptation that led to this branch's recipe here, in this sequence; `here`: one was taken before this token.
+  int steps_taken(bool* here = nullptr) const;
+  bool adaptation_due() const;
+  void take_adaptation_step();
+  void go_back_before_adaptation(const char* name);
   Result<void> begin_record(uint64_t index);
 
   void advance();
@@ -139,6 +147,7 @@ class LiveSession final : public Session {
   SharedList<Epoch> replay_epochs_;
   std::optional<SharedList<Branch>> shared_branches_;
   ShadowMeter shadows_;
+  std::optional<LiveAdaptor> adaptor_;
   RunMeter meter_;
   std::shared_ptr<FrameLog> frames_;
   double record_seconds_ = 0;             // what the backend spends on one frame, measured now and then

@@ -81,6 +81,10 @@ void LiveSession::handle(Start& start) {
   sequence_ = next_sequence_++;
   ledger_.begin_sequence(sequence_);
   begin_tree();
+  if (adaptor_) {
+    if (!adaptor_->keeps()) go_back_before_adaptation("Adaptation · as before, for a new sequence");
+    adaptor_->begin_sequence();
+  }
   error_.reset();
   state_ = RunState::kPrefilling;
 }
@@ -188,6 +192,7 @@ uint64_t LiveSession::piece_end(uint64_t from) const {
 // One piece of the prompt, or one token.
 void LiveSession::advance() {
   if (replaying()) return replay();
+  if (adaptation_due()) return take_adaptation_step();
   const uint64_t from = position();
   if (from == known_tokens()) return choose_next();  // the run was prolonged: nothing was chosen from these logits
   const bool decode = from >= prompt_.size();

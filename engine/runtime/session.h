@@ -20,6 +20,7 @@
 #include "engine/routing/edit.h"
 #include "engine/routing/frame.h"
 #include "engine/runtime/frame_log.h"
+#include "engine/runtime/live_adaptor.h"
 #include "engine/runtime/sampler.h"
 #include "engine/runtime/shadow_log.h"
 #include "engine/runtime/shared_list.h"
@@ -73,8 +74,14 @@ struct SetThreads { int threads = 0; };
 struct Rewind { uint64_t token = 0; std::string name = {}; };  // name: empty: "from token 12"
 struct SwitchBranch { uint32_t branch = 0; };  // goes on with a branch where it was left, paused
 struct SetShadows { std::vector<ShadowRecipe> recipes; };  // instead of those before; at most kMostShadows
+// Adapts the routers while the model runs, from the next token on (the prompt as a whole, where it was not routed yet),
+// instead of what was being adapted: every step is an entry of the history, "Adaptation · step 3". The run waits for a
+// step; commands that end or pause it cut the step short, and it is computed again when the run goes on.
+struct StartAdaptation { AdaptationPlan plan; };
+struct FreezeAdaptation { bool frozen = true; };  // no more steps; what was found stays. false: goes on
+struct RevertAdaptation {};                       // ends it; one entry puts back all that its steps changed
 using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetThreads, Rewind,
-                                      SwitchBranch, SetShadows>;
+                                      SwitchBranch, SetShadows, StartAdaptation, FreezeAdaptation, RevertAdaptation>;
 
 enum class RunState : uint8_t { kIdle, kPrefilling, kGenerating, kPaused, kFinished, kFailed };
 enum class Finish : uint8_t { kNone, kLength, kEos, kStopped, kContextFull };
@@ -154,6 +161,7 @@ struct SessionSnapshot {
   SharedList<Branch> branches;            // of this sequence, in order of id; empty: no sequence
   uint32_t branch = 0;                    // the one that runs
   std::shared_ptr<const std::vector<ShadowState>> shadows;  // null: none
+  std::shared_ptr<const AdaptationState> adaptation;        // null: none was started
 
   const Recipe* recipe_at(uint64_t token_index) const;  // nullptr: identity or unknown
 };

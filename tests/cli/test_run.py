@@ -123,7 +123,55 @@ class Run(CliTest):
                 self.assertLessEqual(found["loss_after"], before + 1e-6)
         self.assert_refused(5, "exists", "adapt", "demo", *text, "--method", "spsa", "--out", out)
         self.assert_refused(2, "no gradients", "adapt", "demo", *text, "--method", "rewire", "--backend", "cpu")
-        self.assert_refused(2, "EMA", "adapt", "demo", *text, "--method", "ema")
+
+    def test_moved_centres_are_a_script_like_any_other(self):
+        out = self.folder / "centres.json"
+        text = ("--text-file", PROMPTS / "python.txt")
+        found = self.json_of("adapt", "adapt", "demo", *text, "--method", "ema", "--steps", "2", "--eta", "0.1", "--layers", "3,4", "--out", out)
+        self.assertEqual(found["layers"], [3, 4])
+        self.assertEqual([edit["kind"] for edit in found["edits"]].count("scheme"), 2)
+        self.assertEqual([edit["kind"] for edit in found["edits"]].count("router_row"), 64)
+        self.assertTrue(all(found["norms"][row] > 0 for row in (3, 4)) and found["norms"][0] == 0)
+        self.assertAlmostEqual(self.json_of("score", "score", "demo", *text, "--edits", out)["nll"], found["loss_after"], delta=1e-6)
+
+    def test_a_run_that_adapts_is_repeated_by_its_edits(self):
+        prompt = ("--prompt-file", PROMPTS / "python.txt", "--max-new-tokens", "24", "--greedy", "--ignore-eos")
+        first, second = self.folder / "first.moetrace.h5", self.folder / "second.moetrace.h5"
+        run_ = self.json_of("run", "run", "demo", *prompt, "--adapt", "usage-bias", "--adapt-every", "8", "--adapt-steps", "2", "--adapt-lr", "0.05",
+                            "--trace", first)
+        steps = run_["adaptation"]["steps"]
+        known = len(run_["prompt_ids"])
+        self.assertEqual([step["from_token"] for step in steps], [0, known + 8, known + 16])
+        self.assertEqual([epoch["from_token"] for epoch in run_["epochs"]], [0, known + 8, known + 16])
+        self.assertEqual(steps[0]["loss_before"], self.json_of("adapt", "adapt", "demo", "--text-file", PROMPTS / "python.txt", "--method", "usage-bias",
+                                                                "--steps", "2", "--lr", "0.05")["loss_before"])
+        # Each epoch's edits are all that is in force: biases that are back at 0 are not among them.
+        nothing = {"kind": "bias", "layer": "all", "expert": list(range(32)), "value": 0}
+        script = self.edits(*({**edit, "at_token": epoch["from_token"]} for epoch in run_["epochs"] for edit in [nothing, *epoch["edits"]]))
+        again = self.json_of("run", "run", "demo", *prompt, "--edits", script, "--trace", second)
+        self.assertEqual(again["generated_ids"], run_["generated_ids"])
+        self.assertIsNone(again["adaptation"])
+        a, b = rows(first), rows(second)
+        numpy.testing.assert_array_equal(a["ids"], b["ids"])
+        numpy.testing.assert_array_equal(a["weights"], b["weights"])
+        self.assert_refused(2, "no gradients", "run", "demo", *prompt, "--adapt", "rewire", "--backend", "cpu")
+        self.assert_refused(2, "layer 99 has no experts", "run", "demo", *prompt, "--adapt", "spsa", "--adapt-layers", "99")
+
+    def test_the_gradient_lens_shows_who_should_have_run(self):
+        expected = json.loads((ASSETS.parent / "tests" / "data" / "gate_gradient.json").read_text())
+        found = self.json_of("calibrate_gradient", "calibrate", "gradient", "demo", "--token-ids", ",".join(map(str, expected["ids"])))
+        for layer in expected["layers"]:
+            own = found["layers"][layer["layer"]]
+            dense, sparse = numpy.array(layer["dense"]), numpy.array(layer["sparse"])
+            numpy.testing.assert_allclose(own["dense"], dense.sum(0), atol=1e-5)
+            numpy.testing.assert_allclose(own["sparse"], sparse.sum(0), atol=1e-5)
+            # Renormalised weights: an expert that did not run has no sparse gradient.
+            idle = numpy.where(sparse == 0, dense, 1)
+            for token in own["tokens"]:
+                self.assertEqual(token["expert"], int(idle[token["token"]].argmin()))
+                self.assertEqual(token["sparse"], 0)
+            self.assertEqual(sum(own["wanted"]), len(own["tokens"]))
+        self.assert_refused(2, "no gradients", "calibrate", "gradient", "demo", "--text", "one two three", "--backend", "cpu")
 
     def test_carve_writes_a_core_and_a_part_for_each_domain(self):
         texts = self.folder / "domains.jsonl"

@@ -1,5 +1,6 @@
 // The rules of router adaptation on the cases of specs/gating-checks.json.
 #include <cmath>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -49,6 +50,18 @@ TEST(Adaptation, PrototypesMoveTowardsTheirTokens) {
     for (const auto& row : check["expected"]["prototypes"])
       for (const auto& value : row) EXPECT_NEAR(prototypes[at++], value.get<double>(), 2e-6) << check["id"];
   }
+}
+
+// The textbook pairs, in letters, and the empty path.
+TEST(Adaptation, EditDistanceIsThatOfLevenshtein) {
+  const auto distance = [](std::string_view a, std::string_view b) {
+    return edit_distance(std::vector<ExpertId>(a.begin(), a.end()), std::vector<ExpertId>(b.begin(), b.end()));
+  };
+  EXPECT_EQ(distance("kitten", "sitting"), 3u);
+  EXPECT_EQ(distance("saturday", "sunday"), 3u);
+  EXPECT_EQ(distance("abcd", "bcda"), 2u);  // shifted by one: not four replacements
+  EXPECT_EQ(distance("", "abc"), 3u);
+  EXPECT_EQ(distance("abc", "abc"), 0u);
 }
 
 // Minimises a quadratic; the first step is lr in every coordinate, whatever the gradient's size.

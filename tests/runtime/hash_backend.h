@@ -78,13 +78,17 @@ class HashBackend final : public Backend {
       uint64_t state = mix(cache.last(), uint64_t(request.tokens[t]));
       for (size_t row = 0; row < plan_.moe_layers.size(); ++row) state = route_row(request, t, int(row), state);
       cache.states.push_back(state);
+      if (request.rows == LogitRows::kAll) write_logits(cache, request.logits.subspan(t * size_t(plan_.vocab)));
     }
-    if (request.rows != LogitRows::kNone)
-      for (int id = 0; id < plan_.vocab; ++id) request.logits[id] = hashed_logit(mix(cache.last(), 1000 + id));
+    if (request.rows == LogitRows::kLast) write_logits(cache, request.logits);
     return {};
   }
 
  private:
+  void write_logits(const HashCache& cache, std::span<float> logits) const {
+    for (int id = 0; id < plan_.vocab; ++id) logits[size_t(id)] = hashed_logit(mix(cache.last(), 1000 + id));
+  }
+
   uint64_t route_row(const ForwardRequest& request, size_t t, int row, uint64_t state) const {
     const RouterSpec& spec = plan_.routed(row).router;
     const LayerRecipe* recipe = request.recipe->layer(row);

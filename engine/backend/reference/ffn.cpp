@@ -4,6 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_fill.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -149,7 +150,8 @@ class Moe final : public Op {
   at::Tensor run(const at::Tensor& x, OpState&, const Step& step) const override {
     std::vector<Share> shares = router_.route_rows(x, step);
     const LayerRecipe* recipe = step.recipe->layer(step.row);
-    const at::Tensor graph = step.biases ? router_.weights(x, step, shares) : at::Tensor();
+    LensRow* lens = step.lens ? &(*step.lens)[size_t(step.row)] : nullptr;
+    const at::Tensor graph = step.biases ? router_.weights(x, step, shares, lens) : at::Tensor();
     merged_.tidy(recipe);
     at::Tensor out = at::zeros_like(x);
     std::vector<at::Tensor> cut;  // hidden units of each expert's rows under the slices that are on
@@ -182,6 +184,11 @@ class Moe final : public Op {
       else
         out.index_add_(0, rows, y);
     }
+    if (lens) {
+      out.retain_grad();
+      lens->routed = out;
+      lens->gains = [this, recipe, in = x.detach()](const at::Tensor& gradient) { return gains(in, gradient, recipe); };
+    }
     if (router_.spec().post_scale != 1) out = out * router_.spec().post_scale;
     if (shared_) {
       const at::Tensor y = (*shared_)(x);
@@ -191,6 +198,16 @@ class Moe final : public Op {
   }
 
  private:
+  // <gradient, E_i(x)> of every expert with the scales that its weight is multiplied by: [tokens, E].
+  at::Tensor gains(const at::Tensor& x, const at::Tensor& gradient, const LayerRecipe* recipe) const {
+    std::vector<at::Tensor> columns;
+    for (size_t e = 0; e < size_t(router_.spec().experts); ++e) {
+      const double scale = router_.spec().scale * (recipe && !recipe->expert_scale.empty() ? recipe->expert_scale[e] : 1.0f);
+      columns.push_back((expert(e, x, recipe) * gradient).sum(-1) * scale);
+    }
+    return at::stack(columns, 1);
+  }
+
   // The last ids have no weights: y = x.
   at::Tensor expert(size_t id, const at::Tensor& x, const LayerRecipe* recipe) const {
     if (id >= experts_.size()) return x;

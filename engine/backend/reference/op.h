@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -35,6 +36,15 @@ struct AttentionRows {
   void take(const at::Tensor& probabilities, int64_t token, int64_t position, int64_t begin);
 };
 
+// What the gradient lens keeps of a routing row between forward and backward: the routed output, whose gradient
+// backward() leaves, and how to get the gains from it.
+struct LensRow {
+  at::Tensor routed;  // [tokens, hidden], before scales that follow
+  at::Tensor logits;  // [tokens, E] under their edits
+  at::Tensor selected;
+  std::function<at::Tensor(const at::Tensor& gradient)> gains;  // [tokens, E]
+};
+
 // The tokens in hand.
 struct Step {
   int64_t past = 0;    // tokens of this side (encoder or decoder) before them
@@ -55,6 +65,7 @@ struct Step {
   UnitTap* units = nullptr;            // see ForwardRequest
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
+  std::vector<LensRow>* lens = nullptr;  // [routing rows], with biases only; null: not wanted
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
 };
 

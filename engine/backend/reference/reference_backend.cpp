@@ -223,22 +223,82 @@ class ReferenceBackend final : public Backend, public Differentiable {
     return done;
   }
 
-  Result<BiasGradient> bias_gradient(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task) override {
+  Result<BiasGradient> bias_gradient(std::span<const TokenId> tokens, const Recipe& recipe, int loss_tokens, const Task* task) override {
+    return with_gradients<BiasGradient>(tokens, recipe, task, [&](const ForwardRequest& request, ReferenceCache& cache) -> Result<BiasGradient> {
+      std::vector<at::Tensor> biases;
+      SY_TRY(const double loss, differentiate(request, cache, loss_tokens, biases, nullptr));
+      BiasGradient out{.loss = loss};
+      for (const at::Tensor& bias : biases) {
+        const at::Tensor gradient = bias.grad().defined() ? bias.grad().contiguous() : at::zeros_like(bias);
+        const auto values = floats(gradient);
+        out.by_row.emplace_back(values.begin(), values.end());
+      }
+      return out;
+    });
+  }
+
+  Result<std::vector<GateTerms>> gate_terms(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task) override {
+    for (int row = 0; row < int(plan_.rows.size()); ++row) SY_CHECK(check_softmax(row));
+    using Terms = std::vector<GateTerms>;
+    return with_gradients<Terms>(tokens, recipe, task, [&](const ForwardRequest& request, ReferenceCache& cache) -> Result<Terms> {
+      std::vector<at::Tensor> biases;
+      std::vector<LensRow> lens(plan_.rows.size());
+      SY_CHECK(differentiate(request, cache, 0, biases, &lens));
+      const c10::AutoGradMode no_grad(false);
+      Terms out;
+      for (size_t row = 0; row < lens.size(); ++row) {
+        if (task && task->cancelled()) return fail(ErrorCode::kCancelled, "stopped before routing row " + std::to_string(row) + ".");
+        GateTerms terms{.renormalised = plan_.routed(int(row)).router.score == ScoreFn::kSoftmaxTopK ||
+                                        plan_.routed(int(row)).router.renorm == Renorm::kSum};
+        const LensRow& kept = lens[row];
+        const auto copy = [](at::Tensor from, std::vector<float>& to) {
+          from = from.contiguous();
+          to.assign(from.const_data_ptr<float>(), from.const_data_ptr<float>() + from.numel());
+        };
+        copy(kept.logits.softmax(-1), terms.scores);
+        const at::Tensor gradient = kept.routed.grad();
+        copy(kept.gains(gradient.defined() ? gradient : at::zeros_like(kept.routed)), terms.gains);
+        const at::Tensor selected = kept.selected.to(at::kByte).contiguous();
+        terms.selected.assign(selected.const_data_ptr<uint8_t>(), selected.const_data_ptr<uint8_t>() + selected.numel());
+        out.push_back(std::move(terms));
+        lens[row] = {};
+      }
+      return out;
+    });
+  }
+
+ private:
+  template <class Out, class Work>
+  Result<Out> with_gradients(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task, Work&& work) {
     SY_CHECK(check_differentiable(recipe));
     ReferenceCache cache(plan_, int(tokens.size()));
     const ForwardRequest request{.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kNone, .task = task};
     SY_CHECK(check_request(plan_, request));
     if (tokens.size() < 2) return fail(ErrorCode::kUsage, "a gradient needs at least two tokens.");
-    return guarded([&]() -> Result<BiasGradient> { return differentiate(request, cache); });
+    return guarded([&]() -> Result<Out> { return work(request, cache); });
   }
 
- private:
+  // Not a router of experts in the attention.
+  bool feeds_forward(int row) const {
+    const RoutingRow& at = plan_.rows[size_t(row)];
+    return std::holds_alternative<MoeSpec>(plan_.layers[size_t(at.layer)].sublayers[size_t(at.sublayer)].op);
+  }
+
+  Result<void> check_softmax(int row) const {
+    const RouterSpec& router = plan_.routed(row).router;
+    const bool softmax = (router.score == ScoreFn::kSoftmaxAll && (router.renorm == Renorm::kNone || router.renorm == Renorm::kSum)) ||
+                         (router.score == ScoreFn::kSoftmaxTopK && router.renorm == Renorm::kNone);
+    if (!softmax || router.apply == ApplyTo::kInput || !feeds_forward(row))
+      return fail(ErrorCode::kUsage, "the weights of " + plan_.row_name(row) + " are not softmax probabilities of its experts' outputs; the lens knows no others.");
+    return {};
+  }
+
   Result<void> check_differentiable(const Recipe& recipe) const {
     if (plan_.encoder_layers > 0 || plan_.recurrent())
       return fail(ErrorCode::kUsage, "gradients are not available for encoder-decoders and recurrent mixers.");
     for (int row = 0; row < int(plan_.rows.size()); ++row) {
       const RouterSpec& router = plan_.routed(row).router;
-      if (router.score == ScoreFn::kSparseMixer || router.product_key || router.capacity != Capacity::kNone)
+      if (router.score == ScoreFn::kSparseMixer || router.product_key || router.capacity != Capacity::kNone || !feeds_forward(row))
         return fail(ErrorCode::kUsage, "the router of " + plan_.row_name(row) + " is not differentiable here.");
       if (const LayerRecipe* layer = recipe.layer(row); layer && layer->scheme)
         return fail(ErrorCode::kUsage, "the scheme of " + plan_.row_name(row) + " is not differentiable here.", {},
@@ -247,43 +307,38 @@ class ReferenceBackend final : public Backend, public Differentiable {
     return {};
   }
 
-  Result<BiasGradient> differentiate(const ForwardRequest& request, ReferenceCache& cache) {
+  // Forward and backward: the loss, and gradients in `biases`, made here, and in `lens` where it is wanted.
+  Result<double> differentiate(const ForwardRequest& request, ReferenceCache& cache, int loss_tokens, std::vector<at::Tensor>& biases,
+                               std::vector<LensRow>* lens) {
     const c10::AutoGradMode grad(true);
     at::set_num_threads(threads_);
-    std::vector<at::Tensor> biases;
     for (int row = 0; row < int(plan_.rows.size()); ++row) {
       at::Tensor bias = at::zeros({plan_.routed(row).router.experts});
       if (const LayerRecipe* layer = request.recipe->layer(row); layer && !layer->logit_bias.empty())
         std::copy(layer->logit_bias.begin(), layer->logit_bias.end(), bias.data_ptr<float>());
       biases.push_back(bias.set_requires_grad(true));
     }
-    Step step{.length = int64_t(request.tokens.size()), .recipe = request.recipe, .tokens = request.tokens, .biases = &biases};
+    Step step{.length = int64_t(request.tokens.size()), .recipe = request.recipe, .tokens = request.tokens, .biases = &biases, .lens = lens};
     at::Tensor x = embed(embedding_, request.tokens, 0);
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
       x = run_layer(i, x, cache, step);
     }
-    const int64_t count = int64_t(request.tokens.size()) - 1;
-    const at::Tensor targets = at::from_blob(const_cast<TokenId*>(request.tokens.data() + 1), {count},
+    const int64_t last = int64_t(request.tokens.size()) - 1, count = loss_tokens > 0 ? std::min<int64_t>(loss_tokens, last) : last;
+    const at::Tensor targets = at::from_blob(const_cast<TokenId*>(request.tokens.data() + 1), {last},
                                              at::TensorOptions().dtype(at::kInt))
                                    .to(at::kLong);
     at::Tensor loss = at::zeros({});
-    for (int64_t from = 0; from < count; from += kLogitChunk) {
-      const int64_t rows = std::min(kLogitChunk, count - from);
+    for (int64_t from = last - count; from < last; from += kLogitChunk) {
+      const int64_t rows = std::min(kLogitChunk, last - from);
       at::Tensor logits = project(final_norm_(x.narrow(0, from, rows)), head_, head_bias_);
       if (plan_.logit_scale != 1) logits = logits * plan_.logit_scale;
       loss = loss - logits.log_softmax(-1).gather(1, targets.narrow(0, from, rows).unsqueeze(1)).sum();
     }
     loss = loss / double(count);
     loss.backward();
-    BiasGradient out{.loss = double(loss.item<float>())};
-    for (const at::Tensor& bias : biases) {
-      const at::Tensor gradient = bias.grad().defined() ? bias.grad().contiguous() : at::zeros_like(bias);
-      const auto values = floats(gradient);
-      out.by_row.emplace_back(values.begin(), values.end());
-    }
-    return out;
+    return double(loss.item<float>());
   }
 
   Result<void> run(const ForwardRequest& request, ReferenceCache& cache) {

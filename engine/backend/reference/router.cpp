@@ -151,7 +151,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   return shares;
 }
 
-at::Tensor Router::weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const {
+at::Tensor Router::weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares, LensRow* lens) const {
   const LayerRecipe* recipe = step.recipe->layer(step.row);
   at::Tensor z = project(x, recipe && !recipe->router_rows.empty() ? weight_under(*recipe) : weight_, bias_);
   const auto constant = [](const auto& values) {
@@ -171,6 +171,7 @@ at::Tensor Router::weights(const at::Tensor& x, const Step& step, const std::vec
   if (recipe && !recipe->muted.empty())
     for (size_t e = 0; e < recipe->muted.size(); ++e)
       if (recipe->muted[e]) z = z.index_fill(1, at::tensor(int64_t(e)), -std::numeric_limits<float>::infinity());
+  if (lens) lens->logits = z.detach(), lens->selected = selected.clone();
   at::Tensor w;
   switch (spec_.score) {
     case ScoreFn::kSoftmaxAll: w = z.softmax(-1); break;

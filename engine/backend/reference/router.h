@@ -25,7 +25,8 @@ class Router {
   std::vector<Share> route_rows(const at::Tensor& x, const Step& step) const;
 
   // The weights of those decisions as a graph of step.biases and x: [tokens, E], 0 where an expert was not selected.
-  at::Tensor weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares) const;
+  // lens: takes the logits and the selection; may be null.
+  at::Tensor weights(const at::Tensor& x, const Step& step, const std::vector<Share>& shares, LensRow* lens = nullptr) const;
 
  private:
   // The tokens into the memory, then what each takes from it: [tokens, E], see RouterInput::mixed; empty where lambda
