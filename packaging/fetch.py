@@ -98,10 +98,30 @@ def unpack_jinja(files, target):
                 out.write_bytes(archive.extractfile(member).read())
 
 
+def unpack_arrow(files, target):
+    """Arrow and its Parquet library with their headers, and the licences."""
+    with zipfile.ZipFile(files["pyarrow"]) as wheel:
+        for name in wheel.namelist():
+            if name.endswith("/"):
+                continue
+            part = name.removeprefix("pyarrow/")
+            if part.startswith(("include/arrow/", "include/parquet/")):
+                out = target / part
+            elif part in ("libarrow.so.2600", "libparquet.so.2600"):
+                out = target / "lib" / part
+            elif part in ("LICENSE.txt", "NOTICE.txt") or ".dist-info/licenses/" in name:
+                out = target / "licences" / name.rsplit("/", 1)[1]
+            else:
+                continue
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(wheel.read(name))
+
+
 UNPACKED = {  # folder under DEPS: the files it comes from, and how
     "libtorch-2.11.0": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_torch),
     "imgui-1.93.0": (("imgui-bundle",), unpack_imgui),
     "jinja-0.3.36": (("llama-cpp-python",), unpack_jinja),
+    "arrow-26.0.1": (("pyarrow",), unpack_arrow),
 }
 
 

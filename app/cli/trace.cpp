@@ -156,6 +156,7 @@ void add_trace(CLI::App& app, Cli& cli) {
                            "  switchyard trace import --from esft logs/intent -o intent.moetrace.h5");
   noun->require_subcommand(1);
   add_trace_import(*noun, cli);
+  add_trace_export(*noun, cli);
   add_file_command(*noun, cli, "info", "What a trace holds.", "  switchyard trace info run.moetrace.h5", info);
   add_file_command(*noun, cli, "verify", "Checks every committed block; exit 9 when one is damaged.",
                    "  switchyard trace verify run.moetrace.h5", verify);

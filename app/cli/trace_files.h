@@ -5,6 +5,7 @@
 
 namespace switchyard {
 
+void add_trace_export(CLI::App& noun, Cli& cli);
 void add_trace_import(CLI::App& noun, Cli& cli);
 
 }  // namespace switchyard

@@ -2,22 +2,18 @@
 // Called by Session::open() and the command line on the opening thread.
 #include "engine/backend/backend.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <optional>
 
 #include "engine/backend/cpu/model.h"
 #include "engine/backend/differentiable.h"
 #include "engine/backend/reference/entry.h"
+#include "engine/base/module.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard {
 namespace {
-
-constexpr const char* kReferenceFile = "libswitchyard_reference.so";
 
 // LibTorch computes with OpenMP, whose threads spin while they wait: on shared cores that costs up to
 // a hundred times the work itself. Its runtime reads these when the module is loaded; set before main(),
@@ -27,37 +23,10 @@ constexpr const char* kReferenceFile = "libswitchyard_reference.so";
   setenv("GOMP_SPINCOUNT", "0", 0);
 }
 
-std::vector<std::filesystem::path> reference_candidates() {
-  if (const char* chosen = std::getenv("SWITCHYARD_REFERENCE_LIB"); chosen && *chosen) return {chosen};
-  std::error_code error;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  return {program / kReferenceFile, program.parent_path() / "lib" / kReferenceFile,
-          program.parent_path() / "lib" / "switchyard" / kReferenceFile};
-}
-
-constexpr const char* kReferenceHint =
-    "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use "
-    "--backend cpu.";
-
-Result<ReferenceEntry> load_reference() {
-  std::string tried;
-  for (const auto& path : reference_candidates()) {
-    tried += (tried.empty() ? "" : ", ") + path.string();
-    std::error_code error;
-    if (!std::filesystem::exists(path, error)) continue;
-    // Never unloaded: LibTorch registers things that outlive any one backend.
-    void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!module)
-      return fail(ErrorCode::kNotFound, std::string("the reference backend cannot be loaded: ") + dlerror() + ".", path,
-                  kReferenceHint);
-    auto* entry = reinterpret_cast<ReferenceEntry>(dlsym(module, kReferenceEntry));
-    if (!entry)
-      return fail(ErrorCode::kNotFound, std::string("has no symbol ") + kReferenceEntry + ".", path, kReferenceHint);
-    return entry;
-  }
-  return fail(ErrorCode::kNotFound, "the reference backend is not there; tried " + tried + ".", kReferenceFile,
-              kReferenceHint);
-}
+constexpr ModuleName kReference{.file = "libswitchyard_reference.so", .variable = "SWITCHYARD_REFERENCE_LIB", .symbol = kReferenceEntry,
+                                .what = "the reference backend",
+                                .hint = "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use "
+                                        "--backend cpu."};
 
 // The backend under a note that says what it stands in for.
 class NotedBackend : public Backend {
@@ -111,12 +80,10 @@ Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan,
                                                         std::shared_ptr<const WeightStore> weights,
                                                         const BackendOptions& options, Task* task) {
   if (task) task->report(-1, "Loading LibTorch");
-  SY_TRY(const ReferenceEntry entry, load_reference());
+  SY_TRY(void* const entry, load_module(kReference));
   ReferenceOpen open{.plan = &plan, .weights = std::move(weights), .options = options, .task = task};
-  if (entry(&open) != kReferenceLayout) {
-    return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.",
-                kReferenceFile, kReferenceHint);
-  }
+  if (reinterpret_cast<ReferenceEntry>(entry)(&open) != kReferenceLayout)
+    return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.", kReference.file, kReference.hint);
   return std::move(open.backend);
 }
 

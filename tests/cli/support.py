@@ -14,6 +14,7 @@ import jsonschema
 SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE"])
 PROGRAM = os.environ["SWITCHYARD_PROGRAM"]
 REFERENCE = os.environ.get("SWITCHYARD_REFERENCE", "1") == "1"  # whether that engine is built
+PARQUET = os.environ.get("SWITCHYARD_PARQUET", "1") == "1"  # whether its module is built
 SCHEMAS = SOURCE / "tests/cli/schemas"
 ASSETS = SOURCE / "assets"
 PROMPTS = ASSETS / "prompts"
@@ -48,10 +49,10 @@ class CliTest(unittest.TestCase):
     def refuse_constant(self, name):
         self.fail(f"{name} in JSON")
 
-    def assert_refused(self, code, message, *arguments, stdin=b""):
+    def assert_refused(self, code, message, *arguments, stdin=b"", env=None):
         """Exit code, a message that holds `message`, nothing on stdout, no new file in the folder."""
         before = sorted(self.folder.iterdir())
-        done = run(*arguments, stdin=stdin)
+        done = run(*arguments, stdin=stdin, env=env)
         self.assertEqual(done.returncode, code, (arguments, done.stderr))
         self.assertIn(message, done.stderr.decode())
         self.assertEqual(done.stdout, b"")

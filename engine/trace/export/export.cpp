@@ -1,0 +1,120 @@
+// The list of formats, and the sums that several of them need.
+#include "engine/trace/export/export.h"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+
+#include "engine/base/text.h"
+#include "engine/trace/export/writers.h"
+
+namespace switchyard {
+namespace {
+
+using namespace exports;
+
+constexpr ExportFormat kFormats[] = {
+    {"npy", "one .npy a field, in a folder", true},
+    {"csv", "counts and sums by layer and expert", false},
+    {"jsonl", "one line of JSON a token", false},
+    {"parquet", "a row a choice, compressed", false},
+    {"sglang-location", "--init-expert-location of SGLang (.json or .pt): counts, or a placement (--placement)", false},
+    {"vllm-eplb", "maps of vLLM's EPLB as JSON and .npy, in a folder (--placement)", true},
+    {"exflow", "ExFlow's placement as CSV (--placement), or first choices as .npy", false},
+    {"esft", "ESFT's configuration: the experts that a task relies on", false},
+    {"reap", "sums of REAP's observer (.json or .pt)", false},
+};
+std::optional<int> layer_with_rows(const TraceInfo& info) {
+  std::vector<int> layers = info.moe_layers;
+  std::sort(layers.begin(), layers.end());
+  const auto twice = std::adjacent_find(layers.begin(), layers.end());
+  return twice == layers.end() ? std::nullopt : std::optional(*twice);
+}
+
+constexpr Result<void> (*kWriters[])(Job&) = {write_npy, write_csv, write_jsonl, write_parquet, write_sglang_location, write_vllm_eplb, write_exflow, write_esft, write_reap};
+static_assert(std::size(kFormats) == std::size(kWriters));
+
+}  // namespace
+
+namespace exports {
+
+bool Job::has(std::string_view field) const { return std::find(info().fields.begin(), info().fields.end(), field) != info().fields.end(); }
+
+Result<void> Job::need(std::string_view field) const {
+  if (has(field)) return {};
+  return fail(ErrorCode::kUsage, "the trace has no " + std::string(field) + ".", printable(info().path.string(), 400), info().counts_only ? "It holds counts only." : "");
+}
+
+Result<void> Job::step(double fraction) const {
+  if (task == nullptr) return {};
+  if (task->cancelled()) return fail(ErrorCode::kCancelled, "stopped.");
+  task->report(fraction, "Writing " + request.format);
+  return {};
+}
+
+bool several_rows(const TraceInfo& info) {
+  return !info.router_names.empty() && layer_with_rows(info).has_value();
+}
+
+Result<void> need_one_row(const TraceInfo& info) {
+  const auto twice = layer_with_rows(info);
+  if (!twice) return {};
+  return fail(ErrorCode::kUsage, "layer " + std::to_string(*twice) + " has several rows of decisions, and the format knows one.", printable(info.path.string(), 400),
+              "Export it with --to npy, csv, jsonl or parquet.");
+}
+
+Result<Sums> sums_of(const Job& job) {
+  Sums out;
+  const TraceInfo& info = job.info();
+  if (info.counts_only) {
+    SY_TRY(out.counts, job.trace->counts());
+    return out;
+  }
+  const size_t experts = size_t(info.experts), k = size_t(info.top_k), values = size_t(info.layers) * experts;
+  out.counts.count.resize(values);
+  if (info.ranked) out.first.resize(values);
+  const bool weighted = job.has("/routing/weight");
+  if (weighted) out.counts.weight_sum.resize(values);
+  for (int row = 0; row < info.layers; ++row) {
+    for (uint64_t first = 0; first < info.tokens; first += kRows) {
+      const uint64_t count = std::min(kRows, info.tokens - first);
+      SY_TRY(const std::vector<ExpertId> ids, job.trace->expert_ids(row, first, count));
+      std::vector<float> weights;
+      if (weighted) {
+        SY_TRY(weights, job.trace->weights(row, first, count));
+      }
+      for (size_t i = 0; i < ids.size(); ++i) {
+        if (ids[i] == kNoExpert) continue;
+        const size_t at = size_t(row) * experts + ids[i];
+        ++out.counts.count[at];
+        if (info.ranked && i % k == 0) ++out.first[at];
+        if (weighted) out.counts.weight_sum[at] += double(weights[i]);
+      }
+    }
+    SY_CHECK(job.step(double(row) / double(info.layers)));
+  }
+  return out;
+}
+
+}  // namespace exports
+
+std::span<const ExportFormat> export_formats() { return kFormats; }
+
+Result<ExportReport> export_trace(const ExportRequest& request, Task* task) {
+  const auto format = std::find_if(std::begin(kFormats), std::end(kFormats), [&](const ExportFormat& one) { return request.format == one.name; });
+  if (format == std::end(kFormats)) {
+    std::string names;
+    for (const ExportFormat& one : kFormats) names += (names.empty() ? "" : ", ") + std::string(one.name);
+    return fail(ErrorCode::kUsage, quote(request.format) + " is no known format.", "--to", "Known are: " + names + ".");
+  }
+  SY_TRY(auto trace, TraceReader::open(request.trace, task));
+  ExportFiles files(request.target, request.overwrite ? Overwrite::kAllow : Overwrite::kRefuse, request.dry_run);
+  Job job{request, std::move(trace), files, {}, task};
+  SY_CHECK(kWriters[format - kFormats](job));
+  ExportReport report;
+  SY_TRY(report.files, files.finish());
+  report.notes = std::move(job.notes);
+  return report;
+}
+
+}  // namespace switchyard
