@@ -375,6 +375,8 @@ void add_calibrate(CLI::App& app, Cli& cli) {
   sweeping->callback([&cli, sweep] { cli.action = [&cli, sweep] { return sensitivity(cli, *sweep); }; });
   add_calibrate_bank(*noun, cli);
   add_calibrate_gradient(*noun, cli);
+  add_calibrate_lens(*noun, cli);
+  add_calibrate_prune(*noun, cli);
 }
 
 }  // namespace switchyard

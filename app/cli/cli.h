@@ -34,6 +34,8 @@ void add_analyze(CLI::App& app, Cli& cli);
 void add_adapt(CLI::App& app, Cli& cli);
 void add_calibrate(CLI::App& app, Cli& cli);
 void add_calibrate_bank(CLI::App& calibrate, Cli& cli);
+void add_calibrate_lens(CLI::App& calibrate, Cli& cli);
+void add_calibrate_prune(CLI::App& calibrate, Cli& cli);
 void add_open(CLI::App& app, Cli& cli);
 void add_inspect(CLI::App& app, Cli& cli);
 void add_run(CLI::App& app, Cli& cli);

@@ -12,11 +12,14 @@ void RecordingOptions::add_options(CLI::App& app) {
   app.add_option("--capture", capture_, "off, ids, weights or logits (weights with --trace)")
       ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))
       ->type_name("LEVEL");
-  app.add_option("--taps", taps_, "Further datasets for the trace")->type_name("NAMES");
+  app.add_option("--taps", taps_, "Further datasets for the trace: out_norm, block_cos or both, joined by a comma")
+      ->check(CLI::IsMember({"out_norm", "block_cos"}))
+      ->delimiter(',')
+      ->type_name("NAMES");
 }
 
 Result<void> RecordingOptions::check(bool force) const {
-  if (!taps_.empty()) return not_yet("--taps", "taps");
+  if (!wanted() && !taps_.empty()) return fail(ErrorCode::kUsage, "go into a trace, and none is recorded.", "--taps", "Give --trace FILE.");
   if (!wanted()) return {};
   if (level() == CaptureLevel::kOff)
     return fail(ErrorCode::kUsage, "a trace cannot be recorded with --capture off.", "--trace",
@@ -27,6 +30,12 @@ Result<void> RecordingOptions::check(bool force) const {
   if (!force && std::filesystem::exists(file_, ignored))
     return fail(ErrorCode::kOutput, "exists already.", file_, "Choose another name, or overwrite it with --force.");
   return {};
+}
+
+uint8_t RecordingOptions::taps() const {
+  uint8_t taps = 0;
+  for (const std::string& name : taps_) taps |= name == "out_norm" ? Taps::kOutNorm : Taps::kBlockCos;
+  return taps;
 }
 
 CaptureLevel RecordingOptions::level() const {
@@ -42,6 +51,7 @@ Result<std::shared_ptr<TraceRecorder>> RecordingOptions::create(const Checkpoint
                                                                 std::vector<std::string> domains) const {
   SY_TRY(TraceHeader header, make_trace_header(checkpoint, level(), &task));
   run["tool_version"] = SWITCHYARD_VERSION;
+  header.taps = taps();
   header.domains = std::move(domains);
   header.edits_json = to_json_script(start);
   header.run_json = run.dump(-1, ' ', false, Document::error_handler_t::replace);

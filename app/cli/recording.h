@@ -19,11 +19,12 @@ namespace switchyard {
 class RecordingOptions {
  public:
   void add_options(CLI::App& app);
-  // Refuses what cannot be: an unknown level, a trace of nothing, an existing file, taps.
+  // Refuses what cannot be: an unknown level, a trace of nothing, an existing file, taps without a trace.
   Result<void> check(bool force) const;
 
   bool wanted() const { return !file_.empty(); }
   const std::string& file() const { return file_; }
+  uint8_t taps() const;        // of Taps
   CaptureLevel level() const;  // weights for a trace unless told otherwise, else off
 
   // start: the edits in force at the first token. run: what /meta/run says besides the tool's version.
@@ -32,7 +33,8 @@ class RecordingOptions {
                                                 std::vector<std::string> domains = {}) const;
 
  private:
-  std::string capture_, taps_, file_;
+  std::string capture_, file_;
+  std::vector<std::string> taps_;
 };
 
 // A recording that a recipe with more rows took to further files: all of them, and a sentence.

@@ -339,6 +339,7 @@ Result<int> run(Cli& cli, RunOptions options) {
   session_options.context =
       static_cast<int>(prompt.size() + options.max_new_tokens + (checkpoint.plan.encoder_layers > 0));
   session_options.capture = options.recording.level();
+  session_options.taps = options.recording.taps();
   session_options.sampling = sampling;
   session_options.ignore_eos = options.ignore_eos;
   session_options.keep_frames = false;

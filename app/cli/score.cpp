@@ -74,12 +74,13 @@ Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const C
 class Scorer {
  public:
   Scorer(const Checkpoint& checkpoint, Backend& backend, std::vector<RecipeSpan> spans, int capacity, bool baseline,
-         CaptureLevel capture, TraceRecorder* recorder, const Task& task)
+         CaptureLevel capture, uint8_t taps, TraceRecorder* recorder, const Task& task)
       : plan_(checkpoint.plan),
         edited_(backend, checkpoint.plan, std::move(spans), capacity),
         capture_(capture),
         recorder_(recorder),
         task_(task) {
+    edited_.set_taps(taps);
     if (baseline) {
       base_.emplace(backend, checkpoint.plan, recipe_spans({}, checkpoint.plan), capacity);
       capture_ = std::max(capture_, CaptureLevel::kIds);
@@ -263,7 +264,7 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
                                               kChunkRows, task, domains));
   }
   Scorer scorer(checkpoint, *backend, recipe_spans(edits, checkpoint.plan), static_cast<int>(longest), options.baseline,
-                options.recording.level(), recorder.get(), task);
+                options.recording.level(), options.recording.taps(), recorder.get(), task);
   {
     const Progress progress(cli.output, cli.progress(), [&] {
       const uint64_t done = scorer.tokens_done;

@@ -348,6 +348,13 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
          w.gradients().compute();
        },
        [&w] { return w.gradients().why_not(); }},
+      {"lens.compute", tr("Read the layers of this text"), "Run", "",
+       tr("Logit lens: what every layer would predict if nothing came after it."),
+       [&w] {
+         w.show_dock("logit_lens");
+         w.lens().compute();
+       },
+       [&w] { return w.lens().why_not(); }},
       {"compare.add_edits", tr("Compare with the present edits"), "-Run", "",
        tr("Adds the edits in force now to the recipes that Compare looks at; without any, the native router."),
        [&w] {
@@ -383,6 +390,14 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
                   "Chosen experts and their weights."),
       capture_row(w, "run.capture_logits", "Capture: logits", CaptureLevel::kLogits,
                   "Everything: the gate inspector needs it."),
+      {"run.taps", tr("Measure what experts give"), "Run", "",
+       tr("Norms of expert outputs and turns of the residual stream go into traces, for pruning criteria (analysis saliency)."),
+       [&m] { m.set_taps(m.snapshot() && m.snapshot()->taps ? 0 : Taps::kOutNorm | Taps::kBlockCos); },
+       [&w, &m] {
+         const QString no_model = needs_model(w)();
+         return no_model.isEmpty() && m.recording() ? tr("a recording is going on; it cannot change what it holds") : no_model;
+       },
+       [&m] { return m.snapshot() && m.snapshot()->taps != 0; }},
       // View
       {"view.previous_token", tr("Previous token"), "View", ",", tr("Moves the time cursor one token back."),
        [&m] { m.step_cursor(-1); }, tokens},
@@ -427,6 +442,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "scheme", "Scheme"),
       dock_row(w, "adaptation", "Adaptation"),
       dock_row(w, "router_gradients", "Router gradients"),
+      dock_row(w, "logit_lens", "Logit lens"),
       dock_row(w, "expert_load", "Expert load"),
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),

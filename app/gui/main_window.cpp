@@ -27,6 +27,7 @@
 #include "app/gui/docks/branch_panel.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/gradient_panel.h"
+#include "app/gui/docks/lens_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/log_panel.h"
@@ -192,6 +193,16 @@ void MainWindow::build_docks() {
   connect(gradients_, &GradientPanel::lens_changed, wanted_table, &TablePanel::data_changed);
   connect(&model_, &RunModel::selection_changed, wanted_table, &TablePanel::data_changed);
   workbench_->add(gradients);
+
+  lens_ = new LensPanel(model_, jobs_);
+  auto* lens = new Dock("logit_lens", tr("Logit lens"), workbench_);
+  lens->set_body(lens_);
+  lens->set_help("logit_lens");
+  auto* read = new TableTwin(lens);
+  auto* read_table = new TablePanel(read, [this, read] { read->set(lens_->table()); });
+  lens->set_table(read_table);
+  connect(lens_, &LensPanel::lens_changed, read_table, &TablePanel::data_changed);
+  workbench_->add(lens);
 
   auto* branches = new Dock("branches", tr("Branches"), workbench_);
   branches->set_body(new BranchPanel(model_, [this](const QString& id) { actions_->run(id); }));

@@ -24,6 +24,7 @@ class AdaptationPanel;
 class Dock;
 class GenerationPanel;
 class GradientPanel;
+class LensPanel;
 class HelpDialog;
 class LiveDock;
 class Palette;
@@ -50,6 +51,7 @@ class MainWindow : public QMainWindow {
   AnalysisPanel& analysis() { return *analysis_; }
   AdaptationPanel& adaptation() { return *adaptation_; }
   GradientPanel& gradients() { return *gradients_; }
+  LensPanel& lens() { return *lens_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -117,6 +119,7 @@ class MainWindow : public QMainWindow {
   AnalysisPanel* analysis_ = nullptr;
   AdaptationPanel* adaptation_ = nullptr;
   GradientPanel* gradients_ = nullptr;
+  LensPanel* lens_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

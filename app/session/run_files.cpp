@@ -135,11 +135,13 @@ void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
   const Session* const target = session_.get();
   const CaptureLevel level =
       std::max(data_.snapshot ? data_.snapshot->capture : CaptureLevel::kLogits, CaptureLevel::kIds);
+  const uint8_t taps = data_.snapshot ? data_.snapshot->taps : 0;
   jobs_.start(
       "record", tr("Preparing the trace"),
-      [checkpoint = session_->checkpoint(), path, overwrite,
-       level](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
-        SY_TRY(const TraceHeader header, make_trace_header(checkpoint, level, &task));
+      [checkpoint = session_->checkpoint(), path, overwrite, level,
+       taps](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
+        SY_TRY(TraceHeader header, make_trace_header(checkpoint, level, &task));
+        header.taps = taps;
         RecorderOptions options;
         options.overwrite = overwrite;
         return TraceRecorder::create(path, header, options);

@@ -424,6 +424,12 @@ void RunModel::set_sampling(const Sampling& sampling) {
 void RunModel::set_capture(CaptureLevel level) {
   if (session_) session_->send(SetCapture{level});
 }
+std::string RunModel::token_name(TokenId id) const {
+  return TokenTextBuilder(session_ ? session_->tokenizer() : nullptr).push(id).printable;
+}
+void RunModel::set_taps(uint8_t taps) {
+  if (session_) session_->send(SetTaps{taps});
+}
 void RunModel::set_threads(int threads) {
   if (session_) session_->send(SetThreads{threads});
 }

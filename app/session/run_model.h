@@ -62,6 +62,7 @@ class RunModel : public QObject {
 
   // What views read; constant while they draw.
   const RunData& data() const { return data_; }
+  std::string token_name(TokenId id) const;  // one line, never empty: " the", "↵", "#123" without a tokenizer
   const std::vector<std::string>& texts() const { return texts_; }  // per token, for a text view (token_text.h)
   const SessionSnapshot* snapshot() const { return data_.snapshot.get(); }
   RunState state() const { return data_.snapshot ? data_.snapshot->state : RunState::kIdle; }
@@ -87,6 +88,7 @@ class RunModel : public QObject {
   void reset();
   void set_sampling(const Sampling& sampling);
   void set_capture(CaptureLevel level);
+  void set_taps(uint8_t taps);  // of Taps
   void set_threads(int threads);
 
   // Branches: the token is the next to be routed on a new branch; the one that is left is kept.

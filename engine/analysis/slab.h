@@ -23,8 +23,8 @@ struct RoutingSlab {
   std::span<const float> weights;        // [L, N, k], as applied
   std::span<const float> router_logits;  // [L, N, E], raw
   std::span<const float> entropy, topk_mass, margin, lse;  // [L, N] each
-  std::span<const float> out_norm;       // [L, N, k], norm of the expert's output
-  std::span<const float> block_cos;      // [L, N], cosine of the block's input and output
+  std::span<const float> out_norm;       // [L, N, k], norm of the expert's output; 0: it did not run
+  std::span<const float> block_cos;      // [L, N], cosine of the residual stream before and after the routed part; NaN: not there
   std::span<const uint8_t> mask;         // [N]: 1 counts
   std::span<const TokenId> token_ids;    // [N]
   std::span<const uint16_t> domain;      // [N]

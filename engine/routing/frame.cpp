@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -13,7 +14,7 @@ namespace {
 // Offsets of the arrays inside the arena; every array starts on its element's alignment because the
 // wider types come first.
 struct Layout {
-  size_t layers, logits, weights, ids, kinds, total;
+  size_t layers, logits, weights, norms, cosines, ids, kinds, total;
 };
 
 Layout layout_of(const FrameHeader& h) {
@@ -22,7 +23,9 @@ Layout layout_of(const FrameHeader& h) {
   at.layers = 0;
   at.logits = rows * sizeof(LayerHeader);
   at.weights = at.logits + (h.capture >= CaptureLevel::kLogits ? rows * h.experts * sizeof(float) : 0);
-  at.ids = at.weights + (h.capture >= CaptureLevel::kWeights ? rows * slots * sizeof(float) : 0);
+  at.norms = at.weights + (h.capture >= CaptureLevel::kWeights ? rows * slots * sizeof(float) : 0);
+  at.cosines = at.norms + (h.taps & Taps::kOutNorm ? rows * slots * sizeof(float) : 0);
+  at.ids = at.cosines + (h.taps & Taps::kBlockCos ? rows * sizeof(float) : 0);
   at.kinds = at.ids + rows * slots * sizeof(ExpertId);
   at.total = at.kinds + rows * slots * sizeof(SlotKind);
   return at;
@@ -35,16 +38,21 @@ std::span<T> slice(std::byte* arena, size_t offset, size_t row, size_t width) {
 
 }  // namespace
 
-RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes) {
+RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes, uint8_t taps) {
   header_.moe_layers = static_cast<uint16_t>(moe_layers);
   header_.experts = static_cast<uint16_t>(experts);
   header_.slots = static_cast<uint16_t>(slots);
   header_.passes = static_cast<uint16_t>(passes);
   header_.capture = capture;
+  header_.taps = taps;
   const Layout at = layout_of(header_);
   arena_.resize(at.total);
   auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, size_t(rows()) * slots);
   std::fill(all_ids.begin(), all_ids.end(), kNoExpert);
+  if (taps & Taps::kBlockCos) {
+    auto cosines = slice<float>(arena_.data(), at.cosines, 0, size_t(rows()));
+    std::fill(cosines.begin(), cosines.end(), std::numeric_limits<float>::quiet_NaN());
+  }
 }
 
 LayerHeader& RoutingFrame::layer(int moe_layer) {
@@ -75,6 +83,29 @@ std::span<const float> RoutingFrame::logits(int moe_layer) const {
   if (header_.capture < CaptureLevel::kLogits) return {};
   auto* data = const_cast<std::byte*>(arena_.data());
   return slice<const float>(data, layout_of(header_).logits, moe_layer, header_.experts);
+}
+
+std::span<const float> RoutingFrame::out_norms(int moe_layer) const {
+  if (!(header_.taps & Taps::kOutNorm)) return {};
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const float>(data, layout_of(header_).norms, moe_layer, header_.slots);
+}
+
+float RoutingFrame::block_cos(int moe_layer) const {
+  if (!(header_.taps & Taps::kBlockCos)) return std::numeric_limits<float>::quiet_NaN();
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const float>(data, layout_of(header_).cosines, moe_layer, 1)[0];
+}
+
+void RoutingFrame::note_out_norm(int moe_layer, ExpertId expert, float norm) {
+  if (!(header_.taps & Taps::kOutNorm)) return;
+  const auto used = used_ids(moe_layer);
+  const auto slot = std::find(used.begin(), used.end(), expert) - used.begin();
+  if (slot < ptrdiff_t(used.size())) slice<float>(arena_.data(), layout_of(header_).norms, moe_layer, header_.slots)[slot] = norm;
+}
+
+void RoutingFrame::note_block_cos(int moe_layer, float cosine) {
+  if (header_.taps & Taps::kBlockCos) slice<float>(arena_.data(), layout_of(header_).cosines, moe_layer, 1)[0] = cosine;
 }
 
 void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<const ExpertId> ids,
@@ -135,7 +166,7 @@ std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& reci
   return rows;
 }
 
-RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture) {
+RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture, uint8_t taps) {
   const int routers = static_cast<int>(plan.rows.size());
   int slots = plan.max_experts_per_token(), passes = 1;
   for (int router = 0; router < routers; ++router) {
@@ -143,7 +174,7 @@ RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLeve
     slots = std::max({slots, slots_needed(plan.routed(router).router, layer), layer ? layer->scheme.stages.slices : 0});
     passes = std::max(passes, decisions_of(recipe.layer(router)));
   }
-  return RoutingFrame(routers, plan.max_experts(), slots, capture, passes);
+  return RoutingFrame(routers, plan.max_experts(), slots, capture, passes, taps);
 }
 
 }  // namespace switchyard

@@ -18,6 +18,12 @@ namespace switchyard {
 enum class Phase : uint8_t { kPrefill = 0, kDecode = 1 };
 enum class CaptureLevel : uint8_t { kOff = 0, kIds = 1, kWeights = 2, kLogits = 3 };
 
+// Measurements beside the decisions, which cost time of their own.
+struct Taps {
+  static constexpr uint8_t kOutNorm = 1;   // of each slot: the Euclidean norm of what its expert gave, before weights and scales
+  static constexpr uint8_t kBlockCos = 2;  // cosine of the residual stream before and after the routed experts' part is added
+};
+
 struct FrameFlags {
   static constexpr uint8_t kNan = 1;       // NaN logits were replaced in some layer
   static constexpr uint8_t kFallback = 2;  // the native gate stood in for a failing scheme
@@ -33,7 +39,7 @@ struct FrameHeader {
   Phase phase = Phase::kPrefill;
   CaptureLevel capture = CaptureLevel::kLogits;
   uint8_t flags = 0;
-  uint8_t reserved = 0;
+  uint8_t taps = 0;           // of Taps
   uint16_t moe_layers = 0;    // routers
   uint16_t experts = 0;       // E, the largest of any row
   uint16_t slots = 0;         // capacity of the slot axis of this frame
@@ -63,7 +69,7 @@ class RoutingFrame {
  public:
   RoutingFrame() = default;
   // Allocates for the given shape; ids are kNoExpert, numbers zero.
-  RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes = 1);
+  RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel capture, int passes = 1, uint8_t taps = 0);
 
   FrameHeader& header() { return header_; }
   const FrameHeader& header() const { return header_; }
@@ -86,11 +92,19 @@ class RoutingFrame {
   std::span<const float> weights(int moe_layer) const;     // capture >= weights, else empty
   std::span<const SlotKind> kinds(int moe_layer) const;
   std::span<const float> logits(int moe_layer) const;      // [experts], raw; capture = logits, else empty
+  // Empty where they are not tapped. [slots]; 0 where no expert ran.
+  std::span<const float> out_norms(int moe_layer) const;
+  // NaN where it is not tapped, or the block ran in passes or not at all.
+  float block_cos(int moe_layer) const;
   std::span<const ExpertId> used_ids(int moe_layer) const { return ids(moe_layer).first(layer(moe_layer).k_used); }
 
   // Copies one decision in, sorted into slot order. logits may be empty below capture level logits.
   void record(int moe_layer, const Decision& decision, std::span<const ExpertId> ids,
               std::span<const float> weights, std::span<const SlotKind> kinds, std::span<const float> logits);
+
+  // After record(): of the slot that holds the expert; of the row.
+  void note_out_norm(int moe_layer, ExpertId expert, float norm);
+  void note_block_cos(int moe_layer, float cosine);
 
   // The whole frame as bytes (header excluded): for rings, checksums and fixtures.
   std::span<const std::byte> arena() const { return arena_; }
@@ -98,7 +112,7 @@ class RoutingFrame {
 
  private:
   FrameHeader header_;
-  std::vector<std::byte> arena_;  // layers | logits | weights | ids | kinds
+  std::vector<std::byte> arena_;  // layers | logits | weights | norms | cosines | ids | kinds
 };
 
 // "layer 3 · pass 2": of a row of frames; layer: the router's, or null.
@@ -107,6 +121,6 @@ std::string decision_name(const ModelPlan& plan, int row, const LayerRecipe* lay
 std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe);
 
 // An empty frame with room for those.
-RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture);
+RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture, uint8_t taps = 0);
 
 }  // namespace switchyard

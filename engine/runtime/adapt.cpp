@@ -11,6 +11,7 @@
 
 #include "engine/analysis/compare.h"
 #include "engine/backend/differentiable.h"
+#include "engine/backend/router_inputs.h"
 #include "engine/base/philox.h"
 #include "engine/routing/adaptation.h"
 #include "engine/runtime/forced_pass.h"
@@ -29,15 +30,6 @@ struct Reading {
   double loss = 0;
   std::vector<RoutingFrame> frames;
   std::vector<std::vector<float>> inputs;  // [rows] of [T, hidden], where asked for
-};
-
-class InputTap final : public RouterTap {
- public:
-  explicit InputTap(std::vector<std::vector<float>>& rows) : rows_(rows) {}
-  void see(int row, size_t, std::span<const float> input) override { rows_[size_t(row)].insert(rows_[size_t(row)].end(), input.begin(), input.end()); }
-
- private:
-  std::vector<std::vector<float>>& rows_;
 };
 
 // How far a reading's routing is from the base's.
@@ -74,8 +66,7 @@ class Loop {
 
   Result<Reading> read(const Recipe& recipe, bool inputs = false) const {
     Reading reading;
-    if (inputs) reading.inputs.resize(plan_.rows.size());
-    InputTap tap(reading.inputs);
+    RouterInputs tap(plan_.rows.size());
     ForcedPass pass(backend_, plan_, {{0, std::make_shared<const Recipe>(recipe), {}}}, int(tokens_.size()));
     if (inputs) pass.set_router_tap(&tap);
     pass.begin(0);
@@ -94,6 +85,7 @@ class Loop {
       std::move(frames.begin(), frames.end(), std::back_inserter(reading.frames));
     }
     reading.loss = sum / double(counted);
+    if (inputs) reading.inputs = tap.take();
     return reading;
   }
 

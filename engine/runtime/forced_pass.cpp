@@ -64,7 +64,7 @@ Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::
     uint64_t end = 0;
     const RecipeSpan& span = span_at(first, end);
     const size_t count = one_piece ? tokens.size() : std::min<uint64_t>(tokens.size() - from, end - first);
-    if (capture != CaptureLevel::kOff) frames.resize(from + count, make_frame(plan_, *span.recipe, capture));
+    if (capture != CaptureLevel::kOff) frames.resize(from + count, make_frame(plan_, *span.recipe, capture, taps_));
     ForwardRequest request;
     request.tokens = tokens.subspan(from, count);
     request.encode = encode;

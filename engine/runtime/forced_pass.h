@@ -42,6 +42,8 @@ class ForcedPass {
   Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
   const std::vector<RecipeSpan>& spans() const { return spans_; }
+  // Of Taps: measured in the frames of what follows.
+  void set_taps(uint8_t taps) { taps_ = taps; }
   // See what follows: what routers read, hidden units. Tokens count from the piece in hand. Null: nobody looks.
   void set_router_tap(RouterTap* tap) { tap_ = tap; }
   void set_unit_tap(UnitTap* units) { units_ = units; }
@@ -58,6 +60,7 @@ class ForcedPass {
   uint32_t sequence_ = 0;
   uint64_t encoder_tokens_ = 0;
   RouterTap* tap_ = nullptr;
+  uint8_t taps_ = 0;
   UnitTap* units_ = nullptr;
 };
 

@@ -51,6 +51,7 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
       options_(options),
       one_piece_(checkpoint_.plan.couples_tokens()),
       capture_(options.capture),
+      taps_(options.taps),
       sampling_(options.sampling),
       logits_(checkpoint_.plan.vocab),
       ledger_(checkpoint_.plan),
@@ -130,6 +131,7 @@ void LiveSession::publish(bool at_once) {
   out->finish = finish_;
   out->backend = backend_->info();
   out->capture = capture_;
+  out->taps = taps_;
   out->sampling = sampling_;
   out->sequence = sequence_;
   out->prompt_ids = prompt_;

@@ -249,7 +249,7 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, const
 }
 
 std::vector<RoutingFrame> LiveSession::make_frames(size_t count, const Recipe& recipe) const {
-  return std::vector<RoutingFrame>(count, make_frame(checkpoint_.plan, recipe, capture_));
+  return std::vector<RoutingFrame>(count, make_frame(checkpoint_.plan, recipe, capture_, taps_));
 }
 
 // Chooses the next token from logits_, and ends or pauses the run where it is time.

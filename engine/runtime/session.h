@@ -35,6 +35,7 @@ struct SessionOptions {
   int threads = 0;                // 0: one per core; the window asks for cores - 1
   int context = 0;                // KV capacity in tokens, at most the model's; 0: min(model's, 4096)
   CaptureLevel capture = CaptureLevel::kLogits;
+  uint8_t taps = 0;               // of Taps, in every frame
   Sampling sampling;
   bool ignore_eos = false;
   bool keep_frames = true;        // fill the FrameLog; a CLI run that only records turns it off
@@ -67,6 +68,7 @@ struct Stop {};                   // ends the sequence; its frames and text stay
 struct Reset {};                  // forgets the sequence; edits and history stay in force
 struct SetSampling { Sampling sampling; };
 struct SetCapture { CaptureLevel level = CaptureLevel::kLogits; };
+struct SetTaps { uint8_t taps = 0; };  // of Taps, for frames to come; a recording that needs them ends with an error without
 struct SetThreads { int threads = 0; };
 // A new branch on which token `token`, which is known, is the next to be routed, under the edits that were in force
 // for it; tokens before it are shared with the branch that is left, and that one is kept. A run that was going on
@@ -80,7 +82,7 @@ struct SetShadows { std::vector<ShadowRecipe> recipes; };  // instead of those b
 struct StartAdaptation { AdaptationPlan plan; };
 struct FreezeAdaptation { bool frozen = true; };  // no more steps; what was found stays. false: goes on
 struct RevertAdaptation {};                       // ends it; one entry puts back all that its steps changed
-using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetThreads, Rewind,
+using TransportCommand = std::variant<Start, Play, Pause, Step, Stop, Reset, SetSampling, SetCapture, SetTaps, SetThreads, Rewind,
                                       SwitchBranch, SetShadows, StartAdaptation, FreezeAdaptation, RevertAdaptation>;
 
 enum class RunState : uint8_t { kIdle, kPrefilling, kGenerating, kPaused, kFinished, kFailed };
@@ -137,6 +139,7 @@ struct SessionSnapshot {
   Finish finish = Finish::kNone;
   BackendInfo backend;
   CaptureLevel capture = CaptureLevel::kLogits;
+  uint8_t taps = 0;
   Sampling sampling;
   uint32_t sequence = 0;
   std::vector<TokenId> prompt_ids;  // encoder-decoder: the encoder's tokens, then the decoder's start

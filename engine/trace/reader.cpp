@@ -54,6 +54,10 @@ class FileReader final : public TraceReader {
     return read<uint8_t>("/routing/slot_kind", row, first, tokens, H5T_NATIVE_UINT8);
   }
 
+  Result<std::vector<float>> out_norms(int row, uint64_t first, uint64_t tokens) const override {
+    return read<float>("/routing/out_norm", row, first, tokens, H5T_NATIVE_FLOAT);
+  }
+
   Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const override {
     return read<float>("/routing/router_logits", row, first, tokens, H5T_NATIVE_FLOAT);
   }
@@ -124,6 +128,7 @@ class FileReader final : public TraceReader {
 
   std::string advice(const Field& field) const {
     if (info().counts_only) return "It holds counts only.";
+    if (field.tap != 0) return "Record it with --taps " + std::string(field.path).substr(std::string_view("/routing/").size()) + ".";
     if (field.from == CaptureLevel::kIds) return "What it was imported from does not hold that.";
     return field.from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.";
   }

@@ -82,6 +82,8 @@ void put_layer(const Field& field, const RoutingFrame& frame, int row, const sch
     case Quantity::kTopkMass: return put(at, layer.stats.topk_mass);
     case Quantity::kMargin: return put(at, layer.stats.margin);
     case Quantity::kLse: return put(at, layer.stats.lse);
+    case Quantity::kOutNorm: return put_slots<float>(at, frame.out_norms(row), used, shape.slots, 0);
+    case Quantity::kBlockCos: return put(at, frame.block_cos(row));
     case Quantity::kLogits: std::memcpy(at, frame.logits(row).data(), frame.logits(row).size_bytes()); return;
     default: return;
   }
@@ -94,7 +96,7 @@ class FileRecorder final : public TraceSink {
                                                       const RecorderOptions& options) {
     SY_TRY(auto writer, TraceWriter::create(path, header, {options.chunk_rows, options.overwrite ? Overwrite::kAllow : Overwrite::kRefuse}));
     const size_t frame_bytes = std::max<size_t>(1, RoutingFrame(int(header.moe_layers.size()), header.experts,
-                                                                header.experts_per_token, header.capture).memory_bytes());
+                                                                header.experts_per_token, header.capture, 1, header.taps).memory_bytes());
     const size_t ring_frames = std::clamp<size_t>(kRingBytes / frame_bytes, 2, std::max<size_t>(options.ring_frames, 2));
     return std::make_unique<FileRecorder>(path, std::move(writer), header, options, ring_frames);
   }
@@ -106,6 +108,7 @@ class FileRecorder final : public TraceSink {
         shape_(writer->shape()),
         frame_rows_(header.frame_rows),
         capture_(header.capture),
+        taps_(header.taps),
         writer_(std::move(writer)),
         part_(writer_->part_path()),
         ring_(ring_frames, std::clamp<size_t>(ring_frames / 2, 1, 1024)),
@@ -151,10 +154,10 @@ class FileRecorder final : public TraceSink {
     const auto first = [&](int row) { return row < header.moe_layers; };
     const auto routers = frame_rows_.empty() ? shape_.layers : std::count_if(frame_rows_.begin(), frame_rows_.end(), first);
     const bool fits = routers == header.moe_layers;
-    if (!fits || header.experts != shape_.experts || header.capture < capture_) {
+    if (!fits || header.experts != shape_.experts || header.capture < capture_ || (taps_ & ~header.taps) != 0) {
       return fail(ErrorCode::kUsage, "a frame of " + std::to_string(header.moe_layers) + " rows, " + std::to_string(header.experts) +
-                      " experts and capture level " + std::to_string(int(header.capture)) + " does not fit the trace's " +
-                      std::to_string(shape_.layers) + ", " + std::to_string(shape_.experts) + " and " + std::to_string(int(capture_)) + ".",
+                      " experts, capture level " + std::to_string(int(header.capture)) + " and taps " + std::to_string(int(header.taps)) + " does not fit the trace's " +
+                      std::to_string(shape_.layers) + ", " + std::to_string(shape_.experts) + ", " + std::to_string(int(capture_)) + " and " + std::to_string(int(taps_)) + ".",
                   path_.string());
     }
     if (!has_sequence_) SY_CHECK(begin_sequence(header.sequence, 0, {}));
@@ -287,6 +290,7 @@ class FileRecorder final : public TraceSink {
   const schema::Shape shape_;
   const std::vector<int> frame_rows_;
   const CaptureLevel capture_;
+  const uint8_t taps_;
   std::atomic<bool> discarded_{false};
 
   std::unique_ptr<TraceWriter> writer_;  // writer thread

@@ -363,13 +363,18 @@ class Builder {
 std::vector<const Field*> fields_of(CaptureLevel capture) {
   std::vector<const Field*> fields;
   for (const Field& field : kFields)
-    if (capture >= field.from) fields.push_back(&field);
+    if (capture >= field.from && field.tap == 0) fields.push_back(&field);
   return fields;
 }
 
 std::vector<const Field*> fields_of(const TraceHeader& header) {
-  if (header.fields.empty()) return fields_of(header.capture);
   std::vector<const Field*> fields;
+  if (header.fields.empty()) {
+    fields = fields_of(header.capture);
+    for (const Field& field : kFields)
+      if (field.tap & header.taps) fields.push_back(&field);
+    return fields;
+  }
   for (const Field& field : kFields)
     if (std::find(header.fields.begin(), header.fields.end(), field.path) != header.fields.end()) fields.push_back(&field);
   return fields;

@@ -27,6 +27,7 @@ enum class Axes : uint8_t { kToken, kRow, kSlot, kExpert };
 enum class Stored : uint8_t { kU8, kU32, kExpertId, kF32 };  // kExpertId: u8 iff E <= 255, else u16
 enum class Quantity : uint8_t {
   kTokenId, kPosition, kPhase, kRecipeEpoch, kExpertId, kWeight, kSlotKind, kEntropy, kTopkMass, kMargin, kLse, kLogits,
+  kOutNorm, kBlockCos,
 };
 
 // One recorded dataset.
@@ -38,6 +39,7 @@ struct Field {
   CaptureLevel from;  // recorded at this level and above
   const char* long_name;
   const char* units;
+  uint8_t tap = 0;  // of Taps: recorded where it is asked for
 };
 
 inline constexpr Field kFields[] = {
@@ -65,9 +67,13 @@ inline constexpr Field kFields[] = {
      "ln sum exp of the raw router logits", "nat"},
     {"/routing/router_logits", Quantity::kLogits, Axes::kExpert, Stored::kF32, CaptureLevel::kLogits,
      "raw router logits, before edits", "logit"},
+    {"/routing/out_norm", Quantity::kOutNorm, Axes::kSlot, Stored::kF32, CaptureLevel::kIds,
+     "Euclidean norm of what the slot's expert gave, before weight and scale; 0: it did not run", "1", Taps::kOutNorm},
+    {"/routing/block_cos", Quantity::kBlockCos, Axes::kRow, Stored::kF32, CaptureLevel::kIds,
+     "cosine of the residual stream before and after the routed experts' part is added", "1", Taps::kBlockCos},
 };
 std::vector<const Field*> fields_of(CaptureLevel capture);
-std::vector<const Field*> fields_of(const TraceHeader& header);  // those it names, or all of its capture level
+std::vector<const Field*> fields_of(const TraceHeader& header);  // those it names, or all of its capture level and taps
 const Field* find_field(std::string_view path);
 
 // Extents of a trace. `slots` may grow, the rest is fixed.

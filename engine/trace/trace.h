@@ -27,6 +27,7 @@ struct TraceHeader {
   int experts_per_token = 0;               // the model's k, the starting width of the slot axis
   RouterSpec router;                       // of the first row: score_fn, renormalisation, scale
   CaptureLevel capture = CaptureLevel::kWeights;
+  uint8_t taps = 0;                        // of Taps: measurements that are recorded beside the level's fields
   std::vector<std::string> domains;        // of the texts; empty: sequences have neither domain nor source id
   std::string model_config_json;           // /meta/model_config: name, revision, sha256 per file, dtype, config
   std::string edits_json;                  // /meta/edits: in force at the first token
@@ -104,8 +105,9 @@ class TraceReader {
   virtual Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, top_k]
   virtual Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const = 0;           // [tokens, top_k]
   virtual Result<std::vector<uint8_t>> slot_kinds(int row, uint64_t first, uint64_t tokens) const = 0;      // [tokens, top_k] of SlotKind
+  virtual Result<std::vector<float>> out_norms(int row, uint64_t first, uint64_t tokens) const = 0;         // [tokens, top_k]
   virtual Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, E]
-  virtual Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const = 0; // entropy, topk_mass, margin, lse
+  virtual Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const = 0; // entropy, topk_mass, margin, lse, block_cos
   struct EpochRow { uint64_t first_token = 0; std::string json; };
   virtual Result<std::vector<EpochRow>> epochs() const = 0;
   virtual Result<std::vector<int64_t>> sequence_offsets() const = 0;  // [S + 1]

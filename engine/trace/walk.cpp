@@ -17,7 +17,7 @@ uint64_t bytes_per_token(const TraceShape& shape, const std::set<std::string>& f
   uint64_t per_row = uint64_t(shape.k) * sizeof(ExpertId);
   for (const std::string& field : fields) {
     if (field == "/routing/router_logits") per_row += uint64_t(shape.experts) * sizeof(float);
-    else if (field == "/routing/weight") per_row += uint64_t(shape.k) * sizeof(float);
+    else if (field == "/routing/weight" || field == "/routing/out_norm") per_row += uint64_t(shape.k) * sizeof(float);
     else per_row += sizeof(float);
   }
   return per_row * uint64_t(shape.rows) + 16;
@@ -121,7 +121,7 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
         for (uint64_t t = 0; t < count && !filter_.domain.empty(); ++t) mask[t] = mask[t] && with_domain && domains[t] == wanted_domain;
       }
       std::vector<ExpertId> ids(rows * count * k, kNoExpert);
-      std::vector<float> weights, logits, scalars[4];
+      std::vector<float> weights, norms, logits, scalars[5];
       const auto widened = [&](std::vector<float>& to, size_t r, const std::vector<float>& part) {
         to.resize(rows * count * k);
         for (uint64_t t = 0; t < count; ++t) std::copy_n(part.begin() + t * top_k, top_k, to.begin() + (r * count + t) * k);
@@ -134,19 +134,23 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
           SY_TRY(const auto values, trace.weights(rows_[r], first, count));
           widened(weights, r, values);
         }
+        if (wants("/routing/out_norm")) {
+          SY_TRY(const auto values, trace.out_norms(rows_[r], first, count));
+          widened(norms, r, values);
+        }
         if (wants("/routing/router_logits")) {
           SY_TRY(const auto values, trace.router_logits(rows_[r], first, count));
           logits.insert(logits.end(), values.begin(), values.end());
         }
-        constexpr const char* kScalars[] = {"entropy", "topk_mass", "margin", "lse"};
+        constexpr const char* kScalars[] = {"entropy", "topk_mass", "margin", "lse", "block_cos"};
         for (size_t s = 0; s < std::size(kScalars); ++s) {
           if (!wants((std::string("/routing/") + kScalars[s]).c_str())) continue;
           SY_TRY(const auto values, trace.scalar(kScalars[s], rows_[r], first, count));
           scalars[s].insert(scalars[s].end(), values.begin(), values.end());
         }
       }
-      slab.ids = ids, slab.weights = weights, slab.router_logits = logits;
-      slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3];
+      slab.ids = ids, slab.weights = weights, slab.out_norm = norms, slab.router_logits = logits;
+      slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3], slab.block_cos = scalars[4];
       slab.sequence = sequences, slab.position = positions, slab.domain = domains, slab.mask = mask;
       std::vector<TokenId> token_ids;
       if (wants("/tokens/token_id")) {

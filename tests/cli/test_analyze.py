@@ -118,6 +118,33 @@ class Analyze(CliTest):
         self.assert_refused(2, "no tokens to choose by phase", "analyze", counts, "load", "--phase", "decode")
         self.assert_refused(2, "holds tokens, the others counts only", "analyze", counts, "load", "--with", self.trace)
 
+    def test_taps_feed_the_pruning_criteria(self):
+        tapped = self.folder / "tapped.moetrace.h5"
+        done = run("run", "demo", "--prompt", "The", "--max-new-tokens", 12, "--trace", tapped, "--taps", "out_norm,block_cos")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(tapped) as file:
+            ids, weights, norms, cosines = (file[f"/routing/{name}"][:].astype(float) for name in ("expert_id", "weight", "out_norm", "block_cos"))
+        self.assertTrue((norms[ids < 255] > 0).all())
+        self.assertTrue((numpy.abs(cosines) <= 1).all())
+        layer = self.json_of("analyze", "analyze", tapped, "saliency")["layers"][3]
+        shares = weights[3] / weights[3].sum(-1, keepdims=True)
+        for expert in range(len(layer["frequency"])):
+            chosen = ids[3] == expert
+            reap = (shares * norms[3])[chosen]
+            self.assertAlmostEqual(layer["ean_sum"][expert], norms[3][chosen].sum(), places=6)
+            self.assertAlmostEqual(layer["reap"][expert], reap.mean() if len(reap) else 0, places=6)
+            easy = (numpy.maximum(0, 1 - cosines[3])[:, None] * shares * norms[3])[chosen].sum()
+            self.assertAlmostEqual(layer["easy_ep"][expert], easy, places=6)
+        packed = self.folder / "packed.moetrace.h5"
+        self.assertEqual(run("trace", "pack", tapped, "-o", packed).returncode, 0)
+        self.assertEqual(self.json_of("analyze", "analyze", packed, "saliency")["layers"], self.json_of("analyze", "analyze", tapped, "saliency")["layers"])
+        self.assertEqual(run("trace", "verify", packed).returncode, 0)
+        texts = self.write("more.jsonl", '{"text": "x = 1"}\n')
+        scored = self.folder / "scored.moetrace.h5"
+        self.assertEqual(run("score", "demo", "--texts", texts, "--trace", scored, "--taps", "out_norm").returncode, 0)
+        document = self.json_of("analyze", "analyze", scored, "saliency")
+        self.assertEqual(document["missing"], ["/routing/block_cos"])
+
     def test_two_traces_are_analysed_as_one(self):
         document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
         self.assertEqual(document["layers"][1]["counts"], (2 * self.counts(1)).tolist())

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import unittest
 
-from support import EXPECTED, PROGRAM, PROMPTS, SOURCE, CliTest, run
+from support import EXPECTED, PROGRAM, PROMPTS, REFERENCE, SOURCE, CliTest, run
 
 DEMO = SOURCE / "assets/models/demo"
 
@@ -171,7 +171,8 @@ class Refusals(CliTest):
                 (("run", "demo", "--prompt", "a", "--max-new-tokens", "2048"), "do not fit into the model's context of 2048"),
                 (("run", "demo", "--token-ids", "4096"), "outside the vocabulary"),
                 (("run", "demo", "--prompt", "a", "--chat"), "the checkpoint has no chat template"),
-                (("run", "demo", "--prompt", "a", "--taps", "out_norm", "--trace", self.folder / "t.moetrace.h5"), "no taps"),
+                (("run", "demo", "--prompt", "a", "--taps", "out_norm"), "go into a trace"),
+                (("run", "demo", "--prompt", "a", "--taps", "hidden", "--trace", self.folder / "t.moetrace.h5"), "not in"),
                 (("run", "demo", "--prompt", "a", "--backend", "cuda"), "no cuda backend"),
                 (("run", "demo", "--prompt", "a", "--backend", "gpu"), "not in"),
                 (("run", "demo", "--prompt", "a", "--trace", self.folder / "t.h5"), "end in .moetrace.h5"),
@@ -244,6 +245,74 @@ class Output(CliTest):
 
     def test_version(self):
         self.assertRegex(run("--version").stdout.decode(), r"^switchyard \d+\.\d+\.\d+\n$")
+
+
+class Prune(CliTest):
+    """calibrate prune: mutes by a criterion."""
+
+    def texts(self, *ids):
+        return self.write("texts.jsonl", "".join(json.dumps({"token_ids": list(one)}) + "\n" for one in ids))
+
+    def test_naee_is_that_of_transformers_activations(self):
+        if not REFERENCE:
+            self.skipTest("the reference backend is not built")
+        golden = json.loads((SOURCE / "tests/data/naee.json").read_text())
+        script = self.folder / "naee.json"
+        document = self.json_of("calibrate_prune", "calibrate", "prune", "demo", "--texts", self.texts(*golden["texts"]), "--keep", golden["keep"],
+                                "--criterion", "naee", "--out", script)
+        for want in golden["layers"]:
+            layer = next(one for one in document["layers"] if one["layer"] == want["layer"])
+            self.assertEqual(layer["dropped"], want["dropped"])
+            self.assertAlmostEqual(layer["loss"], want["loss"], delta=1e-3 * want["loss"])
+            self.assertFalse(layer["exhaustive"])
+        edits = json.loads(script.read_text())["edits"]
+        self.assertEqual([(edit["kind"], edit["expert"]) for edit in edits], [("mute", layer["dropped"]) for layer in document["layers"]])
+        self.json_of("score", "score", "demo", "--texts", self.folder / "texts.jsonl", "--edits", script)
+
+    def test_scores_are_those_of_the_analysis(self):
+        texts = self.texts(range(5, 45), range(100, 130))
+        trace = self.folder / "t.moetrace.h5"
+        self.assertEqual(run("score", "demo", "--texts", texts, "--trace", trace, "--taps", "out_norm,block_cos").returncode, 0)
+        layers = self.json_of("analyze", "analyze", trace, "saliency", "--keep", 20)["layers"]
+        for criterion in ("reap", "frequency", "ean_mean", "easy_ep"):
+            document = self.json_of("calibrate_prune", "calibrate", "prune", "demo", "--texts", texts, "--keep", 20, "--criterion", criterion)
+            self.assertEqual([one["dropped"] for one in document["layers"]], [one["pruned"][criterion] for one in layers])
+            for one, other in zip(document["layers"], layers):
+                for a, b in zip(one["scores"], other[criterion]):
+                    self.assertAlmostEqual(a, b, places=5)
+
+    def test_refusals(self):
+        texts = self.texts(range(5, 15))
+        self.assert_refused(2, "cannot stay", "calibrate", "prune", "demo", "--texts", texts, "--keep", 3)
+        self.assert_refused(2, "does not run experts that were not chosen", "calibrate", "prune", "demo", "--texts", texts, "--keep", 20, "--criterion", "naee",
+                            "--backend", "cpu")
+        self.assert_refused(2, "not in", "calibrate", "prune", "demo", "--texts", texts, "--keep", 20, "--criterion", "size")
+
+
+class Lens(CliTest):
+    """calibrate lens against transformers' hidden states (tests/data/lens.py)."""
+
+    def test_layers_are_those_of_transformers(self):
+        if not REFERENCE:
+            self.skipTest("the reference backend is not built")
+        golden = json.loads((SOURCE / "tests/data/lens.json").read_text())
+        ids = ",".join(map(str, golden["token_ids"]))
+        document = self.json_of("calibrate_lens", "calibrate", "lens", "demo", "--token-ids", ids)
+        places = [place for place in document["places"] if place["behind"] == "experts"]
+        self.assertEqual([place["layer"] for place in places], list(range(8)))
+        self.assertEqual([place["behind"] for place in document["places"]], ["attention", "experts"] * 8)
+        for place, want in zip(places, golden["layers"]):
+            self.assertEqual(place["first"], want["top1"])
+            self.assertEqual(place["rank"], want["rank"])
+            for name in ("kl", "probability"):
+                for a, b in zip(place[name], want[name]):
+                    self.assertAlmostEqual(a, b, delta=1e-4 * max(1, abs(b)))
+        self.assertEqual((places[-1]["agreement"], places[-1]["first"]), (1, golden["final"]))
+        self.assertAlmostEqual(places[-1]["mean_kl"], 0, places=6)
+        few = self.json_of("calibrate_lens", "calibrate", "lens", "demo", "--token-ids", ids, "--last", 3)
+        self.assertEqual((few["tokens"], few["first_token"]), (12, 9))
+        self.assertEqual([place["rank"] for place in few["places"]], [place["rank"][-3:] for place in document["places"]])
+        self.assert_refused(2, "does not show its residual stream", "calibrate", "lens", "demo", "--token-ids", ids, "--backend", "cpu")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@
 #include "app/gui/adaptation_plot.h"
 #include "app/gui/docks/adaptation_panel.h"
 #include "app/gui/docks/gradient_panel.h"
+#include "app/gui/docks/lens_panel.h"
+#include "app/gui/result_picture.h"
 #include "app/gui/table_panel.h"
 #include "app/gui/workbench.h"
 #include "engine/trace/replay.h"
@@ -171,6 +173,27 @@ TEST_F(AdaptationWindow, TakesTheGradientBesideTheRun) {
   EXPECT_TRUE(wait_until([&] { return summary->text().startsWith("Layer 5: "); }));
   run("Another text", 4);  // the lens was of the text before
   EXPECT_TRUE(wait_until([&] { return gradients.lens() == nullptr; }));
+}
+
+TEST_F(AdaptationWindow, ReadsTheLayersBesideTheRun) {
+  EXPECT_FALSE(window_->actions().action("lens.compute")->isEnabled());
+  run("The king said unto the people", 12);
+  window_->actions().run("lens.compute");
+  LensPanel& panel = window_->lens();
+  ASSERT_TRUE(wait_until([&] { return panel.lens() != nullptr; }, 60'000)) << newest_message();
+  const LogitLens& lens = *panel.lens();
+  ASSERT_EQ(lens.places.size(), 16u);
+  EXPECT_EQ(lens.behind[7], "3 experts");
+  const auto& s = *model().snapshot();
+  ASSERT_EQ(lens.places.back().tokens.size(), s.prompt_ids.size() + s.generated_ids.size());
+  // Behind the last layer it is the model; greedy or not, what was generated is likely there.
+  EXPECT_EQ(lens.places.back().agreement(), 1);
+  EXPECT_NEAR(lens.places.back().mean_kl(), 0, 1e-6);
+  EXPECT_GT(lens.places.front().mean_kl(), 0.1);
+  EXPECT_TRUE(panel.picture().is_heat_map());
+  EXPECT_EQ(panel.table().rows(), 16 * lens.places[0].tokens.size());
+  run("Another text", 4);
+  EXPECT_TRUE(wait_until([&] { return panel.lens() == nullptr; }));
 }
 #endif
 

@@ -109,6 +109,31 @@ TEST_F(AnalysisWindow, ARecordingIsAnalysedAndItsBusiestExpertMuted) {
   panel().picture().grab();  // paints
 }
 
+TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
+  const auto path = folder_ / "tapped.moetrace.h5";
+  window_->actions().run("run.taps");
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->taps == (Taps::kOutNorm | Taps::kBlockCos); }));
+  EXPECT_TRUE(window_->actions().action("run.taps")->isChecked());
+  model().record_to(path, false);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+  EXPECT_FALSE(window_->actions().action("run.taps")->isEnabled());
+  run("The router sends each token", 16);
+  model().stop_recording();
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path) && child<QPushButton>("analysis.run")->isEnabled(); }));
+  analyse("saliency");
+  ASSERT_TRUE(panel().result());
+  EXPECT_FALSE(panel().result()->object.contains("missing"));
+  // Every norm that was measured is that of a frame.
+  double sum = 0;
+  for (uint64_t t = 0; t < model().data().tokens(); ++t)
+    for (const float norm : model().data().frames[t]->out_norms(3)) sum += norm;
+  double total = 0;
+  for (const auto& value : panel().result()->object["layers"][3]["ean_sum"]) total += value.get<double>();
+  EXPECT_GT(total, 0);
+  EXPECT_NEAR(total, sum, 1e-4 * sum);
+  show_table("layers.values");
+}
+
 TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {
   const auto path = folder_ / "ids.moetrace.h5";
   model().set_capture(CaptureLevel::kIds);

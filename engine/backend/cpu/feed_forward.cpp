@@ -19,18 +19,24 @@ void FeedForwardRun::run(const Step& step, const FeedForward& spec, const float*
   pass_ = pass;
   groups_.clear();
   size_slots(0);
+  const uint8_t taps = spec.row < 0 || step.chunk->frames.empty() ? 0 : step.chunk->frames[0].header().taps;
+  if (taps != 0) keep_residual(step, spec, sum);
   step.add_bias(spec.output_bias, sum);
   if (spec.row >= 0) {
     route_tokens(step, spec, in);
     gather(step, spec, in, sum);
   }
   if (spec.shared) gather_shared(step, spec, in, sum);
-  if (groups_.empty()) return;
+  if (groups_.empty()) {
+    if (taps != 0) measure(step, spec, in, sum);
+    return;
+  }
   gate_up(step);
   if (const LayerRecipe* recipe = spec.row < 0 ? nullptr : step.chunk->recipe->layer(spec.row); recipe && cuts_experts(recipe->scheme))
     cut_experts(step, spec, *recipe, in);
   if (step.chunk->units) show_units(step, spec);
   down(step, groups_.front().expert->down.rows);
+  if (taps != 0) measure(step, spec, in, sum);
 }
 
 // Rows of the groups' gate and up matrices, end to end, then the activation, in one go.

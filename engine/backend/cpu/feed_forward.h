@@ -19,6 +19,8 @@
 
 namespace switchyard::cpu {
 
+inline bool executed(SlotKind kind) { return kind == SlotKind::kRouted || kind == SlotKind::kForced; }
+
 class FeedForwardRun {
  public:
   // Before the first layer of a chunk.
@@ -73,6 +75,11 @@ class FeedForwardRun {
   int64_t down_bytes() const;
   void show_units(const Step& step, const FeedForward& spec) const;
 
+  // taps.cpp
+  void keep_residual(const Step& step, const FeedForward& spec, const Sum& sum);
+  void measure(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum);
+  void measure_slot(const Step& step, int row, int token, ExpertId id, const float* y, float weight);
+
   int pass_ = 0;
   // Routing of the chunk: [tokens, slots_per_token_].
   Rows router_logits_;
@@ -110,6 +117,11 @@ class FeedForwardRun {
   std::vector<const float*> slot_in_, slot_act_;
   std::vector<float*> slot_gate_, slot_up_, slot_sum_;
   Rows gate_, up_;
+
+  // Of taps.
+  Rows residual_, routed_, tapped_;  // [tokens, hidden]: before the block, what the routed experts add; [slots, hidden]
+  std::vector<float*> tapped_rows_;
+  int64_t width_ = 0;
 };
 
 }  // namespace switchyard::cpu

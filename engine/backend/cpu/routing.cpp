@@ -8,10 +8,6 @@
 namespace switchyard::cpu {
 namespace {
 
-bool executed(SlotKind kind) {
-  return kind == SlotKind::kRouted || kind == SlotKind::kForced;
-}
-
 bool own_row_cosines(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kCosine; }
 
 // Of one decision, counted as bytes read: about some per expert, and what the scheme's matrices hold.

@@ -177,6 +177,7 @@ class Moe final : public Op {
         for (int64_t i = 0; i < count; ++i)
           step.units->take(step.row, ExpertId(e), int(share.rows[size_t(i)]), {shown.const_data_ptr<float>() + size_t(i) * width, width});
       }
+      note_norms(step, e, share.rows, y);
       if (!on_input) y = y * applied;
       if (recipe && !recipe->expert_scale.empty()) y = y * recipe->expert_scale[e];
       if (graph.defined())
@@ -190,11 +191,18 @@ class Moe final : public Op {
       lens->gains = [this, recipe, in = x.detach()](const at::Tensor& gradient) { return gains(in, gradient, recipe); };
     }
     if (router_.spec().post_scale != 1) out = out * router_.spec().post_scale;
+    note_block(step, out);
     if (shared_) {
       const at::Tensor y = (*shared_)(x);
       out = out + (shared_gate_.defined() ? y * project(x, shared_gate_).sigmoid() : y);
     }
     return output_bias_.defined() ? out + output_bias_ : out;
+  }
+
+  at::Tensor all_experts(const at::Tensor& x) const override {
+    std::vector<at::Tensor> columns;
+    for (int e = 0; e < router_.spec().experts; ++e) columns.push_back(expert(size_t(e), x, nullptr));
+    return router_.spec().apply == ApplyTo::kInput ? at::Tensor() : at::stack(columns, 1);
   }
 
  private:

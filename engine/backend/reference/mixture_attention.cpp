@@ -59,11 +59,14 @@ class MixtureAttention final : public Op {
         const at::Tensor applied = at::from_blob(share.weights.data() + from, {count, 1});
         const Rotation at_rows{by.cos.index_select(0, rows), by.sin.index_select(0, rows)};
         const at::Tensor q = rotate(spec_.rope, at_rows, heads(project(x.index_select(0, rows), own.q)));
-        at::Tensor y = project(attend(q, state, rows + past, past + tokens), own.o) * applied;
+        at::Tensor y = project(attend(q, state, rows + past, past + tokens), own.o);
+        note_norms(step, e, std::span(share.rows).subspan(from, size_t(count)), y);
+        y = y * applied;
         if (scale != 1) y = y * scale;
         out.index_add_(0, rows, y);
       }
     }
+    note_block(step, out);
     return output_bias_.defined() ? out + output_bias_ : out;
   }
 

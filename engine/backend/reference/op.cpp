@@ -29,6 +29,28 @@ void AttentionRows::take(const at::Tensor& probabilities, int64_t token, int64_t
   }
 }
 
+namespace {
+
+bool tapped(const Step& step, uint8_t tap) { return !step.frames.empty() && (step.frames[0].header().taps & tap); }
+int frame_row(const Step& step) { return step.row + step.pass * step.frames[0].header().moe_layers; }
+
+}  // namespace
+
+void note_norms(const Step& step, size_t expert, std::span<const int64_t> rows, const at::Tensor& y) {
+  if (!tapped(step, Taps::kOutNorm)) return;
+  const at::Tensor norms = y.to(at::kDouble).square().sum(-1).sqrt().to(at::kFloat).contiguous();
+  for (size_t i = 0; i < rows.size(); ++i)
+    step.frames[size_t(rows[i])].note_out_norm(frame_row(step), ExpertId(expert), norms.const_data_ptr<float>()[i]);
+}
+
+void note_block(const Step& step, const at::Tensor& routed) {
+  if (!tapped(step, Taps::kBlockCos) || !step.residual) return;
+  const at::Tensor before = step.residual->to(at::kDouble), after = before + routed.to(at::kDouble) * double(step.scale);
+  const at::Tensor cosines = ((before * after).sum(-1) / (before.square().sum(-1) * after.square().sum(-1)).sqrt()).to(at::kFloat).contiguous();
+  for (size_t token = 0; token < step.frames.size(); ++token)
+    step.frames[token].note_block_cos(frame_row(step), cosines.const_data_ptr<float>()[token]);
+}
+
 std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load) {
   return std::visit(Maker{load}, spec);
 }

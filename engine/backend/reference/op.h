@@ -59,12 +59,17 @@ struct Step {
   RouterStates* states = nullptr;
   TokenMemory* routers = nullptr;
   RouterTap* tap = nullptr;
+  // What the op's output, times this scale, is added to; null: to nothing as it is.
+  const at::Tensor* residual = nullptr;
+  float scale = 1;
   AttentionRows* attention = nullptr;  // of the layer: filled by its attention, read by its routers
   int pass = 0;                    // of the router's decisions for these tokens
   SequenceChoices* choices = nullptr;  // of the sequence; null where no scheme runs
   UnitTap* units = nullptr;            // see ForwardRequest
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
+  // Shown the residual stream behind every sublayer; null: nobody looks.
+  const std::function<void(int layer, int sublayer, const at::Tensor& h)>* see = nullptr;
   std::vector<LensRow>* lens = nullptr;  // [routing rows], with biases only; null: not wanted
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
 };
@@ -74,7 +79,14 @@ class Op {
   virtual ~Op() = default;
   // x: [tokens, hidden], already normed; returns the same shape.
   virtual at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const = 0;
+  // Of a routed feed-forward block: [tokens, E, hidden], what each expert gives. Undefined: it has no such experts.
+  virtual at::Tensor all_experts(const at::Tensor&) const { return {}; }
 };
+
+// For frames with taps, see Taps in frame.h. y: [rows, hidden], what the expert gave for those tokens, before its weight;
+// routed: [tokens, hidden], what the routed experts add.
+void note_norms(const Step& step, size_t expert, std::span<const int64_t> rows, const at::Tensor& y);
+void note_block(const Step& step, const at::Tensor& routed);
 
 // May throw LoadError, c10::Error, bad_alloc.
 std::unique_ptr<Op> make_op(const SublayerOp& spec, Loader& load);

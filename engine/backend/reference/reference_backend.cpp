@@ -18,6 +18,8 @@
 #include <thread>
 
 #include "engine/backend/differentiable.h"
+#include "engine/backend/expert_probe.h"
+#include "engine/backend/layer_probe.h"
 #include "engine/backend/reference/entry.h"
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/op.h"
@@ -177,7 +179,7 @@ class ReferenceCache final : public KvCache {
   int spacing_ = 32;         // tokens between two marks, at least
 };
 
-class ReferenceBackend final : public Backend, public Differentiable {
+class ReferenceBackend final : public Backend, public Differentiable, public ExpertProbe, public LayerProbe {
  public:
   ReferenceBackend(const ModelPlan& plan, const WeightStore& weights, int threads, Task* task) : plan_(plan) {
     set_threads(threads);
@@ -221,6 +223,34 @@ class ReferenceBackend final : public Backend, public Differentiable {
     Result<void> done = guarded([&]() -> Result<void> { return run(request, *cache); });
     if (!done) cache->put_back(std::move(before));
     return done;
+  }
+
+  Result<std::vector<float>> expert_outputs(int row, std::span<const float> inputs) override {
+    const RoutingRow& at = plan_.rows[size_t(row)];
+    const Op& op = *layers_[size_t(at.layer)][size_t(at.sublayer)].op;
+    return guarded([&]() -> Result<std::vector<float>> {
+      const c10::InferenceMode inference;
+      at::set_num_threads(threads_);
+      const at::Tensor x = at::from_blob(const_cast<float*>(inputs.data()), {int64_t(inputs.size()) / plan_.hidden, plan_.hidden});
+      const at::Tensor y = op.all_experts(x);
+      if (!y.defined()) return fail(ErrorCode::kUsage, "the experts of " + plan_.row_name(row) + " have no outputs of their own: they weigh their input, or are part of the attention.");
+      const at::Tensor values = y.contiguous();
+      return std::vector<float>(values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel());
+    });
+  }
+
+  Result<void> lens(std::span<const TokenId> tokens, const Recipe& recipe, const See& see, const Task* task) override {
+    if (plan_.encoder_layers > 0) return fail(ErrorCode::kUsage, "the logit lens knows no encoder-decoders.");
+    ReferenceCache cache(plan_, int(tokens.size()));
+    const ForwardRequest request{.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kNone, .task = task};
+    SY_CHECK(check_request(plan_, request));
+    const std::function<void(int, int, const at::Tensor&)> show = [&](int layer, int sublayer, const at::Tensor& h) {
+      for (int64_t first = 0; first < h.size(0); first += kLogitChunk) {
+        const at::Tensor logits = logits_of(h.narrow(0, first, std::min(kLogitChunk, h.size(0) - first)));
+        see(layer, sublayer, size_t(first), {logits.const_data_ptr<float>(), size_t(logits.numel())});
+      }
+    };
+    return guarded([&]() -> Result<void> { return run(request, cache, &show); });
   }
 
   Result<BiasGradient> bias_gradient(std::span<const TokenId> tokens, const Recipe& recipe, int loss_tokens, const Task* task) override {
@@ -332,8 +362,7 @@ class ReferenceBackend final : public Backend, public Differentiable {
     at::Tensor loss = at::zeros({});
     for (int64_t from = last - count; from < last; from += kLogitChunk) {
       const int64_t rows = std::min(kLogitChunk, last - from);
-      at::Tensor logits = project(final_norm_(x.narrow(0, from, rows)), head_, head_bias_);
-      if (plan_.logit_scale != 1) logits = logits * plan_.logit_scale;
+      const at::Tensor logits = logits_of(x.narrow(0, from, rows));
       loss = loss - logits.log_softmax(-1).gather(1, targets.narrow(0, from, rows).unsqueeze(1)).sum();
     }
     loss = loss / double(count);
@@ -341,7 +370,7 @@ class ReferenceBackend final : public Backend, public Differentiable {
     return double(loss.item<float>());
   }
 
-  Result<void> run(const ForwardRequest& request, ReferenceCache& cache) {
+  Result<void> run(const ForwardRequest& request, ReferenceCache& cache, const std::function<void(int, int, const at::Tensor&)>* see = nullptr) {
     const c10::InferenceMode mode;
     at::set_num_threads(threads_);
     const int64_t past = cache.length() - cache.encoded();
@@ -357,7 +386,8 @@ class ReferenceBackend final : public Backend, public Differentiable {
               .routers = &cache.routers(),
               .tap = request.tap,
               .choices = &cache.choices(),
-              .units = request.units};
+              .units = request.units,
+              .see = see};
     if (request.encode)
       cache.forget_states();
     else
@@ -406,23 +436,26 @@ class ReferenceBackend final : public Backend, public Differentiable {
       const at::Tensor x = loaded.norm(h);
       const LayerRecipe* recipe = step.row < 0 ? nullptr : step.recipe->layer(step.row);
       const bool in_passes = recipe && runs_in_passes(recipe->scheme);
+      const bool plain = spec.post_norm.kind == NormKind::kNone && spec.base_scale == 1 && !loaded.base_weight.defined() && !spec.base_is_normed && !spec.deferred;
+      step.residual = plain && !in_passes ? &h : nullptr;
+      step.scale = spec.scale;
       at::Tensor y = loaded.post_norm(in_passes ? run_passes(*loaded.op, x, cache.state(layer, i), step, recipe->scheme.stages)
                                                 : loaded.op->run(x, cache.state(layer, i), step));
       if (spec.scale != 1) y = y * spec.scale;
       if (spec.deferred) {
         deferred = deferred.defined() ? deferred + y : y;
-        continue;
-      }
-      if (in_passes && recipe->scheme.stages.residual == PassResidual::kInner) {
+      } else if (in_passes && recipe->scheme.stages.residual == PassResidual::kInner) {
         h = y;
-        continue;
+      } else {
+        at::Tensor base = spec.base_is_normed ? x : h;
+        if (spec.base_scale != 1) base = base * spec.base_scale;
+        if (loaded.base_weight.defined()) base = base * loaded.base_weight;
+        h = base + y;
       }
-      at::Tensor base = spec.base_is_normed ? x : h;
-      if (spec.base_scale != 1) base = base * spec.base_scale;
-      if (loaded.base_weight.defined()) base = base * loaded.base_weight;
-      h = base + y;
+      if (deferred.defined() && i + 1 == layers_[layer].size()) h = h + deferred;
+      if (step.see) (*step.see)(int(layer), int(i), h);
     }
-    return deferred.defined() ? h + deferred : h;
+    return h;
   }
 
   static bool mixes(const Sublayer& sublayer) {
@@ -458,15 +491,18 @@ class ReferenceBackend final : public Backend, public Differentiable {
     return -1;
   }
 
+  // [tokens, vocab], contiguous.
+  at::Tensor logits_of(const at::Tensor& h) const {
+    const at::Tensor logits = project(final_norm_(h), head_, head_bias_);
+    return (plan_.logit_scale != 1 ? logits * plan_.logit_scale : logits).contiguous();
+  }
+
   void write_logits(const ForwardRequest& request, const at::Tensor& x) const {
     if (request.rows == LogitRows::kNone) return;
     const int64_t end = x.size(0), begin = request.rows == LogitRows::kLast ? end - 1 : 0;
     float* out = request.logits.data();
     for (int64_t from = begin; from < end; from += kLogitChunk) {
-      const at::Tensor rows = final_norm_(x.narrow(0, from, std::min(kLogitChunk, end - from)));
-      at::Tensor logits = project(rows, head_, head_bias_);
-      if (plan_.logit_scale != 1) logits = logits * plan_.logit_scale;
-      logits = logits.contiguous();
+      const at::Tensor logits = logits_of(x.narrow(0, from, std::min(kLogitChunk, end - from)));
       std::memcpy(out, logits.const_data_ptr<float>(), logits.nbytes());
       out += logits.numel();
     }
