@@ -7,6 +7,7 @@
 #include "app/cli/text_input.h"
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
+#include "engine/routing/adapters.h"
 #include "engine/routing/edit.h"
 #include "engine/base/atomic_file.h"
 #include "engine/routing/scheme.h"
@@ -108,6 +109,14 @@ const std::vector<Kind>& kinds() {
        "routes by a gating scheme in place of the model's own score, selection and weights",
        R"({"kind":"scheme","layer":"all","name":"top_p","parameters":{"p":0.6}})",
        {kLayer, {"name", "word", "a scheme of recipe list; native ends it"}, {"parameters", "object", "optional; those that differ from their defaults"}}},
+      {"adapters",
+       "routed low-rank adapters (LoRA) beside the weights of linear layers",
+       R"({"kind":"adapters","layer":"all","modules":["q_proj"],"files":["adapters.safetensors"],"adapter_router":"arrow","parameters":{"k":2}})",
+       {{"layer", "layers", "model layer index, with experts or without, a list, a range \"2-5\", or \"all\""},
+        {"files", "paths", "PEFT folders, or safetensors files with lora.MODULE.E.A and .B; [] takes the adapters away"},
+        {"modules", "words", "optional; linear layers by name or the end of it, as q_proj; else all that the files have"},
+        {"adapter_router", "word", "optional; an adapter router of recipe list, fixed if absent"},
+        {"parameters", "object", "optional; those that differ from their defaults"}}},
   };
   return list;
 }
@@ -116,7 +125,8 @@ Document fields_json(const Kind& kind) {
   Document fields = Document::array();
   for (const Field& field : kind.fields)
     fields.push_back({{"name", field.name}, {"type", field.type}, {"meaning", field.meaning}});
-  fields.push_back({{"name", "router"}, {"type", "word"}, {"meaning", "optional; of a layer with two routers (jetmoe): attention or mlp; mlp"}});
+  if (kind.name != std::string_view("adapters"))
+    fields.push_back({{"name", "router"}, {"type", "word"}, {"meaning", "optional; of a layer with two routers (jetmoe): attention or mlp; mlp"}});
   fields.push_back({{"name", kAtToken.name}, {"type", kAtToken.type}, {"meaning", kAtToken.meaning}});
   return fields;
 }
@@ -168,14 +178,41 @@ Document scheme_json(const SchemeInfo& scheme) {
           {"needs", scheme.needs}};
 }
 
+const char* type_name(AdapterParameter::Type type) {
+  switch (type) {
+    case AdapterParameter::Type::kReal: return "real";
+    case AdapterParameter::Type::kInteger: return "integer";
+    case AdapterParameter::Type::kBoolean: return "boolean";
+    case AdapterParameter::Type::kChoice: return "choice";
+    case AdapterParameter::Type::kReals: return "reals";
+  }
+  return "";
+}
+
+Document router_json(const AdapterRouterInfo& router) {
+  Document parameters = Document::array();
+  for (const AdapterParameter& parameter : router.parameters) {
+    Document one = {{"name", parameter.name}, {"type", type_name(parameter.type)}};
+    one["default"] = parameter.type == AdapterParameter::Type::kInteger ? Document(int64_t(std::get<double>(parameter.standard)))
+                                                                        : std::visit([](const auto& v) { return Document(v); }, parameter.standard);
+    if (parameter.max > parameter.min) one["min"] = parameter.min, one["max"] = parameter.max;
+    if (!parameter.choices.empty()) one["choices"] = parameter.choices;
+    one["meaning"] = parameter.meaning;
+    parameters.push_back(std::move(one));
+  }
+  return {{"name", router.name}, {"title", router.title}, {"source", router.source}, {"exact", router.exact},
+          {"formula", router.formula}, {"needs", router.needs}, {"parameters", std::move(parameters)}};
+}
+
 Result<int> list(Cli& cli) {
   if (cli.output.json()) {
-    Document edits = Document::array(), gates = Document::array();
+    Document edits = Document::array(), gates = Document::array(), routers = Document::array();
+    for (const AdapterRouterInfo& router : adapter_routers()) routers.push_back(router_json(router));
     for (const SchemeInfo& scheme : schemes()) gates.push_back(scheme_json(scheme));
     for (const Kind& kind : kinds()) edits.push_back(kind_json(kind));
     Document examples = Document::array();
     for (const std::string& file : scheme_examples()) examples.push_back({{"scheme", file.substr(0, file.rfind('.'))}, {"file", file}});
-    cli.output.json({{"schema", kSchema}, {"schemes", gates}, {"edits", edits}, {"examples", examples}});
+    cli.output.json({{"schema", kSchema}, {"schemes", gates}, {"adapter_routers", routers}, {"edits", edits}, {"examples", examples}});
     return 0;
   }
   std::vector<std::vector<std::string>> rows;
@@ -193,6 +230,15 @@ Result<int> list(Cli& cli) {
     for (const std::string& file : examples) rows.push_back({file.substr(0, file.rfind('.')), file});
     cli.output.table(rows);
   }
+  cli.output.data("\nAdapter routers (edit kind adapters)\n");
+  rows.clear();
+  for (const AdapterRouterInfo& router : adapter_routers()) {
+    std::string parameters;
+    for (const AdapterParameter& parameter : router.parameters)
+      parameters += fmt::format("{}{}", parameters.empty() ? "" : ", ", parameter.name);
+    rows.push_back({router.name, parameters, fmt::format("{} ({}{})", router.title, router.exact ? "" : "inspired by ", router.source)});
+  }
+  cli.output.table(rows);
   cli.output.data("\nEdits\n");
   rows.clear();
   for (const Kind& kind : kinds()) {
@@ -239,14 +285,45 @@ void show_scheme(Cli& cli, const SchemeInfo& scheme) {
                               example.empty() ? "" : fmt::format(",\"parameters\":{{\"file\":\"{}\"}}", example)));
 }
 
+void show_router(Cli& cli, const AdapterRouterInfo& router) {
+  if (cli.output.json()) {
+    Document document = {{"schema", kSchema}};
+    document.update(router_json(router));
+    cli.output.json(document);
+    return;
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {router.name, fmt::format("adapter router: {}", router.title)}, {"  source", router.source}, {"  fidelity", router.exact ? "exact" : "inspired by"}, {"  formula", router.formula}};
+  if (*router.needs) rows.push_back({"  needs", router.needs});
+  for (const AdapterParameter& parameter : router.parameters) {
+    std::string range = router_json(router)["parameters"][size_t(&parameter - router.parameters.data())]["default"].dump();
+    if (!parameter.choices.empty()) {
+      range += ", of";
+      for (const char* one : parameter.choices) range += fmt::format(" {}", one);
+    } else if (parameter.max > parameter.min) {
+      range += fmt::format(", {:g} to {:g}", parameter.min, parameter.max);
+    }
+    rows.push_back({std::string("  ") + parameter.name, fmt::format("{} (default {})", parameter.meaning, range)});
+  }
+  cli.output.table(rows);
+  cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{{\"kind\":\"adapters\",\"layer\":\"all\",\"files\":[\"FILE\"],\"adapter_router\":\"{}\"}}]}}\n", router.name));
+}
+
 Result<int> show(Cli& cli, const std::string& name) {
   std::vector<std::string> names;
   const SchemeInfo* scheme = find_scheme(name);  // top_k names an edit too
   const bool is_edit = std::any_of(kinds().begin(), kinds().end(), [&](const Kind& kind) { return name == kind.name; });
+  const AdapterRouterInfo* router = find_adapter_router(name);  // dynmole is a scheme too
   if (scheme && !is_edit) {
     show_scheme(cli, *scheme);
+    if (router && !cli.output.json()) cli.output.data("\n"), show_router(cli, *router);
     return 0;
   }
+  if (router) {
+    show_router(cli, *router);
+    return 0;
+  }
+  for (const AdapterRouterInfo& one : adapter_routers()) names.push_back(one.name);
   for (const SchemeInfo& one : schemes()) names.push_back(one.name);
   for (const Kind& kind : kinds()) {
     names.push_back(kind.name);
@@ -271,7 +348,7 @@ Result<int> show(Cli& cli, const std::string& name) {
   }
   const std::string meant = did_you_mean(name, names);
   return fail(ErrorCode::kUsage,
-              fmt::format("{} is no gating scheme and no edit kind.{}", quote(name), meant.empty() ? "" : " Did you mean " + meant + "?"),
+              fmt::format("{} is no gating scheme, adapter router or edit kind.{}", quote(name), meant.empty() ? "" : " Did you mean " + meant + "?"),
               {}, "See switchyard recipe list.");
 }
 
@@ -337,11 +414,11 @@ void add_recipe(CLI::App& app, Cli& cli) {
                            "  switchyard recipe show top_p\n"
                            "  switchyard recipe check edits.json demo");
   noun->require_subcommand(1);
-  auto* listing = add_command(*noun, "list", "Every gating scheme with its parameters, every edit kind with its fields.", "  switchyard recipe list --json");
+  auto* listing = add_command(*noun, "list", "Every gating scheme and adapter router with its parameters, every edit kind with its fields.", "  switchyard recipe list --json");
   listing->callback([&cli] { cli.action = [&cli] { return list(cli); }; });
 
   auto* showing =
-      add_command(*noun, "show", "One gating scheme or edit kind: meaning, formula, parameters, example.", "  switchyard recipe show top_p\n  switchyard recipe show bias");
+      add_command(*noun, "show", "One gating scheme, adapter router or edit kind: meaning, formula, parameters, example.", "  switchyard recipe show top_p\n  switchyard recipe show bias");
   const auto name = std::make_shared<std::string>();
   showing->add_option("KIND", *name, "A name of recipe list")->required();
   showing->callback([&cli, name] { cli.action = [&cli, name] { return show(cli, *name); }; });

@@ -14,6 +14,7 @@
 #include "app/cli/npy.h"
 #include "app/cli/recording.h"
 #include "app/cli/text_input.h"
+#include "engine/model/linears.h"
 #include "engine/runtime/session.h"
 #include "engine/trace/replay.h"
 
@@ -245,6 +246,32 @@ Document adaptation_json(const SessionSnapshot& snapshot) {
   return {{"method", name(snapshot.adaptation->plan.options.method)}, {"every", snapshot.adaptation->plan.every}, {"steps", steps}};
 }
 
+// What the adapter routers decided, under the adapters that were in force last.
+Document adapters_json(const ModelPlan& plan, const SessionSnapshot& snapshot) {
+  Document out = Document::array();
+  const Recipe* recipe = snapshot.epochs.back().recipe.get();
+  if (!snapshot.adapters || !recipe || recipe->adapters.empty()) return out;
+  const std::vector<Linear> linears = linears_of(plan);
+  for (const auto& [place, tally] : snapshot.adapters->linears) {
+    const AdapterSet* set = recipe->adapters_at(place);
+    if (!set) continue;
+    const AdaptedLinear& linear = set->linears.at(place);
+    Document means = Document::array(), last = Document::array();
+    for (const double sum : tally.sums) means.push_back(sum / double(tally.tokens));
+    for (const float weight : tally.last) last.push_back(shortest(weight));
+    out.push_back({{"name", linear_name(plan, linears[size_t(place)]) + " adapter"},
+                   {"layer", linears[size_t(place)].layer},
+                   {"module", linears[size_t(place)].module},
+                   {"adapter_router", set->choice.router},
+                   {"adapters", linear.names},
+                   {"tokens", tally.tokens},
+                   {"mean_weights", means},
+                   {"chosen", tally.chosen},
+                   {"last_weights", last}});
+  }
+  return out;
+}
+
 Document result_json(const Session& session, const SessionSnapshot& snapshot, const RunOptions& options,
                      double load_seconds) {
   const ModelPlan& plan = session.checkpoint().plan;
@@ -272,7 +299,8 @@ Document result_json(const Session& session, const SessionSnapshot& snapshot, co
             {"decode_tokens_per_s", snapshot.mean_decode_tokens_per_s}}},
           {"trace", options.recording.wanted() ? Document(options.recording.file()) : Document()},
           {"dropped_frames", snapshot.dropped_frames},
-          {"adaptation", adaptation_json(snapshot)}};
+          {"adaptation", adaptation_json(snapshot)},
+          {"adapters", adapters_json(plan, snapshot)}};
 }
 
 void warn_of_edits_ahead(Output& output, const SessionSnapshot& snapshot) {

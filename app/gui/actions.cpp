@@ -86,6 +86,7 @@ void reset_layers(MainWindow& w, bool all) {
     const auto more = reset_layer(recipe->layer(row), layer_of_row(plan, row));
     edits.insert(edits.end(), more.begin(), more.end());
   }
+  if (all && !recipe->adapters.empty()) edits.push_back({SetAdapters{}, std::nullopt});
   w.model().edit(std::move(edits), "user");
 }
 

@@ -99,7 +99,7 @@ HelpDialog::HelpDialog(const ActionTable& actions, QWidget* parent) : QDialog(pa
   row->addWidget(browser_, 1);
   for (const QString& page : help_pages()) {
     QString title = title_of(page);
-    if (page.startsWith("schemes/")) title = "    " + title.section(": ", 1);  // under "Gating schemes"
+    if (page.startsWith("schemes/") || page.startsWith("adapters/")) title = "    " + title.section(": ", 1);  // under "Gating schemes"
     auto* item = new QListWidgetItem(title, list_);
     item->setData(Qt::UserRole, page);
   }

@@ -267,7 +267,8 @@ Result<TraceRun> load_trace_run(const std::filesystem::path& path, uint64_t sequ
       SY_TRY(const RowBlock columns, read_row(*reader, row, first + begin, count));
       for (uint64_t i = 0; i < count; ++i) {
         const Recipe* recipe = snapshot->recipe_at(begin + i);
-        fill_row(block[i], frame_rows[size_t(row)], columns, i, run, recipe && recipe->layer(frame_rows[size_t(row)] % first_rows));
+        const int at = frame_rows[size_t(row)];
+        fill_row(block[i], at, columns, i, run, recipe && recipe->layer(at % first_rows) && chooses_experts(run.plan, at, recipe));
       }
     }
     for (RoutingFrame& frame : block) run.frames.push_back(std::make_shared<const RoutingFrame>(std::move(frame)));

@@ -62,9 +62,11 @@ struct ForwardRequest {
   // Tokens the sequence will have once its whole prompt is in: a prompt run in pieces then has the rope of one run
   // in one piece, where the rope depends on the length (RopeGrowth). Less than after this call: counts as that.
   int sequence = 0;
+  int prompt = 0;                    // tokens of the sequence's prompt; 0: all are of it
   uint32_t stream = 0;               // the sequence's number; keys the random choices of gating schemes
   LogitRows rows = LogitRows::kLast;
   std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
+  AdapterLog* adapter_log = nullptr; // takes what adapter routers decide; null: nobody asks
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller
   RouterTap* tap = nullptr;
   const Task* task = nullptr;        // checked for cancellation between layers and chunks; may be null

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "engine/model/linears.h"
+#include "engine/routing/adapter_rows.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard {
@@ -39,7 +41,7 @@ Result<void> check_side(const ModelPlan& plan, const ForwardRequest& request) {
   return {};
 }
 
-Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const RoutingFrame& frame) {
+Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, std::span<const AdapterRow> adapters, const RoutingFrame& frame) {
   const FrameHeader& header = frame.header();
   if (header.capture == CaptureLevel::kOff) return {};
   if (header.moe_layers != plan.moe_layers.size())
@@ -54,6 +56,9 @@ Result<void> check_frame(const ModelPlan& plan, const Recipe& recipe, const Rout
                   "a frame has too few experts, slots or passes for MoE layer " + std::to_string(row) + ".");
     }
   }
+  for (const AdapterRow& adapter : adapters)
+    if (adapter.row >= frame.rows() || header.slots < most_chosen(adapter.set->rule, adapter.set->linears.at(adapter.place)))
+      return fail(ErrorCode::kInternal, "a frame has too few slots or rows for the adapters.");
   return {};
 }
 
@@ -68,6 +73,8 @@ Result<void> check_request(const ModelPlan& plan, const ForwardRequest& request)
   if (!recipe.layers.empty() && recipe.layers.size() != plan.moe_layers.size()) {
     return fail(ErrorCode::kInternal, "the recipe is for another model.");
   }
+  if (!recipe.adapters.empty() && recipe.adapters.size() != size_t(places_of(plan)))
+    return fail(ErrorCode::kInternal, "the recipe's adapters are for another model.");
   const size_t rows = request.rows == LogitRows::kNone   ? 0
                       : request.rows == LogitRows::kLast ? 1
                                                          : request.tokens.size();
@@ -76,7 +83,8 @@ Result<void> check_request(const ModelPlan& plan, const ForwardRequest& request)
   if (request.frames.empty()) return {};
   if (request.frames.size() != request.tokens.size())
     return fail(ErrorCode::kInternal, "tokens and frames differ in number.");
-  for (const RoutingFrame& frame : request.frames) SY_CHECK(check_frame(plan, recipe, frame));
+  const std::vector<AdapterRow> adapters = adapter_rows(plan, recipe);
+  for (const RoutingFrame& frame : request.frames) SY_CHECK(check_frame(plan, recipe, adapters, frame));
   return {};
 }
 

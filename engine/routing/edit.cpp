@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "engine/base/text.h"
+#include "engine/model/linears.h"
 #include "engine/routing/decision.h"
 #include "engine/routing/neighbours.h"
 
@@ -67,19 +69,23 @@ int stored_experts(const ModelPlan& plan, int row) {
   return plan.routed(row).router.experts - (moe ? moe->identity_experts : 0);
 }
 
+bool holds(const LayerSet& set, int layer) {
+  return set.all() || std::find(set.layers.begin(), set.layers.end(), layer) != set.layers.end();
+}
+
 // The routing rows of these routers, ascending.
 std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
   std::vector<int> rows;
   for (int row = 0; row < static_cast<int>(plan.moe_layers.size()); ++row) {
     if ((moe_of(plan, row) == nullptr) != set.attention) continue;
-    if (set.all() || std::find(set.layers.begin(), set.layers.end(), plan.moe_layers[row]) != set.layers.end())
-      rows.push_back(row);
+    if (holds(set, plan.moe_layers[row])) rows.push_back(row);
   }
   return rows;
 }
 
-// As above; a mask only where the experts have hidden units.
+// As above; a mask only where the experts have hidden units, adapters nowhere.
 std::vector<int> rows_of(const Edit& edit, const ModelPlan& plan) {
+  if (std::holds_alternative<SetAdapters>(edit)) return {};
   std::vector<int> rows = rows_of(layers_of(edit), plan);
   if (std::holds_alternative<NeuronMask>(edit) || std::holds_alternative<SetExpertKind>(edit))
     std::erase_if(rows, [&](int row) { return moe_of(plan, row) == nullptr; });
@@ -143,6 +149,45 @@ void mute(LayerRecipe& layer, size_t size, ExpertId id) {
   set_flag(layer.forced, size, id, false);
 }
 
+bool names(const SetAdapters& edit, const Linear& linear) {
+  return holds(edit.layers, linear.layer) && !linear.module.empty() &&
+         (edit.modules.empty() || std::any_of(edit.modules.begin(), edit.modules.end(), [&](const std::string& m) { return names_module(m, linear.module); }));
+}
+
+void set_adapters(const SetAdapters& edit, const ModelPlan& plan, std::vector<AdapterRef>& adapters) {
+  const std::vector<Linear> linears = linears_of(plan);
+  adapters.resize(linears.size());
+  for (size_t place = 0; place < linears.size(); ++place)
+    if (names(edit, linears[place]) && (!edit.adapters || edit.adapters.set->linears.contains(int(place)))) adapters[place] = edit.adapters;
+  if (std::none_of(adapters.begin(), adapters.end(), [](const AdapterRef& ref) { return bool(ref); })) adapters.clear();
+}
+
+// The edits that turn `from` into `to`: one for each set and module, with all its layers. Sets of equal choice may hold
+// different linears.
+std::vector<Edit> adapter_difference(const std::vector<AdapterRef>& from, const std::vector<AdapterRef>& to, const ModelPlan& plan) {
+  std::vector<Edit> out;
+  if (from == to) return out;
+  const std::vector<Linear> linears = linears_of(plan);
+  struct Group {
+    AdapterRef adapters;
+    std::map<std::string, std::vector<int>> layers;  // by module in its layer
+  };
+  std::vector<Group> groups;
+  for (size_t place = 0; place < linears.size(); ++place) {
+    const AdapterRef was = from.empty() ? AdapterRef{} : from[place], is = to.empty() ? AdapterRef{} : to[place];
+    if (was == is) continue;
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.adapters.set == is.set; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {is, {}});
+    group->layers[linears[place].local].push_back(linears[place].layer);
+  }
+  for (const Group& group : groups) {
+    std::map<std::vector<int>, std::vector<std::string>> modules;  // by the layers that they are in
+    for (const auto& [module, layers] : group.layers) modules[layers].push_back(module);
+    for (const auto& [layers, named] : modules) out.push_back(SetAdapters{{layers}, named, group.adapters});
+  }
+  return out;
+}
+
 // model_layer: the layer that the row belongs to.
 void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe& layer) {
   const size_t size = experts;
@@ -191,6 +236,7 @@ void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe&
                  [&](const SetExpertKind& e) {
                    for (const ExpertId id : e.experts) set_entry(layer.others, size, id, other_of(e, model_layer, id), {});
                  },
+                 [](const SetAdapters&) {},  // not of a router
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
                    for (const ExpertId id : e.experts)
@@ -430,6 +476,30 @@ Result<void> check_places(const Edit& edit, int row, const ModelPlan& plan, cons
   return {};
 }
 
+// Whether the set was made for linears of these shapes, and something is named.
+Result<void> check_adapters(const SetAdapters& edit, const ModelPlan& plan) {
+  const std::vector<Linear> linears = linears_of(plan);
+  const AdapterSet* set = edit.adapters.set.get();
+  bool any = false;
+  std::set<std::string> known;
+  for (size_t place = 0; place < linears.size(); ++place) {
+    const Linear& linear = linears[place];
+    if (holds(edit.layers, linear.layer) && !linear.local.empty() && linear.refused.empty()) known.insert(linear.local);
+    if (!names(edit, linear)) continue;
+    const auto found = set ? set->linears.find(int(place)) : decltype(set->linears.find(0)){};
+    if (set && found == set->linears.end()) continue;
+    any = true;
+    if (set && (found->second.in != linear.cols || found->second.out != linear.rows))
+      return fail(ErrorCode::kUsage, fmt::format("an adapter is for {} inputs and {} outputs, the layer has {} and {}", found->second.in, found->second.out,
+                                                 linear.cols, linear.rows), linear.module);
+  }
+  if (any) return {};
+  std::vector<std::string> some(known.begin(), known.end());
+  if (some.size() > 12) some.resize(12), some.push_back("...");
+  return fail(ErrorCode::kUsage, fmt::format("{} is no linear layer here on which adapters can stand", edit.modules.empty() ? "there" : quote(fmt::format("{}", fmt::join(edit.modules, ", ")))), {},
+              fmt::format("There are {}.", fmt::join(some, ", ")));
+}
+
 }  // namespace
 
 std::string_view kind(const Edit& edit) {
@@ -442,7 +512,8 @@ std::string_view kind(const Edit& edit) {
                  [](const SetScheme&) { return "scheme"; },
                  [](const Swap&) { return "swap"; }, [](const Merge&) { return "merge"; },
                  [](const Clone&) { return "clone"; }, [](const Replace&) { return "replace"; },
-                 [](const NeuronMask&) { return "neuron_mask"; }, [](const SetExpertKind&) { return "expert_kind"; }},
+                 [](const NeuronMask&) { return "neuron_mask"; }, [](const SetExpertKind&) { return "expert_kind"; },
+                 [](const SetAdapters&) { return "adapters"; }},
       edit);
 }
 
@@ -451,10 +522,11 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
     if (layer < 0 || layer >= static_cast<int>(plan.layers.size()))
       return fail(ErrorCode::kMalformed,
                   fmt::format("there is no layer {}; the model has layers 0 to {}", layer, plan.layers.size() - 1));
-    if (!plan.layers[layer].routes())
+    if (!std::holds_alternative<SetAdapters>(edit) && !plan.layers[layer].routes())
       return fail(ErrorCode::kMalformed, fmt::format("layer {} has no experts", layer), {},
                   fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
   }
+  if (const auto* adapters = std::get_if<SetAdapters>(&edit)) return check_adapters(*adapters, plan);
   const LayerSet& where = layers_of(edit);
   const std::vector<int> routers = rows_of(where, plan), rows = rows_of(edit, plan);
   if (routers.empty())
@@ -548,6 +620,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
             SY_CHECK(known(from));
             return have_weights(from);
           },
+          [&](const SetAdapters&) -> Result<void> { return {}; },  // checked above
           [&](const NeuronMask& e) -> Result<void> {
             SY_CHECK(known(e.experts));
             SY_CHECK(have_weights(e.experts));
@@ -602,22 +675,26 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
 }
 
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
+  if (const auto* adapters = std::get_if<SetAdapters>(&edit)) return set_adapters(*adapters, plan, recipe.adapters);
   if (recipe.layers.empty()) recipe.layers.resize(plan.moe_layers.size());
   for (const int row : rows_of(edit, plan))
     apply_to_layer(edit, plan.moe_layers[row], plan.routed(row).router.experts, recipe.layers[row]);
-  if (recipe.is_identity()) recipe.layers.clear();
+  if (recipe.routes_natively()) recipe.layers.clear();
 }
 
 std::vector<Edit> invert(const Edit& edit, const ModelPlan& plan, const Recipe& before) {
   Recipe after = before;
   apply(edit, plan, after);
+  if (std::holds_alternative<SetAdapters>(edit)) return adapter_difference(after.adapters, before.adapters, plan);
   return difference(after, before, rows_of(edit, plan), plan);
 }
 
 std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan) {
   std::vector<int> rows(plan.rows.size());
   std::iota(rows.begin(), rows.end(), 0);
-  return difference({}, recipe, rows, plan);
+  std::vector<Edit> edits = difference({}, recipe, rows, plan);
+  for (Edit& edit : adapter_difference({}, recipe.adapters, plan)) edits.push_back(std::move(edit));
+  return edits;
 }
 
 LayerSet layer_of_row(const ModelPlan& plan, int row) {
@@ -630,6 +707,10 @@ std::string tag(const Edit& edit) {
   std::string text = fmt::format("{}/{}{}", kind(edit), set.attention ? "attention " : "",
                                  set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
   std::visit(Overloaded{[&](const SetScheme& e) { text += "/" + e.scheme.choice.name; },
+                        [&](const SetAdapters& e) {
+                          text += fmt::format("/{}", fmt::join(e.modules, ","));
+                          if (e.adapters) text += fmt::format("/{}/{}", e.adapters.set->choice.router, fmt::join(e.adapters.set->choice.files, ","));
+                        },
                         [&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
                         [](const auto&) {}},
              edit);
@@ -665,6 +746,10 @@ std::string describe(const Edit& edit) {
           [&](const SetScheme& e) {
             return e.scheme ? fmt::format("Gate by {} {}", describe(e.scheme.choice), where)
                             : fmt::format("The model's own router {}", where);
+          },
+          [&](const SetAdapters& e) {
+            const std::string on = e.modules.empty() ? where : fmt::format("on {} {}", fmt::join(e.modules, ", "), where);
+            return e.adapters ? fmt::format("Adapters {} {}", describe(e.adapters.set->choice), on) : fmt::format("Take the adapters away {}", on);
           },
           [&](const RouterRow& e) {
             const std::string rows = fmt::format("the router row of {}", the_experts(e.experts));

@@ -64,10 +64,14 @@ struct SetExpertKind {
 // An empty scheme: the model's own router.
 struct SetScheme { LayerSet layers; Scheme scheme; bool operator==(const SetScheme&) const = default; };
 
+// Routed adapters on the linears of these layers, with experts or without, whose module one of `modules` names (empty:
+// all that the set has); what stood there is replaced. A null set: none any more.
+struct SetAdapters { LayerSet layers; std::vector<std::string> modules; AdapterRef adapters; bool operator==(const SetAdapters&) const = default; };
+
 // Values are set, not accumulated: a later bias of the same expert replaces the earlier one. Swap, merge and clone
 // act on what runs in the places at that moment.
 using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow,
-                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask, SetExpertKind>;
+                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask, SetExpertKind, SetAdapters>;
 
 // One entry of a script or of the undo stack.
 struct EditCommand {

@@ -86,6 +86,18 @@ void write_fields(const SetExpertKind& edit, OrderedJson& out) {
   out["to"] = name(edit.to);
   if (!edit.file.empty()) out["file"] = edit.file;
 }
+void write_fields(const SetAdapters& edit, OrderedJson& out) {
+  if (!edit.modules.empty()) out["modules"] = edit.modules;
+  if (!edit.adapters) {
+    out["files"] = OrderedJson::array();
+    return;
+  }
+  const AdapterChoice& choice = edit.adapters.set->choice;
+  out["files"] = choice.files;
+  out["adapter_router"] = choice.router;
+  for (const auto& [name, value] : choice.parameters)
+    out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
+}
 
 OrderedJson entry_json(const EditCommand& command) {
   OrderedJson out;
@@ -366,7 +378,62 @@ Result<Edit> expert_kind(const Json& entry) {
   return edit;
 }
 
-Result<Edit> edit_in(const Json& entry) {
+// Absent: empty.
+Result<std::vector<std::string>> words_in(const Json& entry, const char* key) {
+  std::vector<std::string> words;
+  const auto found = entry.find(key);
+  if (found == entry.end()) return words;
+  if (!found->is_array()) return malformed(fmt::format("{} needs a list of words", key));
+  for (const Json& item : *found) {
+    if (!item.is_string() || item.get<std::string>().empty()) return malformed(fmt::format("{} needs words, {} is none", key, item.dump()));
+    words.push_back(item.get<std::string>());
+  }
+  return words;
+}
+
+Result<AdapterValue> adapter_value(const std::string& name, const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) return value.get<double>();
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return malformed(fmt::format("parameter \"{}\" is {}", name, value.dump()));
+  std::vector<double> numbers;
+  for (const Json& item : value) {
+    if (!item.is_number()) return malformed(fmt::format("parameter \"{}\" needs numbers, {} is none", name, item.dump()));
+    numbers.push_back(item.get<double>());
+  }
+  return numbers;
+}
+
+// Reads the files that it names.
+Result<Edit> adapters_edit(const Json& entry, const ModelPlan& plan) {
+  if (entry.contains("router")) return malformed("adapters has no field \"router\": what routes them is its \"adapter_router\"");
+  SY_CHECK(check_keys(entry, {"files", "modules", "adapter_router", "parameters"}));
+  SetAdapters edit;
+  SY_TRY(edit.layers, layers_in(entry));
+  SY_TRY(edit.modules, words_in(entry, "modules"));
+  AdapterChoice choice;
+  if (!entry.contains("files")) return malformed("needs \"files\": PEFT folders or adapter files; [] ends it");
+  SY_TRY(choice.files, words_in(entry, "files"));
+  if (choice.files.empty()) {
+    if (entry.contains("adapter_router") || entry.contains("parameters")) return malformed("without files there is no router");
+    return edit;
+  }
+  if (const auto router = entry.find("adapter_router"); router != entry.end()) {
+    if (!router->is_string()) return malformed(fmt::format("adapter_router is {}, needs a word", router->dump()));
+    choice.router = router->get<std::string>();
+  }
+  if (const auto parameters = entry.find("parameters"); parameters != entry.end()) {
+    if (!parameters->is_object()) return malformed("parameters is no object");
+    for (const auto& [key, value] : parameters->items()) {
+      SY_TRY(AdapterValue parsed, adapter_value(key, value));
+      choice.parameters.emplace(key, std::move(parsed));
+    }
+  }
+  SY_TRY(edit.adapters.set, make_adapters(choice, edit.layers.layers, edit.modules, plan));
+  return edit;
+}
+
+Result<Edit> edit_in(const Json& entry, const ModelPlan& plan) {
   const auto found = entry.find("kind");
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
   const std::string kind = found->get<std::string>();
@@ -388,6 +455,7 @@ Result<Edit> edit_in(const Json& entry) {
   if (kind == "replace") return replace(entry);
   if (kind == "neuron_mask") return neuron_mask(entry);
   if (kind == "expert_kind") return expert_kind(entry);
+  if (kind == "adapters") return adapters_edit(entry, plan);
   if (kind == "top_k") {
     SY_CHECK(check_keys(entry, {"k"}));
     SY_TRY(LayerSet layers, layers_in(entry));
@@ -406,7 +474,7 @@ Result<Edit> edit_in(const Json& entry) {
 
 Result<EditCommand> command_in(const Json& entry, const ModelPlan& plan) {
   if (!entry.is_object()) return malformed("an entry is an object");
-  SY_TRY(Edit edit, edit_in(entry));
+  SY_TRY(Edit edit, edit_in(entry, plan));
   SY_CHECK(validate(edit, plan));
   EditCommand command{std::move(edit), std::nullopt};
   if (const auto at = entry.find("at_token"); at != entry.end()) {

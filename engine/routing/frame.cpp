@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/routing/adapter_rows.h"
+
 namespace switchyard {
 namespace {
 
@@ -148,21 +150,43 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
   }
 }
 
-std::string decision_name(const ModelPlan& plan, int row, const LayerRecipe* layer) {
+namespace {
+
+const LayerRecipe* layer_of(const Recipe* recipe, int router) { return recipe ? recipe->layer(router) : nullptr; }
+
+std::string name_of(const ModelPlan& plan, int row, const Recipe* recipe, std::span<const AdapterRow> adapters) {
+  const int routers = static_cast<int>(plan.rows.size()), pass = row / routers, router = row % routers;
+  const std::string name = plan.row_name(router);
+  if (pass == 0) return name;
+  const LayerRecipe* layer = layer_of(recipe, router);
+  if (pass < decisions_of(layer)) return cuts_experts(layer->scheme) ? name + " · slices" : fmt::format("{} · pass {}", name, pass + 1);
+  for (const AdapterRow& adapter : adapters)
+    if (adapter.row == row) return fmt::format("{} · {} adapter", name, adapter.set->linears.at(adapter.place).label);
+  return fmt::format("{} · decision {}", name, pass + 1);
+}
+
+}  // namespace
+
+std::string decision_name(const ModelPlan& plan, int row, const Recipe* recipe) {
+  return name_of(plan, row, recipe, recipe ? adapter_rows(plan, *recipe) : std::vector<AdapterRow>());
+}
+
+bool chooses_experts(const ModelPlan& plan, int row, const Recipe* recipe) {
   const int routers = static_cast<int>(plan.rows.size()), pass = row / routers;
-  const std::string router = plan.row_name(row % routers);
-  if (pass > 0 && layer && cuts_experts(layer->scheme)) return router + " · slices";
-  return pass == 0 ? router : fmt::format("{} · pass {}", router, pass + 1);
+  const LayerRecipe* layer = layer_of(recipe, row % routers);
+  return pass == 0 || (pass < decisions_of(layer) && !cuts_experts(layer->scheme));
 }
 
 std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe) {
   std::vector<DecisionRow> rows;
+  const std::vector<AdapterRow> adapters = adapter_rows(plan, recipe);
   const int routers = static_cast<int>(plan.rows.size());
-  for (int router = 0; router < routers; ++router)
-    for (int pass = 0; pass < decisions_of(recipe.layer(router)); ++pass) {
-      const int row = pass * routers + router;
-      rows.push_back({row, plan.moe_layers[size_t(router)], decision_name(plan, row, recipe.layer(router))});
-    }
+  for (int router = 0; router < routers; ++router) {
+    const auto add = [&](int row) { rows.push_back({row, plan.moe_layers[size_t(router)], name_of(plan, row, &recipe, adapters)}); };
+    for (int pass = 0; pass < decisions_of(recipe.layer(router)); ++pass) add(pass * routers + router);
+    for (const AdapterRow& adapter : adapters)
+      if (adapter.row % routers == router) add(adapter.row);
+  }
   return rows;
 }
 
@@ -173,6 +197,10 @@ RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLeve
     const LayerRecipe* layer = recipe.layer(router);
     slots = std::max({slots, slots_needed(plan.routed(router).router, layer), layer ? layer->scheme.stages.slices : 0});
     passes = std::max(passes, decisions_of(recipe.layer(router)));
+  }
+  for (const AdapterRow& adapter : adapter_rows(plan, recipe)) {
+    slots = std::max(slots, most_chosen(adapter.set->rule, adapter.set->linears.at(adapter.place)));
+    passes = std::max(passes, adapter.row / routers + 1);
   }
   return RoutingFrame(routers, plan.max_experts(), slots, capture, passes, taps);
 }

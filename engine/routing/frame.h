@@ -43,7 +43,7 @@ struct FrameHeader {
   uint16_t moe_layers = 0;    // routers
   uint16_t experts = 0;       // E, the largest of any row
   uint16_t slots = 0;         // capacity of the slot axis of this frame
-  uint16_t passes = 1;        // decisions that a router may make for one token
+  uint16_t passes = 1;        // decisions for one token that a router has rows for
   float token_seconds = 0;    // wall time of the forward pass that made it (prefill: share of the batch)
   TokenId sampled_id = -1;    // what was generated from this token; -1: none
 };
@@ -57,7 +57,7 @@ struct LayerHeader {
 };
 
 // A row of a frame is one decision: of router r the first is row r, the second row moe_layers + r, and so on, so that
-// the rows of the model's own routing are the same in every frame.
+// the rows of the model's own routing are the same in every frame. Behind them come those of adapter routers in its layer.
 struct DecisionRow {
   int row = 0;       // of frames
   int layer = 0;     // the model's
@@ -115,9 +115,13 @@ class RoutingFrame {
   std::vector<std::byte> arena_;  // layers | logits | weights | norms | cosines | ids | kinds
 };
 
-// "layer 3 · pass 2": of a row of frames; layer: the router's, or null.
-std::string decision_name(const ModelPlan& plan, int row, const LayerRecipe* layer);
-// The decisions that a token makes under this recipe, in the order of execution.
+// "layer 3 · pass 2", "layer 3 · slices", "layer 3 · q_proj adapter": of a row of frames; recipe: that routed the token, or
+// null where it is not known ("layer 3 · decision 2").
+std::string decision_name(const ModelPlan& plan, int row, const Recipe* recipe);
+// Whether the row is a choice among the router's experts, not among their slices or among adapters.
+bool chooses_experts(const ModelPlan& plan, int row, const Recipe* recipe);
+// The decisions that a token makes under this recipe: of each router in the order of execution, then of the adapter
+// routers in its layer (adapter_rows.h).
 std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe);
 
 // An empty frame with room for those.

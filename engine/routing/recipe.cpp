@@ -54,7 +54,7 @@ bool LayerRecipe::is_identity() const {
          all_equal(router_rows, RowSource{}) && all_equal(others, OtherExpert{});
 }
 
-bool Recipe::is_identity() const {
+bool Recipe::routes_natively() const {
   return std::all_of(layers.begin(), layers.end(), [](const LayerRecipe& layer) { return layer.is_identity(); });
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/ids.h"
+#include "engine/routing/adapters.h"
 #include "engine/routing/expert_kind.h"
 #include "engine/routing/scheme.h"
 
@@ -62,15 +63,26 @@ struct LayerRecipe {
   bool operator==(const LayerRecipe&) const = default;
 };
 
+// The adapters on one linear: a set that has it. Null: none. Equal where the choice is.
+struct AdapterRef {
+  std::shared_ptr<const AdapterSet> set;
+  bool operator==(const AdapterRef& other) const { return set == other.set || (set && other.set && *set == *other.set); }
+  explicit operator bool() const { return set != nullptr; }
+};
+
 struct Recipe {
   uint32_t epoch = 0;
   std::vector<LayerRecipe> layers;  // [moe_layers], or empty: identity
+  std::vector<AdapterRef> adapters; // [places] (engine/model/linears.h), or empty: none
 
   // nullptr where the layer is native: backends take the untouched path.
   const LayerRecipe* layer(int moe_layer) const {
     return layers.empty() || layers[moe_layer].is_identity() ? nullptr : &layers[moe_layer];
   }
-  bool is_identity() const;
+  // nullptr: no adapters stand there.
+  const AdapterSet* adapters_at(int place) const { return adapters.empty() ? nullptr : adapters[size_t(place)].set.get(); }
+  bool routes_natively() const;  // whatever adapters there are
+  bool is_identity() const { return adapters.empty() && routes_natively(); }
 };
 
 }  // namespace switchyard

@@ -227,7 +227,7 @@ std::vector<std::string> scheme_examples() {
   std::error_code error;
   if (const auto assets = find_assets())
     for (const auto& entry : std::filesystem::directory_iterator(*assets / "schemes", error))
-      if (entry.path().extension() == ".safetensors") names.push_back(entry.path().filename().string());
+      if (entry.path().extension() == ".safetensors" && find_scheme(entry.path().stem().string())) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -37,7 +37,7 @@ uint64_t token_of(const EditCommand& command) { return command.at_token.value_or
 
 // Kinds that a slider sets.
 bool sets_a_number(const Edit& edit) {
-  return std::visit([](const auto& e) { return requires { e.value; } || requires { e.scale; } || requires { e.k; } || requires { e.scheme; }; }, edit);
+  return std::visit([](const auto& e) { return requires { e.value; } || requires { e.scale; } || requires { e.k; } || requires { e.scheme; } || requires { e.adapters; }; }, edit);
 }
 
 }  // namespace
@@ -143,7 +143,7 @@ Recipe EditLedger::rebuilt() {
 
 // The history no longer says how `wanted` came about: one entry on top takes the recipe there.
 void EditLedger::restore_by_entry(Recipe& recipe, const Recipe& wanted, const std::string& reason) {
-  if (recipe.layers == wanted.layers) return;
+  if (recipe.layers == wanted.layers && recipe.adapters == wanted.adapters) return;
   Entry entry{.serial = next_serial_++};
   for (const Edit& edit : edits_of(recipe, plan_))
     for (Edit& neutral : invert(edit, plan_, {})) entry.parts.push_back({{std::move(neutral), std::nullopt}});

@@ -170,6 +170,11 @@ void LiveSession::publish(bool at_once) {
   }
   out->shadows = shadows_.state(at_once);
   if (adaptor_) out->adaptation = adaptor_->state(steps_taken() >= adaptor_->plan().max_steps);
+  if (at_once || now - adapters_shared_at_ > std::chrono::milliseconds(100)) {
+    shared_adapters_ = adapter_log_.linears.empty() ? nullptr : std::make_shared<const AdapterLog>(adapter_log_);
+    adapters_shared_at_ = now;
+  }
+  out->adapters = shared_adapters_;
   {
     const std::scoped_lock lock(shared_mutex_);
     snapshot_ = std::move(out);

@@ -102,6 +102,7 @@ class LiveSession final : public Session {
   void advance();
   uint64_t piece_end(uint64_t from) const;
   Result<void> forward(uint64_t from, uint64_t to, bool logits, const Recipe& recipe, std::vector<RoutingFrame>& frames);
+  void log_adapters(const Recipe& recipe, const AdapterLog& decided);
   std::vector<RoutingFrame> make_frames(size_t count, const Recipe& recipe) const;
   void stamp(RoutingFrame& frame, uint64_t index, uint32_t epoch) const;
   void keep_frames(std::vector<RoutingFrame>& frames, uint64_t from, double seconds, TokenId sampled);
@@ -168,6 +169,11 @@ class LiveSession final : public Session {
   mutable std::mutex shared_mutex_;       // guards the next two
   std::shared_ptr<const SessionSnapshot> snapshot_;
   std::shared_ptr<const RoutingFrame> latest_frame_;
+
+  AdapterLog adapter_log_;
+  std::vector<AdapterRef> adapters_logged_;  // those whose decisions the log holds
+  std::shared_ptr<const AdapterLog> shared_adapters_;
+  Clock::time_point adapters_shared_at_;
   std::mutex listener_mutex_;
   std::function<void()> listener_;
   std::thread thread_;                    // last: starts when all else is there

@@ -98,6 +98,8 @@ void LiveSession::handle(const Reset&) {
   stop_after_prefill_ = stop_after_token_ = false;
   ledger_.begin_sequence(sequence_);
   meter_ = {};
+  adapter_log_ = {};
+  shared_adapters_.reset();
   frames_ = std::make_shared<FrameLog>();
   branches_.clear();
   branch_ = 0;
@@ -236,16 +238,29 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, const
                          .cache = cache_.get(),
                          .recipe = &recipe,
                          .sequence = from < prompt_.size() ? static_cast<int>(prompt_.size()) : 0,
+                         .prompt = static_cast<int>(prompt_.size()),
                          .stream = sequence_,
                          .rows = logits ? LogitRows::kLast : LogitRows::kNone,
                          .logits = logits_,
                          .task = task.get()};
   if (capture_ != CaptureLevel::kOff) request.frames = frames;
+  AdapterLog decided;
+  if (!recipe.adapters.empty()) request.adapter_log = &decided;
   auto done = backend_->forward(request);
   queue_.end_work();
+  if (done) log_adapters(recipe, decided);
   if (!done && done.error().code == ErrorCode::kCancelled && !task->cancelled())
     return fail(ErrorCode::kInternal, "the backend stopped by itself: " + done.error().message());
   return done;
+}
+
+void LiveSession::log_adapters(const Recipe& recipe, const AdapterLog& decided) {
+  if (recipe.adapters.empty() && adapters_logged_.empty()) return;
+  if (recipe.adapters != adapters_logged_) {
+    adapters_logged_ = recipe.adapters;
+    adapter_log_ = {};
+  }
+  adapter_log_.add(decided);
 }
 
 std::vector<RoutingFrame> LiveSession::make_frames(size_t count, const Recipe& recipe) const {

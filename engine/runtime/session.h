@@ -165,6 +165,8 @@ struct SessionSnapshot {
   uint32_t branch = 0;                    // the one that runs
   std::shared_ptr<const std::vector<ShadowState>> shadows;  // null: none
   std::shared_ptr<const AdaptationState> adaptation;        // null: none was started
+  // What the routers of the adapters in force decided since they are; null: none has yet. Up to 100 ms old while a run goes on.
+  std::shared_ptr<const AdapterLog> adapters;
 
   const Recipe* recipe_at(uint64_t token_index) const;  // nullptr: identity or unknown
 };

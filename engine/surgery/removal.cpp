@@ -101,6 +101,8 @@ int k_of(const ModelPlan& plan, const Recipe& recipe, const std::vector<KeptExpe
 
 std::vector<std::string> inexpressible(const ModelPlan& plan, const Recipe& recipe, const std::vector<KeptExperts>& kept) {
   std::vector<std::string> problems;
+  if (!recipe.adapters.empty())
+    problems.push_back("adapters: a checkpoint holds no adapters and no router for them. Take them away; the adapter's own package can merge one.");
   for (int row = 0; row < int(plan.rows.size()); ++row)
     if (const LayerRecipe* edits = recipe.layer(row)) row_problems(plan, row, *edits, kept[size_t(row)], problems);
   const auto differs = [&](auto&& of) {

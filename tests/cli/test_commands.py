@@ -67,7 +67,7 @@ class Recipe(CliTest):
         kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
         self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
                                                       "top_k", "temperature", "router_row", "swap", "merge", "clone", "replace",
-                                                      "neuron_mask", "expert_kind", "scheme"})
+                                                      "neuron_mask", "expert_kind", "scheme", "adapters"})
         for kind in kinds:
             script = self.edits(kind["example"])
             self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})
@@ -85,6 +85,29 @@ class Recipe(CliTest):
                 fits = "file" not in scheme["needs"]
                 document = self.json_of("recipe_check", "recipe", "check", script, "demo", code=0 if fits else 9)
                 self.assertEqual(document["ok"], fits)
+
+    def test_every_adapter_router_has_an_example_that_changes_the_text(self):
+        def generated(*more):
+            return self.json_of("run", "run", "demo", "--prompt", "The router", "--max-new-tokens", 24, "--greedy", *more)
+
+        plain = generated()
+        self.assertEqual(plain["adapters"], [])
+        routed = len(plain["prompt_ids"]) + 23  # the last token was never routed
+        for router in self.json_of("recipe_list", "recipe", "list")["adapter_routers"]:
+            with self.subTest(router=router["name"]):
+                script = ASSETS / f"schemes/adapters_{router['name']}.json"
+                self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo")["problems"], [])
+                self.assertIn(router["title"], run("recipe", "show", router["name"]).stdout.decode())
+                document = generated("--edits", script)
+                self.assertNotEqual(document["text"], plain["text"])
+                rows = document["adapters"]
+                self.assertEqual([row["layer"] for row in rows], list(range(8)))
+                self.assertTrue(rows[3]["name"].startswith("layer 3 · ") and rows[3]["name"].endswith("_proj adapter"), rows[3]["name"])
+                for row in rows:
+                    self.assertEqual((row["adapter_router"], row["tokens"]), (router["name"], routed))
+                    if router["name"] in ("phatgoose", "glider", "arrow", "lora_mixer"):  # two of four, shares of 1
+                        self.assertAlmostEqual(sum(row["mean_weights"]), 1, places=5)
+                        self.assertEqual(sum(row["chosen"]), 2 * routed)
 
     def test_check_names_every_problem_by_its_entry(self):
         script = self.edits({"kind": "mute", "layer": 1, "expert": 1}, {"kind": "mute", "layer": 99, "expert": 1},

@@ -223,6 +223,28 @@ class Run(CliTest):
         self.assertEqual(names[3:5], ["layer 3", "layer 3 · pass 2"])
         self.assertTrue((then["ids"][3:5, :, 2:] == 255).all())  # k / C experts in each pass
 
+    def test_adapter_routers_have_rows_in_the_trace(self):
+        edit = json.loads((ASSETS / "schemes/adapters_arrow.json").read_text())["edits"][0] | {"layer": 3, "at_token": 9}
+        script = self.folder / "adapters.json"
+        script.write_text(json.dumps({"edits": [edit]}))
+        trace = self.folder / "adapters.moetrace.h5"
+        done = self.json_of("run", "run", "demo", "--token-ids", "1,2,3,4,5,6", "--max-new-tokens", "8", "--ignore-eos", "--greedy", "--edits", script, "--trace", trace)
+        second = self.folder / "adapters-2.moetrace.h5"
+        self.assertEqual(done["traces"], [str(trace), str(second)])
+        self.assertEqual(rows(trace)["ids"].shape[:2], (8, 9))
+        then = rows(second)
+        with h5py.File(second) as file:
+            names = [name.decode() for name in file["/model/router_names"][:]]
+            self.assertEqual(list(file["/model/moe_layers"][:]), [0, 1, 2, 3, 3, 4, 5, 6, 7])
+        self.assertEqual(names[3:5], ["layer 3", "layer 3 · q_proj adapter"])
+        (adapted,) = done["adapters"]
+        self.assertEqual((adapted["name"], adapted["tokens"]), (names[4], 4))
+        ids, weights = then["ids"][4], then["weights"][4]  # two of four adapters
+        self.assertTrue((ids[:, :2] < 4).all() and (ids[:, 2:] == 255).all())
+        self.assertTrue(numpy.allclose(weights[:, :2].sum(axis=1), 1, atol=1e-6))
+        for adapter, mean in enumerate(adapted["mean_weights"]):
+            self.assertAlmostEqual(float(weights[:, :2][ids[:, :2] == adapter].sum()) / 4, mean, places=6)
+
     def test_contrast_counts_what_traces_count_and_steers_towards_a(self):
         folder = ASSETS / "contrast"
         steer = self.folder / "steer.json"

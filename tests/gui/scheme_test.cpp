@@ -15,6 +15,7 @@
 
 #include "app/gui/action_table.h"
 #include "app/gui/active_experts_plot.h"
+#include "app/gui/docks/adapter_section.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/workbench.h"
@@ -285,6 +286,51 @@ TEST(SchemePages, EachSchemeHasAWholePageAndTheListLinksToIt) {
     if (page.startsWith("schemes/") && !registered.count(page.mid(8))) {
       EXPECT_TRUE(help_page(page).section('\n', 2, 2).startsWith("**Not in this version.**")) << page.toStdString();
     }
+}
+
+TEST(AdapterPages, EachRouterHasAWholePageAndTheListsLinkToIt) {
+  const QString page_of_all = help_page("adapters"), papers = help_page("schemes");
+  for (const AdapterRouterInfo& info : adapter_routers()) {
+    const QString name = info.name;
+    SCOPED_TRACE(name.toStdString());
+    const QString page = help_page("adapters/" + name);
+    for (const char* part : {"# Adapter router: ", "## What it is", "## Formula", "## Worked example", "## Source", "## Parameters",
+                             "## What to look for", "## Traps"})
+      EXPECT_TRUE(page.contains(part)) << part;
+    EXPECT_TRUE(page_of_all.contains("(adapters/" + name + ".md)"));
+    EXPECT_TRUE(name == "fixed" || papers.contains("(adapters/" + name + ".md)"));
+  }
+}
+
+TEST_F(SchemeWindow, AdaptersAreAttachedRoutedAndTakenAway) {
+  AdapterSection& section = panel().adapters();
+  const auto adapters_of = [&](int layer) -> const AdapterSet* {
+    const Recipe* recipe = model().recipe_ahead();
+    return recipe ? recipe->adapters_at(layer * 101) : nullptr;  // of the demo: 5 places of attention, 32 experts of 3
+  };
+  section.set_files({"adapters.safetensors"});  // the shipped example
+  section.set_modules({"q_proj"});
+  section.choose_router("arrow");
+  panel().findChild<QPushButton*>("adapters.attach")->click();
+  ASSERT_TRUE(wait_until([&] { return section.attached(); }, 10000)) << section.message().toStdString();
+  ASSERT_TRUE(taken()) << newest_message();
+  ASSERT_TRUE(adapters_of(model().model_layer()));
+  EXPECT_FALSE(adapters_of(model().model_layer() - 1)) << "this layer alone";
+  section.set_parameter("k", 1.0);
+  ASSERT_TRUE(wait_until([&] { const AdapterSet* set = adapters_of(model().model_layer()); return set && set->rule.k == 1; }, 10000));
+  ASSERT_TRUE(taken()) << newest_message();
+  run("The king said unto the people", 20);
+  ASSERT_TRUE(wait_until([&] { return section.decisions().startsWith("q_proj: adapters.safetensors "); }, 5000)) << section.decisions().toStdString();
+  EXPECT_TRUE(section.decisions().endsWith("1.000")) << section.decisions().toStdString();
+
+  section.choose_router("mogu");  // wants two adapters, here are four
+  ASSERT_TRUE(wait_until([&] { return !section.message().isEmpty(); }, 10000));
+  EXPECT_TRUE(section.message().contains("mogu blends two adapters"));
+  EXPECT_EQ(adapters_of(model().model_layer())->choice.router, "arrow") << "what was refused changes nothing";
+  panel().findChild<QPushButton*>("adapters.remove")->click();
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_FALSE(section.attached());
+  EXPECT_TRUE(model().recipe_ahead()->is_identity());
 }
 
 TEST_F(SchemeWindow, HelpOfTheDockIsThePageOfTheScheme) {

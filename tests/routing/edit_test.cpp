@@ -6,6 +6,7 @@
 
 #include "engine/routing/edit.h"
 #include "tests/routing/test_plan.h"
+#include "tests/support/tiny_checkpoint.h"
 
 namespace switchyard {
 namespace {
@@ -48,6 +49,33 @@ ExpertMix random_mix(std::mt19937_64& random) {
   return mix;
 }
 
+// Two adapters on the q_proj and one on the k_proj of every layer.
+std::string adapter_file() {
+  static const TemporaryFolder folder;
+  static const std::string path = [] {
+    std::vector<NamedTensor> tensors;
+    for (int layer = 0; layer < 4; ++layer)
+      for (const auto& [module, rows, count] : {std::tuple{"q_proj", 3, 2}, std::tuple{"k_proj", 2, 1}})
+        for (int e = 0; e < count; ++e) {
+          const std::string name = "lora.model.layers." + std::to_string(layer) + ".self_attn." + module + "." + std::to_string(e);
+          tensors.push_back({name + ".A", {1, 4}, {1, 2, 3, 4}});
+          tensors.push_back({name + ".B", {rows, 1}, std::vector<float>(size_t(rows), 1.0f)});
+        }
+    put_file(folder.path() / "adapters.safetensors", safetensors_of(tensors));
+    return (folder.path() / "adapters.safetensors").string();
+  }();
+  return path;
+}
+
+SetAdapters random_adapters(std::mt19937_64& random) {
+  SetAdapters edit;
+  if (random() % 2) edit.layers.layers = {0, int(1 + random() % 3)};
+  if (random() % 2) edit.modules = {random() % 2 ? "q_proj" : "self_attn.k_proj"};
+  if (random() % 3)
+    edit.adapters.set = *make_adapters({{adapter_file()}, random() % 2 ? "arrow" : "fixed", {{"scale", double(random() % 3)}}}, edit.layers.layers, edit.modules, kPlan);
+  return edit;
+}
+
 // Any edit that fits the plan by itself, of every kind.
 Edit random_edit(std::mt19937_64& random) {
   LayerSet where;
@@ -59,8 +87,9 @@ Edit random_edit(std::mt19937_64& random) {
     if (random() % 3 == 0) experts.push_back(id);
   if (experts.empty()) experts.push_back(ExpertId(random() % 6));
   const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
-  switch (random() % 18) {
+  switch (random() % 19) {
     case 17: return SetExpertKind{where, experts, std::array{ExpertKind::kOwn, ExpertKind::kIdentity, ExpertKind::kNull}[random() % 3]};
+    case 18: return random_adapters(random);
     case 16: return Swap{where, some_members(random, 2)};
     case 11: {
       const size_t count = 2 + random() % 3;
@@ -178,6 +207,7 @@ TEST(EditProperties, ApplyThenInvertGivesTheRecipeBefore) {
         apply(inverse, kPlan, undone);
       }
       ASSERT_EQ(undone.layers, before.layers) << to_json({edit, {}});
+      ASSERT_EQ(undone.adapters, before.adapters) << to_json({edit, {}});
     }
   }
   EXPECT_THAT(seen, testing::Each(testing::Gt(100)));
@@ -190,6 +220,7 @@ TEST(EditProperties, EditsOfARecipeMakeItFromNative) {
     for (int step = 0; step < 15; ++step) apply(random_edit(random), kPlan, recipe);
     for (const Edit& edit : edits_of(recipe, kPlan)) apply(edit, kPlan, again);
     ASSERT_EQ(again.layers, recipe.layers);
+    ASSERT_EQ(again.adapters, recipe.adapters);
   }
   EXPECT_TRUE(edits_of({}, kPlan).empty());
 }

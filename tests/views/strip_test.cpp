@@ -86,7 +86,7 @@ TEST(TokenStrip, ALaterDecisionHasARowOfItsOwn) {
   EXPECT_LT(upper->rect.y0, lower->rect.y0);
   EXPECT_LT(lower->rect.y0, next->rect.y0);
   EXPECT_EQ(lower->value, next->value);
-  EXPECT_NE(lower->label.find("pass 2"), std::string::npos) << lower->label;
+  EXPECT_NE(lower->label.find("decision 2"), std::string::npos) << lower->label;
   EXPECT_TRUE(std::isnan(host.items().find("token 3/layer " + second)->value)) << "the frame has no second decision";
   host.click("token 9/layer " + second);
   EXPECT_EQ(run->selection.moe_layer, 0);

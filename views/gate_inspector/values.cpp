@@ -42,14 +42,16 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int row) {
   if (!out.passed) return out;
 
   const auto raw = frame->logits(row);
-  if (raw.size() < size_t(spec.experts)) {
+  const bool of_experts = chooses_experts(*data.plan, row, recipe_of(data, data.shown_index(cursor)));
+  if (!of_experts) out.note = "a choice among adapters or slices of experts, by number";
+  if (!of_experts || raw.size() < size_t(spec.experts)) {
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
     const auto ids = frame->used_ids(row);
     const auto weights = frame->weights(row);
     for (size_t slot = 0; slot < ids.size(); ++slot) {
       GateRow one{int(ids[slot]), kNone, kNone, kNone, kNone, kNone, weights.empty() ? kNone : weights[slot],
                   kNone,          true,  false, {}};
-      one.edits = edits_of(recipe, one.expert);
+      if (of_experts) one.edits = edits_of(recipe, one.expert);
       out.rows.push_back(one);
     }
     std::sort(out.rows.begin(), out.rows.end(), [](const GateRow& a, const GateRow& b) { return a.expert < b.expert; });

@@ -25,7 +25,7 @@ std::string GateInspector::subtitle(const RunData& data, const Selection& select
   const int row = clamped_row(data, selection);
   const LayerRecipe* recipe = recipe_shown(data, cursor, row);
   const int decision = decision_row(data, selection, data.shown(cursor));
-  std::string out = fmt::format("token {} “{}” · {}", token, piece, decision_name(*data.plan, decision, recipe));
+  std::string out = fmt::format("token {} “{}” · {}", token, piece, decision_name(*data.plan, decision, recipe_of(data, token)));
   if (recipe && recipe->scheme)
     out += " · " + describe(recipe->scheme.choice);
   return out;
@@ -54,10 +54,10 @@ float GateInspector::draw_summary(const ViewContext& context, float x0, float x1
   std::string note = table_.edited ? "outline = native router" : "as the model has it, no edit in this layer";
   if (!table_.passed)
     note = "this token does not pass this layer: an encoder-decoder routes it on the other side";
-  else if (!table_.has_logits)
-    note = "logits are not captured: selection and weights only";
   else if (!table_.note.empty())
     note = table_.note;
+  else if (!table_.has_logits)
+    note = "logits are not captured: selection and weights only";
   else if (table_.missing_bias)
     note = "the router's own bias is not at hand: scores are without it";
   draw_text({x0, y}, Face::kWords, ink(theme.muted), fitted(Face::kWords, note, x1 - x0));

@@ -193,7 +193,7 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
                             item.id = fmt::format("token {}/layer {}", token, row_label(data, row));
                             item.label = fmt::format("token {} “{}”, {}", token,
                                                      token < data.pieces.size() ? data.pieces[token] : std::string(),
-                                                     decision_name(*data.plan, row, recipe_at(data, token, row)));
+                                                     decision_name(*data.plan, row, recipe_of(data, token)));
                             item.value = value(data, token, row);
                             item.unit = kUnits[tint()];
                             const float height = strip.height() / float(rows);
@@ -202,8 +202,8 @@ void TokenStrip::register_items(const ViewContext& context, const ItemRect& stri
                             const RoutingFrame* frame = data.frames[token].get();
                             if (frame && frame->passed(row)) {
                               const DecisionStats& stats = frame->layer(row).stats;
-                              item.detail = fmt::format("entropy {:.3f} nat, margin {:.3f}, mass {:.3f}\nexperts",
-                                                        stats.entropy, stats.margin, stats.topk_mass);
+                              item.detail = fmt::format("entropy {:.3f} nat, margin {:.3f}, mass {:.3f}\n{}", stats.entropy, stats.margin, stats.topk_mass,
+                                                        chooses_experts(*data.plan, row, recipe_of(data, token)) ? "experts" : "chosen");
                               for (const ExpertId id : frame->used_ids(row)) item.detail += fmt::format(" {}", id);
                               if (const int changed = frame->layer(row).changed)
                                 item.detail += fmt::format("\n{} changed by edits", changed);

@@ -60,12 +60,12 @@ std::vector<EditCommand> resets(const ViewContext& context, int moe_layer, const
 }  // namespace
 
 const LayerRecipe* recipe_shown(const RunData& data, const TimeCursor& cursor, int moe_layer) {
-  return data.frames.empty() ? nullptr : recipe_at(data, data.shown_index(cursor), moe_layer);
+  const Recipe* recipe = data.frames.empty() ? nullptr : recipe_of(data, data.shown_index(cursor));
+  return recipe ? recipe->layer(moe_layer % int(data.plan->moe_layers.size())) : nullptr;
 }
 
-const LayerRecipe* recipe_at(const RunData& data, uint64_t token, int row) {
-  const Recipe* recipe = data.snapshot ? data.snapshot->recipe_at(token) : nullptr;
-  return recipe ? recipe->layer(row % int(data.plan->moe_layers.size())) : nullptr;
+const Recipe* recipe_of(const RunData& data, uint64_t token) {
+  return data.snapshot ? data.snapshot->recipe_at(token) : nullptr;
 }
 
 const LayerRecipe* recipe_next(const RunData& data, int moe_layer) {

@@ -25,7 +25,7 @@ struct ExpertEdits {
 // nullptr: native.
 const LayerRecipe* recipe_shown(const RunData& data, const TimeCursor& cursor, int moe_layer);  // routed the shown token
 const LayerRecipe* recipe_next(const RunData& data, int moe_layer);                             // will route the next one
-const LayerRecipe* recipe_at(const RunData& data, uint64_t token, int row);     // routed this token; row of a frame
+const Recipe* recipe_of(const RunData& data, uint64_t token);  // routed this token; nullptr: native or not known
 ExpertEdits edits_of(const LayerRecipe* recipe, int expert);
 std::string in_words(const ExpertEdits& edits);  // "muted", "bias +0.50, output × 0.80"; empty: none
 // For tooltips: edits at the shown token, and from the next one where that differs.

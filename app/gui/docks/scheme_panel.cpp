@@ -22,6 +22,7 @@
 #include <QVBoxLayout>
 
 #include "app/gui/active_experts_plot.h"
+#include "app/gui/docks/adapter_section.h"
 #include "app/gui/dock.h"
 #include "app/gui/style.h"
 #include "app/session/run_model.h"
@@ -134,6 +135,8 @@ SchemePanel::SchemePanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget
   stack->addWidget(message_);
   stack->addWidget(form_);
   stack->addWidget(hint_);
+  adapters_ = new AdapterSection(model_, jobs_);
+  stack->addWidget(adapters_);
   stack->addStretch(1);
   scroll_ = new QScrollArea;
   scroll_->setFrameShape(QFrame::NoFrame);
@@ -165,6 +168,7 @@ QString SchemePanel::message() const {
 
 void SchemePanel::set_all_layers(bool on) {
   all_layers_ = on;
+  adapters_->set_all_layers(on);
   scope_->setCurrentIndex(on ? 1 : 0);
   refresh();
 }

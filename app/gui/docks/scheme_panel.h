@@ -19,6 +19,7 @@ class QToolButton;
 namespace switchyard {
 
 class ActiveExpertsPlot;
+class AdapterSection;
 class Jobs;
 class RunModel;
 
@@ -37,6 +38,7 @@ class SchemePanel : public QWidget {
   QString why_not(const QString& name) const;
   QString message() const;  // what keeps the shown choice from being in force; empty: nothing
   const ActiveExpertsPlot& plot() const { return *plot_; }
+  AdapterSection& adapters() { return *adapters_; }
 
  Q_SIGNALS:
   void scheme_shown(const QString& name);  // another one than before
@@ -79,6 +81,7 @@ class SchemePanel : public QWidget {
   QFormLayout* rows_ = nullptr;
   std::vector<Field> fields_;
   ActiveExpertsPlot* plot_;
+  AdapterSection* adapters_;
 };
 
 }  // namespace switchyard

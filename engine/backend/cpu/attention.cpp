@@ -1,6 +1,9 @@
 // Grouped-query attention. See attention.h.
 #include "engine/backend/cpu/attention.h"
 
+#include "engine/backend/cpu/adapters.h"
+#include "engine/model/linears.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -37,6 +40,10 @@ void GroupedAttention::run(const Step& step, const Attention& spec, const float*
                                Product{&spec.v, {step.count, in, v_.data(), nullptr}},
                                Product{&spec.gate, {step.count, in, gate_out_.data(), nullptr}}};
   step.multiply(std::span(projections).first(gated ? 4 : 3));
+  step.adapters->complete(step, spec.place + kPlaceQ, in, q_.data());
+  step.adapters->complete(step, spec.place + kPlaceK, in, k_.data());
+  step.adapters->complete(step, spec.place + kPlaceV, in, v_.data());
+  if (gated) step.adapters->complete(step, spec.place + kPlaceGate, in, gate_out_.data());
   step.for_tokens((keys.query_cols() + 2 * keys.key_cols()) * int64_t(sizeof(float)),
                   [&](int token, int) { finish_heads(step, spec, token); });
   attend_.run(step, keys, q_.data(), mixed_out_.data());
@@ -44,8 +51,7 @@ void GroupedAttention::run(const Step& step, const Attention& spec, const float*
     for (int token = 0; token < step.count; ++token)
       step.kernels.sigmoid_gate(gate_[token], mixed_[token], keys.query_cols());
   step.add_bias(spec.o_bias, sum);
-  const std::array output{Product{&spec.o, {step.count, mixed_out_.data(), sum.rows, sum.factors}}};
-  step.multiply(output);
+  step.adapters->multiply(step, spec.o, spec.place + kPlaceO, mixed_out_.data(), sum);
 }
 
 // Bias, norm, clip, rope, late norm, temperature of one token, in this order (families.md 1.2, 1.4, 1.15,

@@ -60,6 +60,8 @@ class CpuBackend final : public Backend {
   Result<void> run_chunks(const ForwardRequest& request, BlockCache& cache) {
     const size_t total = request.tokens.size();
     const int length = cache.length() + static_cast<int>(total);
+    std::vector<AdapterRow> adapters;
+    if (!request.frames.empty()) adapters = adapter_rows(plan_, *request.recipe);
     for (size_t first = 0; first < total; first += kChunkTokens) {
       const size_t count = std::min<size_t>(kChunkTokens, total - first);
       Chunk chunk{.tokens = request.tokens.subspan(first, count),
@@ -67,6 +69,9 @@ class CpuBackend final : public Backend {
                   .recipe = request.recipe,
                   .task = request.task,
                   .length = std::max(request.sequence, length),
+                  .prompt = static_cast<uint64_t>(request.prompt),
+                  .adapter_log = request.adapter_log,
+                  .adapter_rows = adapters,
                   .stream = request.stream,
                   .tap = request.tap,
                   .units = request.units,

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "engine/backend/cpu/adapters.h"
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/attention.h"
 #include "engine/backend/cpu/feed_forward.h"
@@ -18,7 +19,10 @@ inline constexpr int kChunkTokens = 512;  // of a prompt; bounds the workspace
 class Executor {
  public:
   Executor(const Model& model, const Kernels& kernels, ThreadPool& pool)
-      : model_(model), step_(kernels, pool, model.ropes) {}
+      : model_(model), step_(kernels, pool, model.ropes) {
+    step_.adapters = &adapters_;
+  }
+  Executor(const Executor&) = delete;  // the step points into it
 
   // kCancelled between layers when the task asks for it; the cache is the caller's to restore.
   Result<void> run(const Chunk& chunk);
@@ -37,6 +41,7 @@ class Executor {
   const Model& model_;
   Step step_;
   AttentionRows attention_;
+  AdapterRun adapters_;
   GroupedAttention grouped_;
   LatentAttentionRun latent_;
   FeedForwardRun feed_forward_;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "engine/model/linears.h"
+
 namespace switchyard::cpu {
 namespace {
 
@@ -31,12 +33,46 @@ void FeedForwardRun::run(const Step& step, const FeedForward& spec, const float*
     if (taps != 0) measure(step, spec, in, sum);
     return;
   }
+  const bool adapted = !step.chunk->recipe->adapters.empty();
+  if (adapted) adapt_inner(step);
   gate_up(step);
   if (const LayerRecipe* recipe = spec.row < 0 ? nullptr : step.chunk->recipe->layer(spec.row); recipe && cuts_experts(recipe->scheme))
     cut_experts(step, spec, *recipe, in);
   if (step.chunk->units) show_units(step, spec);
+  if (adapted) adapt_down(step);
   down(step, groups_.front().expert->down.rows);
   if (taps != 0) measure(step, spec, in, sum);
+}
+
+// The adapters of the groups' gate and up matrices. Their routers see what the expert sees, so an input's weight is
+// multiplied in.
+void FeedForwardRun::adapt_inner(const Step& step) {
+  step.adapters->begin();
+  const int64_t cols = groups_.front().expert->up.cols;
+  if (std::any_of(slot_input_.begin(), slot_input_.end(), [](float weight) { return weight != 1; })) {
+    weighed_.shape(static_cast<int>(slot_in_.size()), cols);
+    for (size_t slot = 0; slot < slot_in_.size(); ++slot) {
+      for (int64_t i = 0; i < cols; ++i) weighed_[int(slot)][i] = slot_in_[slot][i] * slot_input_[slot];
+      slot_in_[slot] = weighed_[int(slot)];
+      slot_input_[slot] = 1;
+    }
+  }
+  for (Group& group : groups_) {
+    if (group.place < 0) continue;
+    const auto part = [&](FfnPlace place) {
+      return step.adapters->prepare(step, group.place + place, group.count, slot_in_.data() + group.first, slot_token_.data() + group.first);
+    };
+    if (group.form->kind != FfnKind::kMlp) group.gate_part = part(kPlaceFfnGate);
+    group.up_part = part(kPlaceFfnUp);
+  }
+}
+
+void FeedForwardRun::adapt_down(const Step& step) {
+  for (Group& group : groups_) {
+    if (group.place < 0) continue;
+    group.down_part = step.adapters->prepare(step, group.place + kPlaceFfnDown, group.count, slot_act_.data() + group.first, slot_token_.data() + group.first);
+    if (group.down_part) group.down_factors = group.down_part->base_factors(slot_weight_.data() + group.first);
+  }
 }
 
 // Rows of the groups' gate and up matrices, end to end, then the activation, in one go.
@@ -68,6 +104,8 @@ void FeedForwardRun::gate_up_rows(const Step& step, const Group& group, int64_t 
   if (group.form->kind != FfnKind::kMlp)
     step.kernels.dot_rows(group.expert->gate, begin, end, {group.count, in, slot_gate_.data() + group.first, nullptr});
   step.kernels.dot_rows(group.expert->up, begin, end, {group.count, in, slot_up_.data() + group.first, nullptr});
+  if (group.gate_part) group.gate_part->add_rows(step.kernels, begin, end, slot_gate_.data() + group.first);
+  if (group.up_part) group.up_part->add_rows(step.kernels, begin, end, slot_up_.data() + group.first);
   for (int slot = group.first; slot < group.first + group.count; ++slot) activate(step, group, slot, begin, end);
 }
 
@@ -98,9 +136,11 @@ void FeedForwardRun::down(const Step& step, int64_t hidden) {
   step.pool.run(parts, [&](int part, int) {
     const RowRange own = split_rows(hidden, parts, part, kRowMultiple);
     for (const Group& group : groups_) {
-      const TokenRows tokens{group.count, slot_act_.data() + group.first, slot_sum_.data() + group.first,
-                             slot_weight_.data() + group.first};
-      step.kernels.dot_rows(group.expert->down, own.begin, own.end, tokens);
+      const float* weights = slot_weight_.data() + group.first;
+      float* const* sums = slot_sum_.data() + group.first;
+      step.kernels.dot_rows(group.expert->down, own.begin, own.end,
+                            {group.count, slot_act_.data() + group.first, sums, group.down_part ? group.down_factors : weights});
+      if (group.down_part) step.kernels.dot_rows(group.down_part->b, own.begin, own.end, {group.count, group.down_part->low.data(), sums, weights});
       const std::vector<float>& bias = group.expert->down_bias;
       for (int slot = group.first; !bias.empty() && slot < group.first + group.count; ++slot)
         for (int64_t i = own.begin; i < own.end; ++i) slot_sum_[slot][i] += slot_weight_[slot] * bias[i];

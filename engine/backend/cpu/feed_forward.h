@@ -10,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "engine/backend/cpu/adapters.h"
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/edited_weights.h"
 #include "engine/backend/cpu/step.h"
@@ -35,8 +36,11 @@ class FeedForwardRun {
     const FfnForm* form;
     int first, count;
     int64_t row;
+    int place;  // of its first linear; adapters stay there whichever of the model's experts runs. -1: of another kind
     const std::vector<int>* masked = nullptr;  // hidden units that are off, ascending
     ExpertId id = kNoExpert;                   // of a routed expert
+    AdapterPart *gate_part = nullptr, *up_part = nullptr, *down_part = nullptr;
+    const float* down_factors = nullptr;  // with a down_part: of the base product
   };
 
   // routing.cpp
@@ -68,6 +72,8 @@ class FeedForwardRun {
   void slice_logits(const Step& step, const SchemeData* data, int slices, const float* const* in);
 
   // feed_forward.cpp
+  void adapt_inner(const Step& step);
+  void adapt_down(const Step& step);
   void gate_up(const Step& step);
   void gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end);
   void activate(const Step& step, const Group& group, int slot, int64_t begin, int64_t end);
@@ -108,9 +114,8 @@ class FeedForwardRun {
   std::vector<int> next_;                        // per expert and per local expert, for the counting sort
   std::vector<float> gru_, gru_in_;              // [3, width]; the input
   std::vector<float> slot_weight_, slot_input_;  // multiplies the output; the input
-  // Of the routed slots, for the slices of their experts.
-  std::vector<int> slot_token_;
-  std::vector<float> slot_share_;                // routing weight where it multiplies the output, else 1
+  std::vector<int> slot_token_;                  // of the chunk
+  std::vector<float> slot_share_;                // of routed slots: routing weight where it multiplies the output, else 1
   std::vector<float> slice_logits_;              // [tokens, slices]
   std::vector<float*> slice_out_;
   std::vector<uint8_t> slices_on_;
@@ -122,6 +127,7 @@ class FeedForwardRun {
   Rows residual_, routed_, tapped_;  // [tokens, hidden]: before the block, what the routed experts add; [slots, hidden]
   std::vector<float*> tapped_rows_;
   int64_t width_ = 0;
+  Rows weighed_;  // with adapters: inputs times their weight, for routers that weigh the input
 };
 
 }  // namespace switchyard::cpu

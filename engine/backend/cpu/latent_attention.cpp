@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/backend/cpu/adapters.h"
 #include "engine/backend/cpu/attention.h"
+#include "engine/model/linears.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -51,8 +53,7 @@ void LatentAttentionRun::run(const Step& step, const LatentAttention& spec, cons
   each_head([&](int head) { return rows_of(spec.kv_b, head * kv_rows + spec.nope_dim, spec.value_dim); }, rank, mixed_,
             spec.value_dim, values_);
   step.add_bias(spec.o_bias, sum);
-  const std::array output{Product{&spec.o, {count, values_out_.data(), sum.rows, sum.factors}}};
-  step.multiply(output);
+  step.adapters->multiply(step, spec.o, spec.place + kPlaceLatentO, values_out_.data(), sum);
 }
 
 // Queries with their rope slices turned; the chunk's keys in the cache.
@@ -66,12 +67,16 @@ void LatentAttentionRun::project(const Step& step, const LatentAttention& spec, 
                          low_rank ? Product{&spec.q_a, {count, in, query_low_out_.data(), nullptr}}
                                   : Product{&spec.q, {count, in, query_out_.data(), nullptr}}};
   step.multiply(first);
+  step.adapters->complete(step, spec.place + kPlaceKvA, in, key_out_.data());
+  if (low_rank) step.adapters->complete(step, spec.place + kPlaceQA, in, query_low_out_.data());
   step.for_tokens((spec.keys.head_dim + spec.query_rank) * int64_t(sizeof(float)),
                   [&](int token, int) { finish_latent(step, spec, token); });
   if (low_rank) {
     const std::array second{Product{&spec.q, {count, query_low_out_.data(), query_out_.data(), nullptr}}};
     step.multiply(second);
   }
+  const float* const* query_in = low_rank ? query_low_out_.data() : in;
+  step.adapters->complete(step, spec.place + kPlaceLatentQ, query_in, query_out_.data());
   step.for_tokens(int64_t(spec.keys.heads) * (spec.nope_dim + spec.rope_dim) * int64_t(sizeof(float)),
                   [&](int token, int) { finish_query(step, spec, token); });
 }

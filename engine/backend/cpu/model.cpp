@@ -6,6 +6,7 @@
 
 #include "engine/backend/cpu/isa.h"
 #include "engine/backend/cpu/loader.h"
+#include "engine/model/linears.h"
 #include "engine/model/quantised.h"
 
 namespace switchyard::cpu {
@@ -59,6 +60,8 @@ class Builder {
     out.scale = spec.scale;
     out.base_is_normed = spec.base_is_normed;
     out.deferred = spec.deferred;
+    place_ = next_place_;
+    next_place_ += places_of(spec.op);
     if (const auto* attention = std::get_if<AttentionSpec>(&spec.op))
       return build(*attention, out.op.emplace<Attention>());
     if (const auto* latent = std::get_if<LatentAttentionSpec>(&spec.op))
@@ -70,6 +73,7 @@ class Builder {
 
  private:
   Result<void> build(const AttentionSpec& spec, Attention& out) {
+    out.place = place_;
     out.keys = {.heads = spec.heads,
                 .kv_heads = spec.kv_heads,
                 .head_dim = spec.head_dim,
@@ -109,6 +113,7 @@ class Builder {
   }
 
   Result<void> build(const LatentAttentionSpec& spec, LatentAttention& out) {
+    out.place = place_;
     out.keys = {.heads = spec.heads,
                 .kv_heads = 1,
                 .head_dim = spec.kv_rank + spec.rope_dim,
@@ -155,6 +160,8 @@ class Builder {
   }
 
   Result<void> build(const FfnWeights& spec, Expert& out) {
+    out.place = place_;
+    place_ += kFfnPlaces;
     SY_CHECK(load_.matrix(spec.gate, out.gate));
     SY_CHECK(load_.matrix(spec.up, out.up));
     SY_CHECK(load_.matrix(spec.down, out.down));
@@ -186,6 +193,7 @@ class Builder {
   Loader load_;
   Model& model_;
   int row_ = 0;
+  int place_ = 0, next_place_ = 0;  // of the linear at hand; of the next sublayer
 };
 
 }  // namespace

@@ -48,6 +48,7 @@ struct KeyShape {
 };
 
 struct Attention {
+  int place = 0;  // of its first linear (engine/model/linears.h)
   KeyShape keys;
   Matrix q, k, v, o;
   Matrix gate;                                        // no rows: none
@@ -62,6 +63,7 @@ struct Attention {
 // Attention over latents: a head's queries are turned into the latent space, so that keys are stored and
 // read once for all heads.
 struct LatentAttention {
+  int place = 0;  // as above
   KeyShape keys;                                                  // one kv head of [latent | rope]
   int nope_dim = 0, rope_dim = 0, value_dim = 0, query_rank = 0;  // query_rank 0: q reads the hidden vector
   Matrix q_a, q, kv_a, o;
@@ -81,6 +83,7 @@ struct FfnForm {
 };
 
 struct Expert {
+  int place = 0;  // of its first linear
   Matrix gate, up, down;
   std::vector<float> gate_bias, up_bias, down_bias;  // empty: none
   DType bias_type = DType::kF32;                     // as stored

@@ -223,7 +223,7 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
       const OtherExpert* other = recipe && recipe->other(e) ? &recipe->other(e) : nullptr;
       const OtherNetwork* network = other && (g >= experts || other->kind != ExpertKind::kLocal) ? &edited_weights_.other(spec.row, e, *other) : nullptr;
       const Expert& weights = network ? network->expert : recipe ? edited_weights_.expert(step.kernels, spec, *recipe, e) : spec.experts[e];
-      groups_.push_back({&weights, network ? &network->form : &spec.form, next_[g], next_[g + 1], row});
+      groups_.push_back({&weights, network ? &network->form : &spec.form, next_[g], next_[g + 1], row, network ? -1 : spec.experts[e].place});
       if (recipe && !recipe->unit_mask(e).empty()) groups_.back().masked = &recipe->unit_mask(e);
       groups_.back().id = static_cast<ExpertId>(e);
       row += groups_.back().form->width;
@@ -231,7 +231,6 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
     next_[g + 1] += next_[g];
   }
   size_slots(size_t(next_.back()));
-  slot_token_.resize(slot_in_.size());
   slot_share_.resize(slot_in_.size());
   each([&](int token, size_t at) {
     const float scale = (expert_scale ? (*expert_scale)[ids_[at]] : 1.0f) * sum.factor;
@@ -241,9 +240,9 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
     const int slot = next_[group_of(spec, recipe, ids_[at], in[token])]++;
     slot_weight_[slot] = weigh_input ? scale : weights_[at] * scale;
     slot_input_[slot] = weigh_input ? weights_[at] : 1.0f;
-    slot_token_[slot] = token;
     slot_share_[slot] = weigh_input ? 1.0f : weights_[at];
     slot_in_[slot] = in[token];
+    slot_token_[slot] = token;
     slot_sum_[slot] = sum.rows[token];
   });
 }
@@ -252,13 +251,14 @@ void FeedForwardRun::gather(const Step& step, const FeedForward& spec, const flo
 void FeedForwardRun::gather_shared(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum) {
   const size_t first = slot_in_.size();
   const int64_t row = groups_.empty() ? 0 : groups_.back().row + groups_.back().form->width;
-  groups_.push_back({&*spec.shared, &spec.shared_form, int(first), step.count, row});
+  groups_.push_back({&*spec.shared, &spec.shared_form, int(first), step.count, row, spec.shared->place});
   size_slots(first + step.count);
   for (int token = 0; token < step.count; ++token) {
     const float gate = spec.shared_gate.rows > 0 ? 1 / (1 + std::exp(-shared_gates_[token])) : 1.0f;
     slot_weight_[first + token] = gate * sum.factor;
     slot_input_[first + token] = 1.0f;
     slot_in_[first + token] = in[token];
+    slot_token_[first + token] = token;
     slot_sum_[first + token] = sum.rows[token];
   }
 }
@@ -267,6 +267,7 @@ void FeedForwardRun::size_slots(size_t slots) {
   slot_weight_.resize(slots);
   slot_input_.resize(slots);
   slot_in_.resize(slots);
+  slot_token_.resize(slots);
   slot_sum_.resize(slots);
 }
 

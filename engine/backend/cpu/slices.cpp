@@ -27,7 +27,7 @@ void FeedForwardRun::cut_experts(const Step& step, const FeedForward& spec, cons
   }
 
   for (const Group& group : groups_) {
-    if (size_t(group.first) >= slot_token_.size()) break;  // the shared block is whole
+    if (group.id == kNoExpert) continue;  // the shared block is whole
     for (int slot = group.first; slot < group.first + group.count; ++slot)
       for (int slice = 0; slice < s.slices; ++slice) {
         if (slices_on_[size_t(slot_token_[slot]) * slices + size_t(slice)]) continue;
@@ -61,7 +61,7 @@ void FeedForwardRun::slice_logits(const Step& step, const SchemeData* data, int 
     return;
   }
   for (const Group& group : groups_) {
-    if (size_t(group.first) >= slot_token_.size()) break;
+    if (group.id == kNoExpert) continue;
     for (int slot = group.first; slot < group.first + group.count; ++slot)
       for (int slice = 0; slice < slices; ++slice) {
         double squares = 0;

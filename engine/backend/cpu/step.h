@@ -14,6 +14,7 @@
 #include "engine/backend/cpu/model.h"
 #include "engine/backend/cpu/rotations.h"
 #include "engine/base/thread_pool.h"
+#include "engine/routing/adapter_rows.h"
 
 namespace switchyard::cpu {
 
@@ -27,7 +28,10 @@ struct Chunk {
   float* logits = nullptr;            // [1 or tokens, vocab]
   const Task* task = nullptr;
   int length = 0;       // of the sequence, see ForwardRequest::sequence
-  uint32_t stream = 0;  // see ForwardRequest
+  uint64_t prompt = 0;  // see ForwardRequest
+  AdapterLog* adapter_log = nullptr;
+  std::span<const AdapterRow> adapter_rows;  // of the frames
+  uint32_t stream = 0;
   RouterTap* tap = nullptr;
   UnitTap* units = nullptr;
   size_t first = 0;     // place of the first token in the request
@@ -55,6 +59,7 @@ struct AttentionRows {
   int window = 0;  // 0: nobody asks
   Rows shares;     // [tokens, window]: [o] of the key o tokens back
 };
+class AdapterRun;  // engine/backend/cpu/adapters.h
 
 struct Step {
   Step(const Kernels& the_kernels, ThreadPool& the_pool, const std::vector<RopeSpec>& ropes)
@@ -77,6 +82,7 @@ struct Step {
   const Chunk* chunk = nullptr;
   int count = 0;     // tokens
   int position = 0;  // of the first
+  AdapterRun* adapters = nullptr;  // never null while a chunk runs
   Rotations rotations;
   AttentionRows* attention = nullptr;  // filled by the layer's attention, read by its routers
 };

@@ -46,6 +46,7 @@ void FeedForwardRun::measure(const Step& step, const FeedForward& spec, const fl
     step.pool.run(parts, [&](int part, int) {
       const RowRange own = split_rows(hidden, parts, part, kRowMultiple);
       step.kernels.dot_rows(group.expert->down, own.begin, own.end, tokens);
+      if (group.down_part) group.down_part->add_rows(step.kernels, own.begin, own.end, tapped_rows_.data());
     });
     for (int i = 0; i < group.count; ++i) {
       const std::vector<float>& bias = group.expert->down_bias;

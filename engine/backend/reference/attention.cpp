@@ -16,8 +16,10 @@
 #include <limits>
 #include <vector>
 
+#include "engine/backend/reference/adapters.h"
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/op.h"
+#include "engine/model/linears.h"
 
 namespace switchyard::reference {
 namespace {
@@ -52,7 +54,7 @@ class Attention final : public Op {
 
   at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const override {
     const int64_t tokens = x.size(0), past = step.past;
-    at::Tensor q = place(split_heads(project(x, q_, q_bias_), spec_.heads, &q_norm_), q_norm_, step, past);
+    at::Tensor q = place(split_heads(project(x, q_, q_bias_, Here{&step, step.place + kPlaceQ}), spec_.heads, &q_norm_), q_norm_, step, past);
     if (spec_.temperature_floor > 0) q = q * temperature(past, tokens);
     if (!spec_.cross)
       remember(x, past, state, step);
@@ -66,8 +68,8 @@ class Attention final : public Op {
       parts.push_back(attend(queries, state, past + from, known, step));
     }
     at::Tensor mixed = parts.size() == 1 ? parts[0] : at::cat(parts);
-    if (gate_.defined()) mixed = mixed * project(x, gate_, gate_bias_).sigmoid();
-    return project(mixed, o_, o_bias_);
+    if (gate_.defined()) mixed = mixed * project(x, gate_, gate_bias_, Here{&step, step.place + kPlaceGate}).sigmoid();
+    return project(mixed, o_, o_bias_, Here{&step, step.place + kPlaceO});
   }
 
  private:
@@ -95,8 +97,8 @@ class Attention final : public Op {
     reserve(state.keys, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     reserve(state.values, spec_.kv_heads, spec_.head_dim, past, past + tokens);
     state.keys.narrow(1, past, tokens)
-        .copy_(place(split_heads(project(x, k_, k_bias_), spec_.kv_heads, &k_norm_), k_norm_, step, past));
-    state.values.narrow(1, past, tokens).copy_(split_heads(project(x, v_, v_bias_), spec_.kv_heads, nullptr));
+        .copy_(place(split_heads(project(x, k_, k_bias_, Here{&step, step.place + kPlaceK}), spec_.kv_heads, &k_norm_), k_norm_, step, past));
+    state.values.narrow(1, past, tokens).copy_(split_heads(project(x, v_, v_bias_, Here{&step, step.place + kPlaceV}), spec_.kv_heads, nullptr));
   }
 
   // What queries at [past, past + tokens) are multiplied by: [tokens, 1].

@@ -12,7 +12,7 @@ inline constexpr const char* kReferenceEntry = "switchyard_reference_open";
 // Both sides must have been built from the same headers; a stale module is refused, not run.
 inline constexpr uint64_t kReferenceLayout =
     sizeof(ModelPlan) + (uint64_t(sizeof(Sublayer)) << 8) + (uint64_t(sizeof(LayerPlan)) << 12) +
-    (uint64_t(sizeof(LayerRecipe)) << 28) + (uint64_t(sizeof(RoutingFrame)) << 40) + (uint64_t(sizeof(ForwardRequest)) << 52);
+    (uint64_t(sizeof(AdaptedLinear)) << 20) + (uint64_t(sizeof(LayerRecipe)) << 28) + (uint64_t(sizeof(RoutingFrame)) << 40) + (uint64_t(sizeof(ForwardRequest)) << 52);
 
 struct ReferenceOpen {
   uint64_t layout = kReferenceLayout;

@@ -11,17 +11,20 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <vector>
 
 #include "engine/backend/merged_cache.h"
+#include "engine/backend/reference/adapters.h"
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/mixing.h"
 #include "engine/backend/reference/op.h"
 #include "engine/backend/reference/router.h"
+#include "engine/model/linears.h"
+#include "engine/model/quantised.h"
 #include "engine/routing/block.h"
 #include "engine/routing/slices.h"
-#include "engine/model/quantised.h"
 
 namespace switchyard::reference {
 namespace {
@@ -81,23 +84,29 @@ class Feed {
         type_(DType::kF32),
         bias_type_(DType::kF32) {}
 
-  // off: hidden units that are switched off.
-  at::Tensor operator()(const at::Tensor& x, const std::vector<int>& off = {}) const { return finish(units(x, off)); }
-  at::Tensor units(const at::Tensor& x, const std::vector<int>& off = {}) const {
-    const at::Tensor hidden = inner(x);
+  // here: its first linear. off: hidden units that are switched off.
+  at::Tensor operator()(const at::Tensor& x, const Here& here, const std::vector<int>& off = {}) const {
+    return finish(units(x, here, off), here);
+  }
+  at::Tensor units(const at::Tensor& x, const Here& here, const std::vector<int>& off = {}) const {
+    const at::Tensor hidden = inner(x, here);
     return off.empty() ? hidden : hidden.index_fill(-1, at::tensor(std::vector<int64_t>(off.begin(), off.end())), 0);
   }
-  at::Tensor finish(const at::Tensor& units) const {
+  at::Tensor finish(const at::Tensor& units, const Here& here) const {
     if (shape_.kind == FfnKind::kRankOne) return units * down_;
-    return project(units, down_, down_bias_);
+    return project(units, down_, down_bias_, at_place(here, kPlaceFfnDown));
   }
 
  private:
-  at::Tensor gate(const at::Tensor& x) const { return project(x, gate_, gate_bias_); }
-  at::Tensor up(const at::Tensor& x) const { return project(x, up_, up_bias_); }
+  static Here at_place(Here here, FfnPlace place) {
+    here.place += place;
+    return here;
+  }
 
   // What the down projection takes: [tokens, width].
-  at::Tensor inner(const at::Tensor& x) const {
+  at::Tensor inner(const at::Tensor& x, const Here& here) const {
+    const auto gate = [&](const at::Tensor& in) { return project(in, gate_, gate_bias_, at_place(here, kPlaceFfnGate)); };
+    const auto up = [&](const at::Tensor& in) { return project(in, up_, up_bias_, at_place(here, kPlaceFfnUp)); };
     switch (shape_.kind) {
       case FfnKind::kGlu:
         return activate(shape_.activation, gate(x)) * up(x);
@@ -132,7 +141,7 @@ class Feed {
 class Ffn final : public Op {
  public:
   Ffn(const FfnSpec& spec, const Loader& load) : feed_(spec, spec.weights, load) {}
-  at::Tensor run(const at::Tensor& x, OpState&, const Step&) const override { return feed_(x); }
+  at::Tensor run(const at::Tensor& x, OpState&, const Step& step) const override { return feed_(x, {&step, step.place}); }
 
  private:
   const Feed feed_;
@@ -166,16 +175,17 @@ class Moe final : public Op {
                                                  : at::from_blob(share.weights.data(), {count, 1});
       const at::Tensor in = x.index_select(0, rows);
       const bool on_input = router_.spec().apply == ApplyTo::kInput;
-      at::Tensor y = e < cut.size() && cut[e].defined() ? feed(e, recipe).finish(cut[e])
-                     : on_input                         ? expert(e, in * applied, recipe)
-                                                        : expert(e, in, recipe);
-      if (step.units && e < experts_.size() && !(recipe && recipe->other(e))) {
-        const at::Tensor units = e < cut.size() && cut[e].defined() ? cut[e]
-                                 : feed(e, recipe).units(on_input ? in * applied : in, recipe ? recipe->unit_mask(e) : std::vector<int>());
-        const at::Tensor shown = units.contiguous();
-        const auto width = size_t(shown.size(1));
-        for (int64_t i = 0; i < count; ++i)
-          step.units->take(step.row, ExpertId(e), int(share.rows[size_t(i)]), {shown.const_data_ptr<float>() + size_t(i) * width, width});
+      const at::Tensor weighed = on_input ? in * applied : in;
+      at::Tensor y;
+      if (e >= experts_.size()) {  // the last ids have no weights
+        y = weighed;
+      } else if (recipe && recipe->other(e)) {
+        y = other(e, weighed, recipe, here_of(step, e, share.rows));
+      } else {
+        const Here here = here_of(step, e, share.rows);
+        const at::Tensor units = e < cut.size() && cut[e].defined() ? cut[e] : feed(e, recipe).units(weighed, here, off(recipe, e));
+        if (step.units) show_units(step, e, share, units);
+        y = feed(e, recipe).finish(units, here);
       }
       note_norms(step, e, share.rows, y);
       if (!on_input) y = y * applied;
@@ -193,7 +203,7 @@ class Moe final : public Op {
     if (router_.spec().post_scale != 1) out = out * router_.spec().post_scale;
     note_block(step, out);
     if (shared_) {
-      const at::Tensor y = (*shared_)(x);
+      const at::Tensor y = (*shared_)(x, {&step, step.place + kFfnPlaces * int(experts_.size())});
       out = out + (shared_gate_.defined() ? y * project(x, shared_gate_).sigmoid() : y);
     }
     return output_bias_.defined() ? out + output_bias_ : out;
@@ -216,28 +226,50 @@ class Moe final : public Op {
     return at::stack(columns, 1);
   }
 
-  // The last ids have no weights: y = x.
+  // Without adapters. The last ids have no weights: y = x.
   at::Tensor expert(size_t id, const at::Tensor& x, const LayerRecipe* recipe) const {
     if (id >= experts_.size()) return x;
-    if (recipe && recipe->other(id)) return other(id, x, recipe);
-    return recipe ? feed(id, recipe)(x, recipe->unit_mask(id)) : experts_[id](x);
+    if (!recipe || !recipe->other(id)) return feed(id, recipe)(x, {}, off(recipe, id));
+    std::vector<int64_t> tokens(size_t(x.size(0)));
+    std::iota(tokens.begin(), tokens.end(), int64_t(0));
+    return other(id, x, recipe, {nullptr, 0, tokens});
   }
 
-  // An expert of another kind.
-  at::Tensor other(size_t id, const at::Tensor& x, const LayerRecipe* recipe) const {
+  static const std::vector<int>& off(const LayerRecipe* recipe, size_t id) {
+    static const std::vector<int> kNone;
+    return recipe ? recipe->unit_mask(id) : kNone;
+  }
+
+  static Here here_of(const Step& step, size_t id, std::span<const int64_t> tokens) {
+    return {&step, step.place + kFfnPlaces * int(id), tokens};
+  }
+
+  static void show_units(const Step& step, size_t id, const Share& share, const at::Tensor& units) {
+    const at::Tensor shown = units.contiguous();
+    const auto width = size_t(shown.size(1));
+    for (size_t i = 0; i < share.rows.size(); ++i)
+      step.units->take(step.row, ExpertId(id), int(share.rows[i]), {shown.const_data_ptr<float>() + i * width, width});
+  }
+
+  // An expert of another kind, on which no adapters stand. here: of the model's own, beside which a local one stands.
+  at::Tensor other(size_t id, const at::Tensor& x, const LayerRecipe* recipe, const Here& here) const {
     const OtherExpert& other = recipe->other(id);
     switch (other.kind) {
       case ExpertKind::kNull: return at::zeros_like(x);
       case ExpertKind::kConstant: return view(other.tensors->constant).expand_as(x);
       case ExpertKind::kGru: return gru(*other.tensors, x);
       case ExpertKind::kSwiglu:
-      case ExpertKind::kGeluMlp: return Feed(*other.tensors)(x);
+      case ExpertKind::kGeluMlp: return Feed(*other.tensors)(x, {});
       case ExpertKind::kLocal: {
         const ExpertTensors& t = *other.tensors;
         at::Tensor z = x.mv(view(t.gn).reshape({-1}));
         if (t.gn_bias) z = z + view(t.gn_bias);
-        const at::Tensor local = (z.to(at::kDouble).sigmoid() > 0.5).unsqueeze(1);
-        return at::where(local, Feed(t)(x), feed(id, recipe)(x, recipe->unit_mask(id)));
+        const at::Tensor local = z.to(at::kDouble).sigmoid() > 0.5, own = local.logical_not().nonzero().flatten();
+        std::vector<int64_t> tokens;
+        for (int64_t i = 0; i < own.size(0); ++i) tokens.push_back(here.tokens[size_t(own.const_data_ptr<int64_t>()[i])]);
+        const at::Tensor y = Feed(t)(x, {});
+        if (tokens.empty()) return y;
+        return y.index_copy(0, own, feed(id, recipe)(x.index_select(0, own), {here.step, here.place, tokens}, off(recipe, id)));
       }
       default: return x;
     }
@@ -270,7 +302,7 @@ class Moe final : public Op {
       if (count == 0) continue;
       const at::Tensor rows = at::from_blob(const_cast<int64_t*>(shares[e].rows.data()), {count}, at::TensorOptions().dtype(at::kLong));
       const at::Tensor weight = vector_view(shares[e].weights).unsqueeze(1), in = x.index_select(0, rows);
-      units[e] = feed(e, &recipe).units(on_input ? in * weight : in, recipe.unit_mask(e));
+      units[e] = feed(e, &recipe).units(on_input ? in * weight : in, here_of(step, e, shares[e].rows), recipe.unit_mask(e));
       const at::Tensor lengths = units[e].reshape({count, slices, -1}).square().sum(-1).sqrt();
       norms.index_add_(0, rows, on_input ? lengths : lengths * weight.abs());
     }

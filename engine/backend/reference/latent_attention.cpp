@@ -10,8 +10,10 @@
 #include <limits>
 #include <vector>
 
+#include "engine/backend/reference/adapters.h"
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/op.h"
+#include "engine/model/linears.h"
 
 namespace switchyard::reference {
 namespace {
@@ -39,10 +41,11 @@ class LatentAttention final : public Op {
 
   at::Tensor run(const at::Tensor& x, OpState& state, const Step& step) const override {
     const int64_t tokens = x.size(0), past = step.past, rank = spec_.kv_rank;
-    at::Tensor q = spec_.q_a ? project(q_a_norm_(project(x, q_a_, q_a_bias_)), q_) : project(x, q_);
+    const auto here = [&](LatentPlace place) { return Here{&step, step.place + place}; };
+    at::Tensor q = project(spec_.q_a ? q_a_norm_(project(x, q_a_, q_a_bias_, here(kPlaceQA))) : x, q_, {}, here(kPlaceLatentQ));
     q = q.view({tokens, spec_.heads, int64_t(spec_.nope_dim) + spec_.rope_dim}).transpose(0, 1);
     if (spec_.q_scale != 1) q = q * spec_.q_scale;
-    const at::Tensor kv = project(x, kv_a_, kv_a_bias_);
+    const at::Tensor kv = project(x, kv_a_, kv_a_bias_, here(kPlaceKvA));
     at::Tensor latent = kv_a_norm_(kv.narrow(1, 0, rank));
     if (spec_.latent_scale != 1) latent = latent * spec_.latent_scale;
 
@@ -56,7 +59,7 @@ class LatentAttention final : public Op {
     std::vector<at::Tensor> parts;
     for (int64_t from = 0; from < tokens; from += kQueryChunk)
       parts.push_back(attend(q.narrow(1, from, std::min(kQueryChunk, tokens - from)), state, past + from, step));
-    return project(parts.size() == 1 ? parts[0] : at::cat(parts), o_, o_bias_);
+    return project(parts.size() == 1 ? parts[0] : at::cat(parts), o_, o_bias_, here(kPlaceLatentO));
   }
 
  private:

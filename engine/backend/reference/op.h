@@ -14,6 +14,7 @@
 #include "engine/backend/reference/loader.h"
 #include "engine/backend/sequence_choices.h"
 #include "engine/model/plan.h"
+#include "engine/routing/adapter_rows.h"
 #include "engine/routing/router_states.h"
 #include "engine/routing/token_memory.h"
 
@@ -66,6 +67,10 @@ struct Step {
   int pass = 0;                    // of the router's decisions for these tokens
   SequenceChoices* choices = nullptr;  // of the sequence; null where no scheme runs
   UnitTap* units = nullptr;            // see ForwardRequest
+  int place = 0;                       // of the sublayer's first linear (engine/model/linears.h)
+  uint64_t prompt = 0;                 // see ForwardRequest
+  AdapterLog* adapter_log = nullptr;
+  std::span<const AdapterRow> adapter_rows;  // of the frames
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   // Shown the residual stream behind every sublayer; null: nobody looks.

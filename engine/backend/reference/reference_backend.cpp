@@ -24,6 +24,7 @@
 #include "engine/backend/reference/math.h"
 #include "engine/backend/reference/op.h"
 #include "engine/backend/request.h"
+#include "engine/model/linears.h"
 #include "engine/routing/decision.h"
 
 namespace switchyard::reference {
@@ -191,12 +192,15 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     head_bias_ = load.vector(plan.lm_head_bias);
     final_norm_ = load.norm(plan.final_norm);
     encoder_norm_ = load.norm(plan.encoder_norm);
+    int places = 0;
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
       if (task) task->report(double(i) / double(plan_.layers.size()), "Copying weights to fp32");
       layers_.emplace_back();
-      for (const Sublayer& sublayer : plan_.layers[i].sublayers)
+      for (const Sublayer& sublayer : plan_.layers[i].sublayers) {
         layers_.back().push_back({load.norm(sublayer.norm), make_op(sublayer.op, load), load.norm(sublayer.post_norm),
-                                  load.vector(sublayer.base_weight), row_of(sublayer)});
+                                  load.vector(sublayer.base_weight), row_of(sublayer), places});
+        places += places_of(sublayer.op);
+      }
     }
     if (auto unchanged = weights.check_unchanged(); !unchanged) throw LoadError{unchanged.error()};
     if (task) task->report(1, "Weights copied");
@@ -324,6 +328,9 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
   }
 
   Result<void> check_differentiable(const Recipe& recipe) const {
+    if (!recipe.adapters.empty())
+      return fail(ErrorCode::kUsage, "gradients are not available under adapters, whose routers are not differentiable here.", {},
+                  "Use the method spsa.");
     if (plan_.encoder_layers > 0 || plan_.recurrent())
       return fail(ErrorCode::kUsage, "gradients are not available for encoder-decoders and recurrent mixers.");
     for (int row = 0; row < int(plan_.rows.size()); ++row) {
@@ -375,6 +382,8 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     at::set_num_threads(threads_);
     const int64_t past = cache.length() - cache.encoded();
     RouterStates states;
+    std::vector<AdapterRow> adapters;
+    if (!request.frames.empty()) adapters = adapter_rows(plan_, *request.recipe);
     Step step{.past = past,
               .length = std::max<int64_t>(past + int64_t(request.tokens.size()), request.sequence),
               .recipe = request.recipe,
@@ -387,6 +396,9 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
               .tap = request.tap,
               .choices = &cache.choices(),
               .units = request.units,
+              .prompt = uint64_t(request.prompt),
+              .adapter_log = request.adapter_log,
+              .adapter_rows = adapters,
               .see = see};
     if (request.encode)
       cache.forget_states();
@@ -433,6 +445,7 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
         attention.window = attention_window(layer, i, step);
         if (attention.window > 0) attention.shares = at::zeros({h.size(0), attention.window});
       }
+      step.place = loaded.place;
       const at::Tensor x = loaded.norm(h);
       const LayerRecipe* recipe = step.row < 0 ? nullptr : step.recipe->layer(step.row);
       const bool in_passes = recipe && runs_in_passes(recipe->scheme);
@@ -513,7 +526,8 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     std::unique_ptr<Op> op;
     Norm post_norm;
     at::Tensor base_weight;
-    int row = -1;  // routing row; -1: none
+    int row = -1;   // routing row; -1: none
+    int place = 0;  // of its first linear
   };
 
   const ModelPlan plan_;
