@@ -73,7 +73,7 @@ Result<int> contrast(Cli& cli, const ContrastOptions& options) {
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(longest)));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(longest), edits));
   ForcedPass pass(*backend, plan, recipe_spans(edits, plan), int(longest));
   ContrastProfile profile(int(plan.moe_layers.size()), plan.max_experts());
   std::atomic<uint64_t> tokens_done{0};
@@ -85,7 +85,7 @@ Result<int> contrast(Cli& cli, const ContrastOptions& options) {
     for (const int side : {0, 1})
       for (const TextSequence& text : sides[side]) {
         if (text.ids.empty()) continue;
-        pass.begin(uint32_t(done_count++));
+        pass.begin(uint32_t(done_count++), text.ids);
         SY_CHECK(pass.forward(text.ids, {}, CaptureLevel::kIds, frames, &task));
         profile.begin_text(side);
         for (const RoutingFrame& frame : frames) {
@@ -255,7 +255,9 @@ struct SensitivityOptions {
 Result<std::vector<EditCommand>> edits_for(int layer, const std::vector<EditCommand>& each, int k) {
   if (each.empty()) return std::vector<EditCommand>{{TopK{{{layer}}, k}, {}}};
   std::vector<EditCommand> out = each;
-  for (EditCommand& command : out) std::visit([&](auto& edit) { edit.layers.layers = {layer}; }, command.edit);
+  for (EditCommand& command : out) std::visit([&](auto& edit) {
+      if constexpr (requires { edit.layers; }) edit.layers.layers = {layer};
+    }, command.edit);
   return out;
 }
 
@@ -270,6 +272,8 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
     SY_TRY(each, read_script(options.each, plan));
     for (const EditCommand& command : each)
       if (command.at_token.value_or(0) > 0) return fail(ErrorCode::kUsage, "an edit begins within the text.", options.each, "Leave out at_token.");
+    for (const EditCommand& command : each)
+      if (std::holds_alternative<LayerPath>(command.edit)) return fail(ErrorCode::kUsage, "a layer path is of the whole model, not of one layer.", options.each, "Give it with --edits.");
   }
   const auto tokenizer = Tokenizer::load(checkpoint);
   SY_TRY(const Tokenizer* encoder, borrowed(tokenizer));
@@ -282,7 +286,7 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size())));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size()), start));
   const auto vocab = size_t(plan.vocab);
   std::vector<EditEffect> effects(layers.size());
   std::atomic<size_t> done{0};
@@ -296,6 +300,8 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
       auto together = parse_script(to_json_script(script), plan);
       if (!together) return fail(together.error().code, together.error().what, fmt::format("layer {}", layers[i]), together.error().hint);
       ForcedPass base(*backend, plan, recipe_spans(start, plan), int(ids.size())), edited(*backend, plan, recipe_spans(*together, plan), int(ids.size()));
+      base.begin(0, ids);
+      edited.begin(0, ids);
       std::vector<float> base_logits;
       size_t at = 0;
       SY_CHECK(in_chunks(ids, plan, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
@@ -377,6 +383,7 @@ void add_calibrate(CLI::App& app, Cli& cli) {
   add_calibrate_gradient(*noun, cli);
   add_calibrate_lens(*noun, cli);
   add_calibrate_prune(*noun, cli);
+  add_calibrate_paths(*noun, cli);
 }
 
 }  // namespace switchyard

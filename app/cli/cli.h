@@ -36,6 +36,7 @@ void add_calibrate(CLI::App& app, Cli& cli);
 void add_calibrate_bank(CLI::App& calibrate, Cli& cli);
 void add_calibrate_lens(CLI::App& calibrate, Cli& cli);
 void add_calibrate_prune(CLI::App& calibrate, Cli& cli);
+void add_calibrate_paths(CLI::App& calibrate, Cli& cli);  // path-search, path-route, oracle, esft
 void add_open(CLI::App& app, Cli& cli);
 void add_inspect(CLI::App& app, Cli& cli);
 void add_run(CLI::App& app, Cli& cli);

@@ -60,6 +60,8 @@ class Comparer {
 
   Result<void> walk(std::span<const TokenId> ids) {
     size_t from = 0;
+    for (Compared& one : recipes_)
+      if (one.pass) one.pass->begin(0, ids);
     return in_chunks(ids, plan_, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {
       SY_CHECK(base_.forward(tokens, twin_ ? logits : std::span<float>{}, CaptureLevel::kLogits, base_frames_, &task_));
       for (Compared& one : recipes_) {
@@ -96,7 +98,12 @@ class Comparer {
     const Recipe& recipe = one.recipe_at(token);
     for (int row = 0; row < one.shift.rows(); ++row) {
       decide(row, nullptr, base, true, base_decision_);
-      decide(row, recipe.layer(row), other, twin_, decision_);
+      if (other.passed(row)) {
+        decide(row, recipe.layer(row), other, twin_, decision_);
+      } else {  // its layer is skipped: no expert runs
+        decision_ = base_decision_;
+        decision_.select({}, {}, {});
+      }
       one.shift.feed(row, base_decision_, decision_);
     }
   }

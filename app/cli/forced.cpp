@@ -21,10 +21,12 @@ Result<void> BackendChoice::check() const {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task, int64_t context) const {
+Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task, int64_t context,
+                                                     const std::vector<EditCommand>& edits) const {
   SY_TRY(auto weights, WeightStore::open(checkpoint, &task));
   return make_backend(name, checkpoint, std::move(weights),
-                      {.threads = threads, .context = static_cast<int>(std::min<int64_t>(context, kMaxContext))},
+                      {.threads = threads, .context = static_cast<int>(std::min<int64_t>(context, kMaxContext)),
+                       .passes = recipe_spans(edits, checkpoint.plan).front().recipe->path.passes},
                       &task);
 }
 

@@ -24,8 +24,10 @@ struct BackendChoice {
 
   void add_options(CLI::App& app);
   Result<void> check() const;
-  // context: tokens that the caches will hold, for the check that all fits in memory; 0: they do not count.
-  Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task, int64_t context = 0) const;
+  // context: tokens that the caches will hold, for the check that all fits in memory; 0: they do not count. A layer path
+  // among the edits counts in it.
+  Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task, int64_t context = 0,
+                                        const std::vector<EditCommand>& edits = {}) const;
 };
 
 // What a user should know of a model that couples the tokens that run together; empty: it does not.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/edits_input.h"
 #include "app/cli/forced.h"
 #include "engine/backend/backend.h"
 #include "engine/base/text.h"
@@ -69,10 +70,10 @@ Document router_json(const RouterSpec& router) {
           {"apply", router.apply == ApplyTo::kOutput ? "output" : "input"}};
 }
 
-Document memory_json(const Checkpoint& checkpoint, int context) {
+Document memory_json(const Checkpoint& checkpoint, int context, std::span<const uint8_t> passes) {
   Document memory = Document::object();
   for (const char* backend : {"cpu", "reference"}) {
-    const MemoryEstimate need = estimate_memory(backend, checkpoint.plan, checkpoint, context);
+    const MemoryEstimate need = estimate_memory(backend, checkpoint.plan, checkpoint, context, passes);
     memory[backend] = {
         {"weights", need.weights}, {"decoded", need.decoded}, {"kv", need.kv}, {"workspace", need.workspace}, {"total", need.total()}};
   }
@@ -148,7 +149,7 @@ Tokens inspect_tokenizer(const Checkpoint& checkpoint) {
   return {"", tokenizer.error().message()};
 }
 
-void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, int context, bool tensors) {
+void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, int context, std::span<const uint8_t> passes, bool tensors) {
   const ModelPlan& plan = checkpoint.plan;
   std::vector<std::vector<std::string>> rows = {
       {"model",
@@ -166,10 +167,11 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
   rows.push_back({"vocabulary", fmt::format("{}", plan.vocab)});
   rows.push_back({"context", fmt::format("{}", plan.context)});
   rows.push_back({"tokenizer", tokens.problem.empty() ? tokens.kind : "none: " + printable(tokens.problem, 400)});
+  if (!passes.empty()) rows.push_back({"layer path", ranges_text(path_of({passes.begin(), passes.end()}, int(passes.size())))});
   for (const char* backend : {"cpu", "reference"})
     rows.push_back(
         {fmt::format("memory, {}", backend),
-         fmt::format("{}, at {} tokens", memory_text(estimate_memory(backend, plan, checkpoint, context)), context)});
+         fmt::format("{}, at {} tokens", memory_text(estimate_memory(backend, plan, checkpoint, context, passes)), context)});
   if (const std::string missing = missing_on_cpu(plan); !missing.empty())
     rows.push_back({"cpu backend", "lacks " + printable(missing)});
   out.table(rows);
@@ -182,13 +184,15 @@ void show_text(Output& out, const Checkpoint& checkpoint, const Tokens& tokens, 
   out.table(lines);
 }
 
-Result<int> inspect(Cli& cli, const std::string& model, bool tensors) {
+Result<int> inspect(Cli& cli, const std::string& model, const EditsInput& edits, bool tensors) {
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(model));
+  SY_TRY(const std::vector<EditCommand> script, edits.read(checkpoint.plan));
+  const std::vector<uint8_t> passes = recipe_spans(script, checkpoint.plan).front().recipe->path.passes;
   const ModelPlan& plan = checkpoint.plan;
   const int context = std::min(plan.context, kDefaultContext);
   const Tokens tokens = inspect_tokenizer(checkpoint);
   if (!cli.output.json()) {
-    show_text(cli.output, checkpoint, tokens, context, tensors);
+    show_text(cli.output, checkpoint, tokens, context, passes, tensors);
     return 0;
   }
   Document document = {{"schema", kSchema},
@@ -211,7 +215,8 @@ Result<int> inspect(Cli& cli, const std::string& model, bool tensors) {
                        {"context", plan.context},
                        {"tokenizer", tokens.problem.empty() ? Document(tokens.kind) : Document()},
                        {"memory_context", context},
-                       {"memory", memory_json(checkpoint, context)}};
+                       {"memory", memory_json(checkpoint, context, passes)}};
+  if (!passes.empty()) document["layer_path"] = path_of(passes, int(passes.size()));
   if (!tokens.problem.empty()) document["tokenizer_problem"] = tokens.problem;
   if (const std::string missing = missing_on_cpu(plan); !missing.empty()) document["missing_on_cpu"] = missing;
   if (tensors) document["tensors"] = tensors_json(checkpoint);
@@ -225,13 +230,17 @@ void add_inspect(CLI::App& app, Cli& cli) {
   auto* command = add_command(app, "inspect", "What a checkpoint is and what it needs; reads headers only.",
                               "  switchyard inspect demo\n"
                               "  switchyard inspect ./OLMoE-1B-7B --json\n"
+                              "  switchyard inspect demo --edits twice.json\n"
                               "  switchyard inspect allenai/OLMoE-1B-7B-0924 --tensors");
   const auto model = std::make_shared<std::string>();
   const auto tensors = std::make_shared<bool>(false);
+  const auto edits = std::make_shared<EditsInput>();
   command->add_option("MODEL", *model, "A folder, org/name of the HF cache, or demo")->required();
   command->add_flag("--tensors", *tensors, "List every tensor as well");
+  edits->add_options(*command);
+  command->get_option("--edits")->description("Counts the keys and values of a layer path in this script too");
   command->callback(
-      [&cli, model, tensors] { cli.action = [&cli, model, tensors] { return inspect(cli, *model, *tensors); }; });
+      [&cli, model, edits, tensors] { cli.action = [&cli, model, edits, tensors] { return inspect(cli, *model, *edits, *tensors); }; });
 }
 
 }  // namespace switchyard

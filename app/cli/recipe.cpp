@@ -23,6 +23,7 @@ struct Field {
 struct Kind {
   const char *name, *meaning, *example;  // example: an entry of a script
   std::vector<Field> fields;
+  bool for_layers() const { return std::string_view(name) != "layer_path"; }  // not for the whole model and a whole sequence
 };
 
 constexpr Field kLayer = {"layer", "layers", "model layer index, a list, a range \"2-5\", or \"all\""};
@@ -117,6 +118,12 @@ const std::vector<Kind>& kinds() {
         {"modules", "words", "optional; linear layers by name or the end of it, as q_proj; else all that the files have"},
         {"adapter_router", "word", "optional; an adapter router of recipe list, fixed if absent"},
         {"parameters", "object", "optional; those that differ from their defaults"}}},
+      {"layer_path",
+       "skips or repeats whole layers, for a whole sequence; in a running session from the next prefill on",
+       R"({"kind":"layer_path","layers":["0-2",2,4,5]})",
+       {{"layers", "path", "the layers that run, in the model's order: indices and ranges, a repeated one right behind itself (at most 4 times); \"all\" ends it"},
+        {"routers", "file", "optional, in place of layers: safetensors with layers.{layer}.drllm.l1.weight, .l1.bias, .l2.weight, .l2.bias, which choose the path of each prompt"},
+        {"budget", "real", "optional, of routers: -1 skips all it can, -0.5 is the routers alone, 0.5 runs all, 1 repeats all; -0.5"}}},
   };
   return list;
 }
@@ -125,9 +132,9 @@ Document fields_json(const Kind& kind) {
   Document fields = Document::array();
   for (const Field& field : kind.fields)
     fields.push_back({{"name", field.name}, {"type", field.type}, {"meaning", field.meaning}});
-  if (kind.name != std::string_view("adapters"))
+  if (kind.for_layers() && kind.name != std::string_view("adapters"))
     fields.push_back({{"name", "router"}, {"type", "word"}, {"meaning", "optional; of a layer with two routers (jetmoe): attention or mlp; mlp"}});
-  fields.push_back({{"name", kAtToken.name}, {"type", kAtToken.type}, {"meaning", kAtToken.meaning}});
+  if (kind.for_layers()) fields.push_back({{"name", kAtToken.name}, {"type", kAtToken.type}, {"meaning", kAtToken.meaning}});
   return fields;
 }
 
@@ -337,7 +344,7 @@ Result<int> show(Cli& cli, const std::string& name) {
     }
     std::vector<std::vector<std::string>> rows = {{kind.name, kind.meaning}};
     for (const Field& field : kind.fields) rows.push_back({std::string("  ") + field.name, field.meaning});
-    rows.push_back({std::string("  ") + kAtToken.name, kAtToken.meaning});
+    if (kind.for_layers()) rows.push_back({std::string("  ") + kAtToken.name, kAtToken.meaning});
     cli.output.table(rows);
     cli.output.data(fmt::format("\n{{\"schema\":1,\"edits\":[{}]}}\n", kind.example));
     if (scheme) {

@@ -68,7 +68,7 @@ Document traces_json(const TraceRecorder& recorder) {
 }
 
 std::string several_traces(const TraceRecorder& recorder) {
-  std::string text = "a scheme asked for more rows, so that the recording goes on in";
+  std::string text = "a scheme or a layer path asked for more rows, so that the recording goes on in";
   const auto paths = recorder.paths();
   for (size_t i = 1; i < paths.size(); ++i) text += (i > 1 ? ", " : " ") + paths[i].string();
   return text + ".";

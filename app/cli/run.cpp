@@ -318,9 +318,9 @@ Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunO
   SY_TRY(NpyWriter file, NpyWriter::create(options.dump_logits, scored.size(), static_cast<uint64_t>(plan.vocab),
                                            cli.output.options.force));
   const int capacity = static_cast<int>(prompt.size()) + 1;
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity, edits));
   ForcedPass pass(*backend, plan, recipe_spans(edits, plan), capacity);
-  pass.begin(0);
+  pass.begin(0, scored);
   std::vector<RoutingFrame> frames;
   if (plan.encoder_layers > 0) SY_CHECK(pass.encode(prompt, CaptureLevel::kOff, frames, &task));
   SY_CHECK(in_chunks(scored, plan, [&](std::span<const TokenId> tokens, std::span<float> logits) -> Result<void> {

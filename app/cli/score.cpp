@@ -90,7 +90,7 @@ class Scorer {
 
   // domain: index into the trace's domains.
   Result<void> add(const TextSequence& text, uint32_t sequence, uint16_t domain) {
-    edited_.begin(sequence);
+    edited_.begin(sequence, text.ids);
     if (base_) base_->begin(sequence);
     if (recorder_) SY_CHECK(recorder_->begin_sequence(sequence, static_cast<uint32_t>(text.ids.size()), {.domain = domain, .source_id = text.source_number(sequence)}));
     size_t at = 0;
@@ -142,7 +142,7 @@ class Scorer {
     const auto spans = static_cast<uint32_t>(edited_.spans().size());
     for (RoutingFrame& frame : frames_) {
       const uint32_t span = frame.header().recipe_epoch;
-      const uint32_t epoch = spans == 1 ? 0 : sequence * spans + span;
+      const uint32_t epoch = spans == 1 && !edited_.chooses_path() ? 0 : sequence * spans + span;
       frame.header().recipe_epoch = epoch;
       if (epoch != last_epoch_) {
         SY_CHECK(recorder_->need_rows(decision_rows(plan_, *edited_.spans()[span].recipe)));
@@ -242,7 +242,7 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
   const auto capacity = static_cast<int64_t>(longest) * (options.baseline ? 2 : 1);  // a cache of each pass
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity));
+  SY_TRY(const auto backend, options.backend.open(checkpoint, task, capacity, edits));
   if (!backend->info().note.empty()) cli.output.info(backend->info().note);
   std::vector<std::string> domains;  // of the texts, in order of appearance; a text without one has the domain ""
   std::vector<uint16_t> domain_of;

@@ -2,11 +2,14 @@
 // help follow. GUI thread.
 #include "app/gui/actions.h"
 
+#include <algorithm>
+
 #include <QApplication>
 #include <QClipboard>
 
 #include "app/gui/docks/adaptation_panel.h"
 #include "app/gui/docks/gradient_panel.h"
+#include "app/gui/docks/lens_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
@@ -87,13 +90,16 @@ void reset_layers(MainWindow& w, bool all) {
     edits.insert(edits.end(), more.begin(), more.end());
   }
   if (all && !recipe->adapters.empty()) edits.push_back({SetAdapters{}, std::nullopt});
+  if (all && !w.model().path_ahead().native()) edits.push_back({LayerPath{}, std::nullopt});
   w.model().edit(std::move(edits), "user");
 }
 
 Why needs_edited_layer(MainWindow& w, bool all) {
   return [&w, all]() -> QString {
     const Recipe* recipe = w.model().has_session() ? w.model().recipe_ahead() : nullptr;
-    const bool native = !recipe || (all ? recipe->is_identity() : !recipe->layer(w.model().selection().moe_layer));
+    const auto edited = [&](const LayerRecipe& layer) { return !layer.is_identity(); };
+    const bool native = !recipe || (all ? std::none_of(recipe->layers.begin(), recipe->layers.end(), edited) && w.model().path_ahead().native()
+                                        : !recipe->layer(w.model().selection().moe_layer));
     return native ? (all ? tr("the router is native") : tr("this layer is native")) : QString();
   };
 }

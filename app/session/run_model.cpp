@@ -452,6 +452,7 @@ void RunModel::look_ahead(const std::vector<EditCommand>& edits) {
   ++edits_sent_;
   Recipe ahead;
   if (const Recipe* met = recipe_ahead()) ahead = *met;
+  ahead.path = path_ahead();
   for (const EditCommand& command : edits)
     if (command.at_token.value_or(0) <= data_.tokens()) apply(command.edit, *data_.plan, ahead);
   data_.recipe_ahead = std::make_shared<const Recipe>(std::move(ahead));
@@ -461,6 +462,12 @@ void RunModel::look_ahead(const std::vector<EditCommand>& edits) {
 const Recipe* RunModel::recipe_ahead() const {
   if (data_.recipe_ahead) return data_.recipe_ahead.get();
   return data_.snapshot ? recipe_in_force(*data_.snapshot) : nullptr;
+}
+
+const LayerPath& RunModel::path_ahead() const {
+  static const LayerPath kOnce;
+  if (data_.recipe_ahead) return data_.recipe_ahead->path;
+  return data_.snapshot ? data_.snapshot->path_ahead : kOnce;
 }
 
 void RunModel::undo() {

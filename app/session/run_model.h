@@ -117,6 +117,8 @@ class RunModel : public QObject {
   void undo_to(size_t cursor);
   // The recipe that the next edit meets, those on their way in it; nullptr: native. Each key press builds on it.
   const Recipe* recipe_ahead() const;
+  // The layer path of the next sequence, edits on their way counted.
+  const LayerPath& path_ahead() const;
   bool can_undo() const;
   bool can_redo() const;
   // Files are read and written by jobs; the outcome comes as note() or failed().

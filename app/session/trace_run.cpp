@@ -41,19 +41,22 @@ TraceRows rows_of(const TraceInfo& info) {
   TraceRows out{{}, info};
   out.routers.moe_layers.clear();
   out.routers.router_names.clear();
-  const auto name = [&](size_t row) { return row < info.router_names.size() ? info.router_names[row] : std::string(); };
-  const auto later = [&](size_t row) { return row > 0 && name(row).find(" · ") != std::string::npos; };
+  auto& names = out.routers.router_names;
+  std::vector<std::pair<size_t, int>> places;  // router and pass of each row
+  std::vector<int> passes;                     // of each router, so far
   for (size_t row = 0; row < info.moe_layers.size(); ++row) {
-    if (later(row)) continue;
-    out.routers.moe_layers.push_back(info.moe_layers[row]);
-    out.routers.router_names.push_back(name(row));
+    const std::string name = row < info.router_names.size() ? info.router_names[row] : std::string();
+    const size_t cut = name.find(" · ");
+    const auto found = cut == std::string::npos ? names.end() : std::find(names.begin(), names.end(), name.substr(0, cut));
+    const auto router = size_t(found - names.begin());
+    if (router == names.size()) {
+      names.push_back(name);
+      out.routers.moe_layers.push_back(info.moe_layers[row]);
+      passes.push_back(0);
+    }
+    places.emplace_back(router, passes[router]++);
   }
-  int router = -1, pass = 0;
-  for (size_t row = 0; row < info.moe_layers.size(); ++row) {
-    pass = later(row) ? pass + 1 : 0;
-    router += pass == 0;
-    out.in_frame.push_back(pass * int(out.routers.moe_layers.size()) + router);
-  }
+  for (const auto& [router, pass] : places) out.in_frame.push_back(pass * int(names.size()) + int(router));
   return out;
 }
 

@@ -48,13 +48,13 @@ add("lora.embeddings", 4, 8, scale=1)
 add("lora.instruction", 8, scale=1)
 
 SCRIPTS = {
-    "fixed": ("q_proj", {"weights": [1, 0, 0, 0]}),
-    "phatgoose": ("q_proj", {"alpha": 4}),
+    "fixed": ("q_proj", {"weights": [1, 0, 0, 0], "alpha": 16}),
+    "phatgoose": ("q_proj", {"alpha": 16}),
     "glider": ("q_proj", {"alpha": 4, "lambda": 3}),
     "arrow": ("q_proj", {}),
-    "poly": ("q_proj", {"alpha": 4, "task": 1}),
-    "dynmole": ("q_proj", {"h": 0.85}),
-    "lora_mixer": ("q_proj", {}),
+    "poly": ("q_proj", {"alpha": 16, "task": 1}),
+    "dynmole": ("q_proj", {"h": 0.85, "alpha": 16}),
+    "lora_mixer": ("q_proj", {"alpha": 16}),
     "flylora": ("k_proj", {"k": 4, "alpha": 32}),
     "mogu": ("o_proj", {}),
 }

@@ -186,6 +186,7 @@ std::string ShadowRouter::unavailable(const ModelPlan& plan) {
 
 std::string ShadowRouter::unavailable(const Recipe& recipe) {
   if (!recipe.adapters.empty()) return "adapters give the routers an input that the run did not have";
+  if (!recipe.path.native()) return "a layer path gives hidden states that the run did not have";
   for (const LayerRecipe& layer : recipe.layers) {
     if (!layer.router_rows.empty()) return "router rows that are replaced give logits that the run did not have";
     if (cuts_experts(layer.scheme)) return "the scheme " + layer.scheme.choice.name + " switches parts of experts, which are not compared";

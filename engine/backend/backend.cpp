@@ -98,7 +98,7 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
                   checkpoint.name);
   const std::string missing = missing_on_cpu(plan);
   if (name == "auto" || name == "cpu" || name == "reference")
-    SY_CHECK(check_fits(estimate_memory(name, plan, checkpoint, options.context), available_memory(), checkpoint.name));
+    SY_CHECK(check_fits(estimate_memory(name, plan, checkpoint, options.context, options.passes), available_memory(), checkpoint.name));
   if (name == "reference") return make_reference_backend(plan, std::move(weights), options, task);
   if (name == "cpu" || (name == "auto" && missing.empty())) {
     if (!missing.empty()) {

@@ -32,6 +32,8 @@ class KvCache {
   virtual int truncate(int length) = 0;
   virtual std::unique_ptr<KvCache> clone() const = 0;
   virtual uint64_t bytes() const = 0;
+  // The layer path of its tokens (Recipe::passes), taken from the recipe of the first; a later one may not differ.
+  virtual std::span<const uint8_t> path() const = 0;
 };
 
 enum class LogitRows : uint8_t { kNone, kLast, kAll };
@@ -67,6 +69,13 @@ struct ForwardRequest {
   LogitRows rows = LogitRows::kLast;
   std::span<float> logits;           // [1 or tokens, vocab], as `rows` says
   AdapterLog* adapter_log = nullptr; // takes what adapter routers decide; null: nobody asks
+  // A part of a decoder: layers [first_layer, end_layer) alone, on the residual stream `hidden` [tokens, hidden], which is
+  // replaced by what they make of it; from layer 0 on the embeddings are its start. The cache then holds the keys of these
+  // layers only. No logits but where the part ends with the last layer. Empty: all layers.
+  int first_layer = 0, end_layer = -1;  // -1: to the last
+  std::span<float> hidden;
+  // [model layers], or empty: where 1, the sublayer of routed experts (and what is shared beside them) adds nothing.
+  std::span<const uint8_t> experts_off;
   std::span<RoutingFrame> frames;    // empty: no capture; else [tokens], shaped by the caller
   RouterTap* tap = nullptr;
   const Task* task = nullptr;        // checked for cancellation between layers and chunks; may be null
@@ -93,6 +102,7 @@ class Backend {
 struct BackendOptions {
   int threads = 0;  // 0: one per core
   int context = 0;  // tokens that its caches will hold: counted in the check that all fits in memory
+  std::vector<uint8_t> passes;  // the layer path that they will run (Recipe::passes), counted too
 };
 
 // What a plan would take, in bytes; shown before loading.
@@ -103,7 +113,11 @@ struct MemoryEstimate {
   uint64_t kv = 0, workspace = 0;
   uint64_t total() const { return weights + kv + workspace; }
 };
-MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context);
+// passes: of Recipe; every pass of a layer keeps its own keys, values and state.
+MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint& checkpoint, int context,
+                               std::span<const uint8_t> passes = {});
+// Bytes of keys, values and state of a sequence of `context` tokens.
+uint64_t kv_bytes(const ModelPlan& plan, int context, std::span<const uint8_t> passes);
 
 // "12.00 GB (weights 10.00 GB, of which 1.00 GB decoded, keys and values ...)".
 std::string memory_text(const MemoryEstimate& need);

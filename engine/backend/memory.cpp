@@ -40,17 +40,6 @@ uint64_t state_floats(const SublayerOp& op) {
   return 0;
 }
 
-// Keys and values of all tokens; recurrent state, and the copies of it that a cache keeps to be cut back to.
-uint64_t kv_bytes(const ModelPlan& plan, int context) {
-  constexpr int kMarks = 16, kSpacing = 32;  // ReferenceCache's
-  const auto states = uint64_t(context > 0 ? 1 + std::min(kMarks, context / kSpacing) : 0);
-  uint64_t floats = 0;
-  for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers)
-      floats += kv_floats(sublayer.op) * uint64_t(context) + state_floats(sublayer.op) * states;
-  return floats * sizeof(float);
-}
-
 // cpu runs a prompt in pieces of kChunkTokens, whatever the context: a token's activations (of a routed layer, gate and
 // up of each slot), and the logits of its last token.
 uint64_t cpu_workspace_bytes(const ModelPlan& plan, int context) {
@@ -117,7 +106,20 @@ uint64_t number_in(const char* file, std::string_view key, uint64_t unit) {
 
 }  // namespace
 
-MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint&, int context) {
+// Keys and values of all tokens; recurrent state, and the copies of it that a cache keeps to be cut back to.
+uint64_t kv_bytes(const ModelPlan& plan, int context, std::span<const uint8_t> passes) {
+  constexpr int kMarks = 16, kSpacing = 32;  // ReferenceCache's
+  const auto states = uint64_t(context > 0 ? 1 + std::min(kMarks, context / kSpacing) : 0);
+  uint64_t floats = 0;
+  for (size_t i = 0; i < plan.layers.size(); ++i)
+    for (const Sublayer& sublayer : plan.layers[i].sublayers)
+      floats += (kv_floats(sublayer.op) * uint64_t(context) + state_floats(sublayer.op) * states) *
+                (passes.empty() ? 1 : passes[i]);
+  return floats * sizeof(float);
+}
+
+MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, const Checkpoint&, int context,
+                               std::span<const uint8_t> passes) {
   const bool reference = backend == "reference" || (backend == "auto" && !missing_on_cpu(plan).empty());
   MemoryEstimate need;
   if (reference)
@@ -125,7 +127,7 @@ MemoryEstimate estimate_memory(std::string_view backend, const ModelPlan& plan, 
   else
     need = cpu_weights(plan);
   need.weights = need.in_file + need.decoded;
-  need.kv = kv_bytes(plan, context);
+  need.kv = kv_bytes(plan, context, passes);
   need.workspace = kProgramBytes + (reference ? reference_workspace_bytes(plan, context) + kLibTorchBytes
                                               : cpu_workspace_bytes(plan, context));
   return need;

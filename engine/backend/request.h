@@ -10,4 +10,10 @@ namespace switchyard {
 // is a bug of the caller (kInternal), but for a full cache (kUsage), which a user can meet.
 Result<void> check_request(const ModelPlan& plan, const ForwardRequest& request);
 
+// ForwardRequest::end_layer, -1 resolved.
+int end_layer(const ModelPlan& plan, const ForwardRequest& request);
+
+// Flags the request's frames where its tokens do not pass every row (FrameFlags::kPartial).
+void flag_partial(const ModelPlan& plan, const ForwardRequest& request);
+
 }  // namespace switchyard

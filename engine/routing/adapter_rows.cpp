@@ -32,8 +32,9 @@ std::vector<AdapterRow> adapter_rows(const ModelPlan& plan, const Recipe& recipe
   for (int layer = 0; layer < static_cast<int>(plan.layers.size()); ++layer) {
     while (router < routers && plan.moe_layers[size_t(router)] <= layer) ++router;
     const int own = router - 1;  // the layer's last
-    const bool routes = own >= 0 && plan.moe_layers[size_t(own)] == layer;
-    int row = routes ? own + decisions_of(recipe.layer(own)) * routers : 0;
+    const int passes = recipe.passes_of(layer);
+    const bool routes = passes > 0 && own >= 0 && plan.moe_layers[size_t(own)] == layer;
+    int row = routes ? own + decisions_of(recipe.layer(own)) * passes * routers : 0;
     for (const Sublayer& sublayer : plan.layers[size_t(layer)].sublayers) {
       const int first = std::exchange(next_place, next_place + places_of(sublayer.op));
       for (int place = first + behind_experts(sublayer.op); routes && place < next_place; ++place) {

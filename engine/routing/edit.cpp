@@ -15,6 +15,7 @@
 #include "engine/model/linears.h"
 #include "engine/routing/decision.h"
 #include "engine/routing/neighbours.h"
+#include "engine/routing/path_router.h"
 
 namespace switchyard {
 namespace {
@@ -54,7 +55,10 @@ concept NamesMembers = requires(const E& edit) {
 };
 
 const LayerSet& layers_of(const Edit& edit) {
-  return std::visit([](const auto& e) -> const LayerSet& { return e.layers; }, edit);
+  static const LayerSet kWholeModel;
+  return std::visit(Overloaded{[](const LayerPath&) -> const LayerSet& { return kWholeModel; },
+                               [](const auto& e) -> const LayerSet& { return e.layers; }},
+                    edit);
 }
 
 // nullptr: a router of attention.
@@ -83,9 +87,9 @@ std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
   return rows;
 }
 
-// As above; a mask only where the experts have hidden units, adapters nowhere.
+// As above; a mask only where the experts have hidden units; adapters and paths change no row.
 std::vector<int> rows_of(const Edit& edit, const ModelPlan& plan) {
-  if (std::holds_alternative<SetAdapters>(edit)) return {};
+  if (std::holds_alternative<SetAdapters>(edit) || std::holds_alternative<LayerPath>(edit)) return {};
   std::vector<int> rows = rows_of(layers_of(edit), plan);
   if (std::holds_alternative<NeuronMask>(edit) || std::holds_alternative<SetExpertKind>(edit))
     std::erase_if(rows, [&](int row) { return moe_of(plan, row) == nullptr; });
@@ -237,6 +241,7 @@ void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe&
                    for (const ExpertId id : e.experts) set_entry(layer.others, size, id, other_of(e, model_layer, id), {});
                  },
                  [](const SetAdapters&) {},  // not of a router
+                 [](const LayerPath&) {},
                  [&]<SetsValues E>(const E& e) {
                    const ValueField field = field_of(e);
                    for (const ExpertId id : e.experts)
@@ -369,13 +374,17 @@ std::vector<Edit> difference_in(const std::vector<int>& rows, const Recipe& from
   return edits;
 }
 
-// As above for any rows.
+// As above for any rows, and the path.
 std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::vector<int>& rows, const ModelPlan& plan) {
   std::vector<int> feed_forward, attention;
   for (const int row : rows) (moe_of(plan, row) ? feed_forward : attention).push_back(row);
-  std::vector<Edit> edits = difference_in(feed_forward, from, to, plan);
+  std::vector<Edit> edits;
+  if (from.path != to.path) edits.push_back(to.path);
+  for (Edit& edit : difference_in(feed_forward, from, to, plan)) edits.push_back(std::move(edit));
   for (Edit& edit : difference_in(attention, from, to, plan)) {
-    std::visit([](auto& e) { e.layers.attention = true; }, edit);
+    std::visit([](auto& e) {
+      if constexpr (requires { e.layers; }) e.layers.attention = true;
+    }, edit);
     edits.push_back(std::move(edit));
   }
   return edits;
@@ -411,6 +420,39 @@ std::string weighted(const ExpertMix& mix) {
   for (const ExpertShare& share : mix)
     text += fmt::format("{}{:g} × expert {}", text.empty() ? "" : " + ", share.weight, share.expert);
   return text;
+}
+
+// "0-3, 3, 4, 6-11"
+std::string path_text(const std::vector<uint8_t>& passes) {
+  return ranges(path_of(passes, int(passes.size())));
+}
+
+Result<void> check_chooser(const PathChooser& chooser, const ModelPlan& plan) {
+  if (!(chooser.budget >= -1 && chooser.budget <= 1))
+    return fail(ErrorCode::kMalformed, fmt::format("budget is {}, needs -1 to 1", chooser.budget));
+  if (plan.encoder_layers > 0)
+    return fail(ErrorCode::kUsage, "layer routers choose the path of a decoder's prompt; this is an encoder-decoder");
+  if (chooser.routers->hidden != plan.hidden)
+    return fail(ErrorCode::kUsage, fmt::format("the layer routers read {} values, the model's layers have {}: layers.0.drllm.l1.weight needs shape [128, {}]",
+                                               chooser.routers->hidden, plan.hidden, plan.hidden), chooser.file);
+  if (const int last = chooser.routers->layers.rbegin()->first; last >= int(plan.layers.size()))
+    return fail(ErrorCode::kUsage, fmt::format("there is a router of layer {}; the model has layers 0 to {}", last, plan.layers.size() - 1), chooser.file);
+  return {};
+}
+
+Result<void> check_path(const LayerPath& path, const ModelPlan& plan) {
+  if (path.chooser) return check_chooser(path.chooser, plan);
+  const std::vector<uint8_t>& passes = path.passes;
+  if (passes.empty()) return {};
+  if (passes.size() != plan.layers.size())
+    return fail(ErrorCode::kMalformed, fmt::format("the path is over {} layers, the model has {}", passes.size(), plan.layers.size()));
+  if (std::all_of(passes.begin(), passes.end(), [](uint8_t n) { return n == 0; }))
+    return fail(ErrorCode::kMalformed, "the path names no layer");
+  for (size_t layer = 0; layer < passes.size(); ++layer)
+    if (passes[layer] > kMostLayerPasses)
+      return fail(ErrorCode::kMalformed,
+                  fmt::format("the path runs layer {} {} times, at most {} are possible", layer, passes[layer], kMostLayerPasses));
+  return {};
 }
 
 Result<void> check_value(std::string_view what, float value) {
@@ -513,7 +555,7 @@ std::string_view kind(const Edit& edit) {
                  [](const Swap&) { return "swap"; }, [](const Merge&) { return "merge"; },
                  [](const Clone&) { return "clone"; }, [](const Replace&) { return "replace"; },
                  [](const NeuronMask&) { return "neuron_mask"; }, [](const SetExpertKind&) { return "expert_kind"; },
-                 [](const SetAdapters&) { return "adapters"; }},
+                 [](const SetAdapters&) { return "adapters"; }, [](const LayerPath&) { return "layer_path"; }},
       edit);
 }
 
@@ -527,6 +569,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
                   fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
   }
   if (const auto* adapters = std::get_if<SetAdapters>(&edit)) return check_adapters(*adapters, plan);
+  if (const auto* path = std::get_if<LayerPath>(&edit)) return check_path(*path, plan);
   const LayerSet& where = layers_of(edit);
   const std::vector<int> routers = rows_of(where, plan), rows = rows_of(edit, plan);
   if (routers.empty())
@@ -640,6 +683,7 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan) {
                   return fail(fits.error().code, fits.error().what, e.file, fits.error().hint);
             return {};
           },
+          [](const LayerPath&) -> Result<void> { return {}; },
           [&]<NamesExperts E>(const E& e) -> Result<void> {
             SY_CHECK(known(e.experts));
             if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), e.value));
@@ -674,7 +718,27 @@ Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& bef
   return {};
 }
 
+Result<void> check_time(const EditCommand& command) {
+  if (command.at_token.value_or(0) == 0 || !std::holds_alternative<LayerPath>(command.edit)) return {};
+  return fail(ErrorCode::kUsage,
+              fmt::format("a layer path holds for a whole sequence and cannot begin at token {}", *command.at_token), {},
+              "Leave out at_token; in a running session it takes effect at the next prefill.");
+}
+
+std::vector<int> path_of(const std::vector<uint8_t>& passes, int layers) {
+  std::vector<int> path;
+  for (int layer = 0; layer < layers; ++layer)
+    path.insert(path.end(), passes.empty() ? 1 : passes[size_t(layer)], layer);
+  return path;
+}
+
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe) {
+  if (const auto* path = std::get_if<LayerPath>(&edit)) {
+    recipe.path = *path;
+    std::vector<uint8_t>& passes = recipe.path.passes;
+    if (std::all_of(passes.begin(), passes.end(), [](uint8_t n) { return n == 1; })) passes.clear();
+    return;
+  }
   if (const auto* adapters = std::get_if<SetAdapters>(&edit)) return set_adapters(*adapters, plan, recipe.adapters);
   if (recipe.layers.empty()) recipe.layers.resize(plan.moe_layers.size());
   for (const int row : rows_of(edit, plan))
@@ -702,6 +766,7 @@ LayerSet layer_of_row(const ModelPlan& plan, int row) {
 }
 
 std::string tag(const Edit& edit) {
+  if (std::holds_alternative<LayerPath>(edit)) return {};
   if (std::visit([]<class E>(const E&) { return NamesMembers<E>; }, edit)) return {};
   const LayerSet& set = layers_of(edit);
   std::string text = fmt::format("{}/{}{}", kind(edit), set.attention ? "attention " : "",
@@ -778,6 +843,10 @@ std::string describe(const Edit& edit) {
             return e.mix.empty() ? fmt::format("Give {} {} own weights back {}", the_experts(e.experts),
                                                    e.experts.size() == 1 ? "its" : "their", where)
                                  : fmt::format("Run {} in the place of {} {}", weighted(e.mix), the_experts(e.experts), where);
+          },
+          [](const LayerPath& e) {
+            if (e.chooser) return fmt::format("Choose the layers by the routers of {}, budget {:+g}", e.chooser.file, e.chooser.budget);
+            return e.passes.empty() ? std::string("Run every layer once") : fmt::format("Run the layers {}", path_text(e.passes));
           },
           [&](const NeuronMask& e) {
             return e.neurons.empty()

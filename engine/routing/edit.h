@@ -60,6 +60,8 @@ struct SetExpertKind {
     return layers == other.layers && experts == other.experts && to == other.to && file == other.file;
   }
 };
+// LayerPath (engine/routing/recipe.h) is an edit as it stands: all of the path is set, not one layer of it.
+inline constexpr int kMostLayerPasses = 4;
 
 // An empty scheme: the model's own router.
 struct SetScheme { LayerSet layers; Scheme scheme; bool operator==(const SetScheme&) const = default; };
@@ -71,7 +73,7 @@ struct SetAdapters { LayerSet layers; std::vector<std::string> modules; AdapterR
 // Values are set, not accumulated: a later bias of the same expert replaces the earlier one. Swap, merge and clone
 // act on what runs in the places at that moment.
 using Edit = std::variant<Mute, Unmute, Force, Unforce, Bias, SelectBias, ExpertScale, TopK, Temperature, RouterRow,
-                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask, SetExpertKind, SetAdapters>;
+                          SetScheme, Swap, Merge, Clone, Replace, NeuronMask, SetExpertKind, SetAdapters, LayerPath>;
 
 // One entry of a script or of the undo stack.
 struct EditCommand {
@@ -86,11 +88,17 @@ std::string_view kind(const Edit& edit);  // "mute"
 // edit that does not fit this model.
 Result<void> validate(const Edit& edit, const ModelPlan& plan);
 
+// kUsage: a layer path that begins within a sequence.
+Result<void> check_time(const EditCommand& command);
+
+// The layers in the order in which they run, each as often as it does.
+std::vector<int> path_of(const std::vector<uint8_t>& passes, int layers);
+
 // As above, and refuses (kUsage) an edit that would leave a layer without an expert or force more experts
 // than a token takes, given the recipe that it would change.
 Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& before);
 
-// Applies a validated edit. Muting an expert ends its being forced, and the other way round. Equal edit states
+// Applies a validated edit. A layer path is for the next sequence: who calls keeps it from a running one. Muting an expert ends its being forced, and the other way round. Equal edit states
 // are equal recipes: what is back at its native value is let go, a recipe without edits has no layers.
 void apply(const Edit& edit, const ModelPlan& plan, Recipe& recipe);
 

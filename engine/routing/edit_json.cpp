@@ -4,13 +4,13 @@
 #include <charconv>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "engine/base/json.h"
 #include "engine/routing/edit.h"
+#include "engine/routing/path_router.h"
 
 namespace switchyard {
 namespace {
@@ -98,14 +98,21 @@ void write_fields(const SetAdapters& edit, OrderedJson& out) {
   for (const auto& [name, value] : choice.parameters)
     out["parameters"][name] = std::visit([](const auto& v) { return OrderedJson(v); }, value);
 }
+void write_fields(const LayerPath& edit, OrderedJson& out) {
+  if (edit.chooser) out["routers"] = edit.chooser.file, out["budget"] = edit.chooser.budget;
+  else if (edit.passes.empty()) out["layers"] = "all";
+  else out["layers"] = path_of(edit.passes, int(edit.passes.size()));
+}
 
 OrderedJson entry_json(const EditCommand& command) {
   OrderedJson out;
   out["kind"] = kind(command.edit);
   std::visit(
       [&]<class E>(const E& edit) {
-        out["layer"] = edit.layers.all() ? OrderedJson("all") : one_or_list(edit.layers.layers);
-        if (edit.layers.attention) out["router"] = "attention";
+        if constexpr (requires { edit.layers; }) {
+          out["layer"] = edit.layers.all() ? OrderedJson("all") : one_or_list(edit.layers.layers);
+          if (edit.layers.attention) out["router"] = "attention";
+        }
         if constexpr (requires { edit.experts; }) out["expert"] = one_or_list(edit.experts);
         if constexpr (requires { edit.members; }) out["experts"] = edit.members;
         write_fields(edit, out);
@@ -221,12 +228,6 @@ Result<void> check_keys(const Json& entry, std::initializer_list<std::string_vie
       return malformed(fmt::format("{} has no field \"{}\"", entry["kind"].get<std::string>(), key));
   }
   return {};
-}
-
-// Kinds of specs/cli.md that this version does not execute: sound, but refused by name.
-bool is_later_kind(std::string_view kind) {
-  static const std::set<std::string_view> kLater{"layer_path"};
-  return kLater.contains(kind);
 }
 
 template <class E>
@@ -433,11 +434,59 @@ Result<Edit> adapters_edit(const Json& entry, const ModelPlan& plan) {
   return edit;
 }
 
+// Routers that choose the path at the prefill.
+Result<Edit> path_chooser(const Json& entry) {
+  LayerPath path;
+  if (!entry["routers"].is_string()) return malformed("routers is no word, needs the path of a file");
+  path.chooser.file = entry["routers"].get<std::string>();
+  if (const auto budget = entry.find("budget"); budget != entry.end()) {
+    if (!budget->is_number()) return malformed(fmt::format("budget is {}, needs a number", budget->dump()));
+    path.chooser.budget = budget->get<double>();
+  }
+  SY_TRY(path.chooser.routers, read_path_routers(path.chooser.file));
+  return path;
+}
+
+// The layers in the order in which they run, each as often as it does: indices and ranges, or "all" for once each.
+Result<Edit> layer_path(const Json& entry, const ModelPlan& plan) {
+  if (entry.contains("layer") || entry.contains("router")) return malformed("layer_path takes \"layers\", the whole path");
+  SY_CHECK(check_keys(entry, {"layers", "routers", "budget"}));
+  if (entry.contains("routers")) {
+    if (entry.contains("layers")) return malformed("takes \"layers\" or \"routers\", not both");
+    return path_chooser(entry);
+  }
+  const auto found = entry.find("layers");
+  if (found == entry.end()) return malformed("needs \"layers\", a list, or \"routers\", a file");
+  if (entry.contains("budget")) return malformed("\"budget\" belongs to \"routers\"");
+  if (*found == "all") return LayerPath{};
+  const Json list = found->is_array() ? *found : Json::array({*found});
+  std::vector<int> path;
+  for (const Json& item : list) {
+    if (item.is_string()) {
+      SY_TRY(const std::vector<int> range, layer_range(item.get<std::string>()));
+      path.insert(path.end(), range.begin(), range.end());
+    } else {
+      SY_TRY(const int64_t layer, integer_in(item, "layers", 0, 65535));
+      path.push_back(static_cast<int>(layer));
+    }
+  }
+  const int count = static_cast<int>(plan.layers.size());
+  std::vector<uint8_t> passes(size_t(count), 0);
+  for (size_t i = 0; i < path.size(); ++i) {
+    if (path[i] >= count) return malformed(fmt::format("there is no layer {}; the model has layers 0 to {}", path[i], count - 1));
+    if (i > 0 && path[i] < path[i - 1])
+      return malformed(fmt::format("the path goes back from layer {} to {}; layers run in the model's order, a repeated one right behind itself",
+                                   path[i - 1], path[i]));
+    if (passes[size_t(path[i])] < 255) ++passes[size_t(path[i])];
+  }
+  return LayerPath{.passes = std::move(passes), .chooser = {}};
+}
+
 Result<Edit> edit_in(const Json& entry, const ModelPlan& plan) {
   const auto found = entry.find("kind");
   if (found == entry.end() || !found->is_string()) return malformed("needs \"kind\", a word");
   const std::string kind = found->get<std::string>();
-  if (is_later_kind(kind)) return fail(ErrorCode::kUsage, fmt::format("kind \"{}\" is not in this version", kind));
+  if (kind == "layer_path") return layer_path(entry, plan);
   if (const auto router = entry.find("router"); router != entry.end() && *router != "mlp" && *router != "attention")
     return malformed(fmt::format("router is {}, needs \"attention\" or \"mlp\"", router->dump()));
   if (kind == "mute") return expert_edit<Mute>(entry);
@@ -481,6 +530,7 @@ Result<EditCommand> command_in(const Json& entry, const ModelPlan& plan) {
     SY_TRY(const int64_t token, integer_in(*at, "at_token", 0, kLargestToken));
     command.at_token = static_cast<uint64_t>(token);
   }
+  SY_CHECK(check_time(command));
   return command;
 }
 

@@ -152,17 +152,29 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
 
 namespace {
 
-const LayerRecipe* layer_of(const Recipe* recipe, int router) { return recipe ? recipe->layer(router) : nullptr; }
+// What a router decides in all passes of its layer, before the rows of adapters.
+struct OwnRows {
+  int count = 1;
+  bool slices = false;  // every second one is theirs
+};
+OwnRows own_rows(const ModelPlan& plan, int router, const Recipe* recipe) {
+  const LayerRecipe* layer = recipe ? recipe->layer(router) : nullptr;
+  const int passes = recipe ? std::max(1, recipe->passes_of(plan.moe_layers[size_t(router)])) : 1;
+  return {decisions_of(layer) * passes, layer && cuts_experts(layer->scheme)};
+}
 
 std::string name_of(const ModelPlan& plan, int row, const Recipe* recipe, std::span<const AdapterRow> adapters) {
-  const int routers = static_cast<int>(plan.rows.size()), pass = row / routers, router = row % routers;
+  const int routers = static_cast<int>(plan.rows.size()), decision = row / routers, router = row % routers;
   const std::string name = plan.row_name(router);
-  if (pass == 0) return name;
-  const LayerRecipe* layer = layer_of(recipe, router);
-  if (pass < decisions_of(layer)) return cuts_experts(layer->scheme) ? name + " · slices" : fmt::format("{} · pass {}", name, pass + 1);
+  if (decision == 0) return name;
+  const OwnRows own = own_rows(plan, router, recipe);
+  if (decision < own.count) {
+    const int pass = own.slices ? decision / 2 : decision;
+    return fmt::format("{}{}{}", name, pass > 0 ? fmt::format(" · pass {}", pass + 1) : "", own.slices && decision % 2 == 1 ? " · slices" : "");
+  }
   for (const AdapterRow& adapter : adapters)
     if (adapter.row == row) return fmt::format("{} · {} adapter", name, adapter.set->linears.at(adapter.place).label);
-  return fmt::format("{} · decision {}", name, pass + 1);
+  return fmt::format("{} · decision {}", name, decision + 1);
 }
 
 }  // namespace
@@ -172,22 +184,28 @@ std::string decision_name(const ModelPlan& plan, int row, const Recipe* recipe) 
 }
 
 bool chooses_experts(const ModelPlan& plan, int row, const Recipe* recipe) {
-  const int routers = static_cast<int>(plan.rows.size()), pass = row / routers;
-  const LayerRecipe* layer = layer_of(recipe, row % routers);
-  return pass == 0 || (pass < decisions_of(layer) && !cuts_experts(layer->scheme));
+  const int routers = static_cast<int>(plan.rows.size()), decision = row / routers;
+  const OwnRows own = own_rows(plan, row % routers, recipe);
+  return decision == 0 || (decision < own.count && !(own.slices && decision % 2 == 1));
 }
 
 std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe) {
   std::vector<DecisionRow> rows;
   const std::vector<AdapterRow> adapters = adapter_rows(plan, recipe);
   const int routers = static_cast<int>(plan.rows.size());
-  for (int router = 0; router < routers; ++router) {
-    const auto add = [&](int row) { rows.push_back({row, plan.moe_layers[size_t(router)], name_of(plan, row, &recipe, adapters)}); };
-    for (int pass = 0; pass < decisions_of(recipe.layer(router)); ++pass) add(pass * routers + router);
-    for (const AdapterRow& adapter : adapters)
-      if (adapter.row % routers == router) add(adapter.row);
-  }
+  const auto add = [&](int row) { rows.push_back({row, plan.moe_layers[size_t(row % routers)], name_of(plan, row, &recipe, adapters)}); };
+  for (int router = 0; router < routers; ++router)
+    for (int pass = 0; pass < decisions_of(recipe.layer(router)) * recipe.passes_of(plan.moe_layers[size_t(router)]); ++pass)
+      add(pass * routers + router);
+  for (const AdapterRow& adapter : adapters) add(adapter.row);
+  // The routers of one layer decide, then those of its next pass, then those of its adapters.
+  std::stable_sort(rows.begin(), rows.end(), [](const DecisionRow& a, const DecisionRow& b) { return std::pair(a.layer, a.row) < std::pair(b.layer, b.row); });
   return rows;
+}
+
+bool leaves_rows_out(const ModelPlan& plan, const Recipe& recipe) {
+  return plan.encoder_layers > 0 ||
+         std::any_of(plan.moe_layers.begin(), plan.moe_layers.end(), [&](int layer) { return recipe.passes_of(layer) == 0; });
 }
 
 RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture, uint8_t taps) {
@@ -196,7 +214,7 @@ RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLeve
   for (int router = 0; router < routers; ++router) {
     const LayerRecipe* layer = recipe.layer(router);
     slots = std::max({slots, slots_needed(plan.routed(router).router, layer), layer ? layer->scheme.stages.slices : 0});
-    passes = std::max(passes, decisions_of(recipe.layer(router)));
+    passes = std::max(passes, decisions_of(layer) * recipe.passes_of(plan.moe_layers[size_t(router)]));
   }
   for (const AdapterRow& adapter : adapter_rows(plan, recipe)) {
     slots = std::max(slots, most_chosen(adapter.set->rule, adapter.set->linears.at(adapter.place)));

@@ -27,7 +27,7 @@ struct Taps {
 struct FrameFlags {
   static constexpr uint8_t kNan = 1;       // NaN logits were replaced in some layer
   static constexpr uint8_t kFallback = 2;  // the native gate stood in for a failing scheme
-  static constexpr uint8_t kPartial = 4;   // the token did not pass all layers: an encoder-decoder's
+  static constexpr uint8_t kPartial = 4;   // the token did not pass all layers, see leaves_rows_out()
 };
 
 struct FrameHeader {
@@ -57,7 +57,8 @@ struct LayerHeader {
 };
 
 // A row of a frame is one decision: of router r the first is row r, the second row moe_layers + r, and so on, so that
-// the rows of the model's own routing are the same in every frame. Behind them come those of adapter routers in its layer.
+// the rows of the model's own routing are the same in every frame. In each pass of a repeated layer it makes as many.
+// Behind them come those of adapter routers in its layer.
 struct DecisionRow {
   int row = 0;       // of frames
   int layer = 0;     // the model's
@@ -77,8 +78,8 @@ class RoutingFrame {
   const LayerHeader& layer(int moe_layer) const;
 
   int rows() const { return header_.moe_layers * header_.passes; }
-  // Whether the token was routed in this row. Of an encoder-decoder it passes one side only; a router's later rows are
-  // passed where a recipe asks for them.
+  // Whether the token was routed in this row. Of an encoder-decoder it passes one side only, of a skipped layer nothing; a
+  // router's later rows are passed where a recipe asks for them.
   bool passed(int row) const {
     if (row >= rows()) return false;
     const bool always = row < header_.moe_layers && !(header_.flags & FrameFlags::kPartial);
@@ -115,6 +116,11 @@ class RoutingFrame {
   std::vector<std::byte> arena_;  // layers | logits | weights | norms | cosines | ids | kinds
 };
 
+// The row of frames for a router's decision number `decision` in pass `pass` of its layer, both from 0. layer: the
+// router's, or null.
+inline int decision_row(int routers, int router, const LayerRecipe* layer, int pass, int decision) {
+  return router + (pass * decisions_of(layer) + decision) * routers;
+}
 // "layer 3 · pass 2", "layer 3 · slices", "layer 3 · q_proj adapter": of a row of frames; recipe: that routed the token, or
 // null where it is not known ("layer 3 · decision 2").
 std::string decision_name(const ModelPlan& plan, int row, const Recipe* recipe);
@@ -123,6 +129,9 @@ bool chooses_experts(const ModelPlan& plan, int row, const Recipe* recipe);
 // The decisions that a token makes under this recipe: of each router in the order of execution, then of the adapter
 // routers in its layer (adapter_rows.h).
 std::vector<DecisionRow> decision_rows(const ModelPlan& plan, const Recipe& recipe);
+// Whether a token does not pass the first row of every router (FrameFlags::kPartial): an encoder-decoder's, or one
+// under a path that skips a layer with routers.
+bool leaves_rows_out(const ModelPlan& plan, const Recipe& recipe);
 
 // An empty frame with room for those.
 RoutingFrame make_frame(const ModelPlan& plan, const Recipe& recipe, CaptureLevel capture, uint8_t taps = 0);

@@ -70,10 +70,34 @@ struct AdapterRef {
   explicit operator bool() const { return set != nullptr; }
 };
 
+struct PathRouters;  // engine/routing/path_router.h
+
+// Routers that choose the layer path from the prompt, once for a sequence.
+struct PathChooser {
+  std::string file;
+  double budget = -0.5;  // -1 to 1: from as few layers as it can to as many; -0.5: the routers alone
+  std::shared_ptr<const PathRouters> routers;  // null: none
+
+  explicit operator bool() const { return routers != nullptr; }
+  bool operator==(const PathChooser& other) const { return file == other.file && budget == other.budget; }
+};
+
+// How often each layer of the model runs, one pass right behind the other: 0 skips it. The same for all tokens of a
+// sequence; every pass has its own keys, values and state.
+struct LayerPath {
+  std::vector<uint8_t> passes = {};  // [model layers], or empty: once each
+  PathChooser chooser = {};          // decides the passes at the prefill; then they are empty here
+
+  bool native() const { return passes.empty() && !chooser; }
+  int passes_of(int layer) const { return passes.empty() ? 1 : passes[size_t(layer)]; }
+  bool operator==(const LayerPath&) const = default;
+};
+
 struct Recipe {
   uint32_t epoch = 0;
   std::vector<LayerRecipe> layers;  // [moe_layers], or empty: identity
   std::vector<AdapterRef> adapters; // [places] (engine/model/linears.h), or empty: none
+  LayerPath path = {};              // what backends run has no chooser any more
 
   // nullptr where the layer is native: backends take the untouched path.
   const LayerRecipe* layer(int moe_layer) const {
@@ -81,8 +105,9 @@ struct Recipe {
   }
   // nullptr: no adapters stand there.
   const AdapterSet* adapters_at(int place) const { return adapters.empty() ? nullptr : adapters[size_t(place)].set.get(); }
-  bool routes_natively() const;  // whatever adapters there are
-  bool is_identity() const { return adapters.empty() && routes_natively(); }
+  int passes_of(int layer) const { return path.passes_of(layer); }
+  bool routes_natively() const;  // whatever adapters and path there are
+  bool is_identity() const { return adapters.empty() && path.native() && routes_natively(); }
 };
 
 }  // namespace switchyard

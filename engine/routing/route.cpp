@@ -209,9 +209,10 @@ std::string unroutable(const RouterSpec& spec) {
 
 int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   const int k = k_in_force(spec, recipe);
+  if (recipe && recipe->scheme.stages.selector == Selector::kReplay)
+    return std::max(k, recipe->scheme.data ? recipe->scheme.data->columns : 0);
   if (!recipe || !replaces_router(recipe->scheme)) return k;
   const Stages& s = recipe->scheme.stages;
-  if (s.selector == Selector::kReplay) return std::max(k, recipe->scheme.data ? recipe->scheme.data->columns : 0);
   switch (s.out != OutRule::kSame ? Selector::kThreshold : s.selector) {
     case Selector::kTopK:
     case Selector::kRatio:

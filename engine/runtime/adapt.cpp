@@ -98,8 +98,10 @@ class Loop {
       for (const RoutingFrame& frame : reading.frames) sum += rewire_confidence(frame.logits(row).first(experts(row)), router(row).experts_per_token);
       out_.confidence.push_back(sum / double(reading.frames.size()));
       const auto& allowed = options_.layers;
+      if (start_.passes_of(plan_.moe_layers[size_t(row)]) == 0) continue;
       if (allowed.empty() || std::find(allowed.begin(), allowed.end(), plan_.moe_layers[row]) != allowed.end()) order.push_back(row);
     }
+    if (order.empty()) return fail(ErrorCode::kUsage, "the layer path runs none of the layers that may be adapted.");
     if (options_.method != AdaptMethod::kEma) {
       const double sign = options_.least_uncertain ? -1 : 1;
       std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return sign * out_.confidence[a] > sign * out_.confidence[b]; });
@@ -433,6 +435,9 @@ Result<void> validate(const AdaptOptions& options, const ModelPlan& plan) {
 Result<Adaptation> adapt(const AdaptInput& input, const AdaptOptions& options, const Task* task) {
   if (input.tokens.size() < 2) return fail(ErrorCode::kUsage, "a text needs at least two tokens.");
   SY_CHECK(validate(options, input.plan));
+  if (const PathChooser& chooser = input.start.path.chooser)
+    return fail(ErrorCode::kUsage, "layer routers choose a path anew for each text; biases suit one path.", chooser.file,
+                "Give the path that calibrate path-route finds for this text.");
   if (options.method == AdaptMethod::kEma) return CentreLoop(input, options, task).run();
   return BiasLoop(input, options, task).run();
 }

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -62,11 +63,37 @@ void EditLedger::begin_sequence(uint32_t sequence) {
   sequence_ = sequence;
   position_ = 0;
   cursors_ = {{0, cursor_, top()}};
+  if (path_ahead_ == path_of_sequence_ && !path_ahead_.chooser) return;  // a chooser decides anew
+  install(ahead(), describe(path_ahead_));
+  for (size_t e = 0; e < cursor_; ++e)
+    if (in_force(entries_[e], true)) took_effect(entries_[e]);
+  history_changed();
+}
+
+Recipe EditLedger::ahead() const {
+  Recipe recipe = *recipe_;
+  recipe.path = path_ahead_;
+  return recipe;
+}
+
+void EditLedger::decide_path(std::vector<uint8_t> passes) {
+  Recipe recipe = *recipe_;
+  recipe.path = {.passes = std::move(passes), .chooser = {}};
+  recipe_ = newest_.recipe = std::make_shared<const Recipe>(std::move(recipe));
+  newest_.edits.clear();
+  epoch_stale_ = true;
+  shared_epochs_.reset();
+}
+
+bool EditLedger::in_force(const Entry& entry, bool reached) {
+  return std::any_of(entry.parts.begin(), entry.parts.end(), [&](const Part& part) {
+    return part.applied && (reached || !std::holds_alternative<LayerPath>(part.command.edit));
+  });
 }
 
 EditLedger::Mark EditLedger::mark() {
   finish_epoch();
-  Mark mark{position_, {position_, cursor_, top()}, recipe_, epochs_, cursors_};
+  Mark mark{position_, {position_, cursor_, top()}, recipe_, path_of_sequence_, epochs_, cursors_};
   if (newest_.first_token < position_) mark.epochs.push_back(std::make_shared<const Epoch>(newest_));
   return mark;
 }
@@ -89,8 +116,11 @@ void EditLedger::go_back(const Mark& mark, const std::string& reason) {
   cursors_ = mark.cursors;
   const size_t cursor = mark.cursor.cursor;
   if (cursor <= entries_.size() && (cursor == 0 || entries_[cursor - 1].serial == mark.cursor.top)) cursor_ = cursor;
-  Recipe recipe = rebuilt();
-  restore_by_entry(recipe, *mark.recipe, reason);
+  Recipe recipe = rebuilt(mark.path);
+  restore_by_entry(recipe, mark, reason);
+  path_ahead_ = recipe.path;
+  path_of_sequence_ = mark.path;
+  recipe.path = position_ > 0 ? mark.recipe->path : mark.path;
 
   recipe.epoch = recipe_->epoch + (epoch_used_ ? 1 : 0);
   epoch_used_ = false;
@@ -111,7 +141,7 @@ void EditLedger::go_back(const Mark& mark, const std::string& reason) {
   history_changed();
 }
 
-Recipe EditLedger::rebuilt() {
+Recipe EditLedger::rebuilt(const LayerPath& path) {
   // In the order in which they took effect, then those that take effect now.
   std::vector<std::pair<size_t, size_t>> due;
   const auto is_due = [&](size_t e, size_t p) { return e < cursor_ && token_of(entries_[e].parts[p].command) <= position_; };
@@ -129,7 +159,7 @@ Recipe EditLedger::rebuilt() {
     else entries_[e].parts[p].dropped = true;
   }
   for (size_t e = 0; e < cursor_; ++e) {
-    const bool applied = std::any_of(entries_[e].parts.begin(), entries_[e].parts.end(), [](const Part& part) { return part.applied; });
+    const bool applied = in_force(entries_[e], recipe.path == path);
     if (applied == entries_[e].shown.applied) continue;
     if (!applied) {
       wait_anew(entries_[e]);
@@ -142,8 +172,10 @@ Recipe EditLedger::rebuilt() {
 }
 
 // The history no longer says how `wanted` came about: one entry on top takes the recipe there.
-void EditLedger::restore_by_entry(Recipe& recipe, const Recipe& wanted, const std::string& reason) {
-  if (recipe.layers == wanted.layers && recipe.adapters == wanted.adapters) return;
+void EditLedger::restore_by_entry(Recipe& recipe, const Mark& mark, const std::string& reason) {
+  Recipe wanted = *mark.recipe;
+  wanted.path = position_ > 0 ? recipe.path : mark.path;  // within a sequence the edits may say what they like of the next
+  if (recipe.layers == wanted.layers && recipe.adapters == wanted.adapters && recipe.path == wanted.path) return;
   Entry entry{.serial = next_serial_++};
   for (const Edit& edit : edits_of(recipe, plan_))
     for (Edit& neutral : invert(edit, plan_, {})) entry.parts.push_back({{std::move(neutral), std::nullopt}});
@@ -166,10 +198,11 @@ void EditLedger::tokens_routed(uint64_t count) {
 
 Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author, Clock::time_point now, std::string name) {
   if (edits.empty()) return {};
+  for (const EditCommand& edit : edits) SY_CHECK(check_time(edit));
   Entry entry{.serial = next_serial_++, .shown = {.edits = edits, .sentence = name.empty() ? sentence_of(edits) : name, .author = std::move(author)}, .when = now};
   const bool drag = name.empty() && continues_drag(entry);
   // All of them must fit together.
-  Recipe trial = *recipe_;
+  Recipe trial = ahead();
   for (const size_t i : order_of_effect(edits)) {
     if (auto fits = validate(edits[i].edit, plan_, trial); !fits) {
       const std::string where = edits.size() == 1 ? describe(edits[i].edit) : fmt::format("edits[{}]", i);
@@ -181,7 +214,7 @@ Result<void> EditLedger::add(std::vector<EditCommand> edits, std::string author,
   wait_anew(entry);
 
   entries_.resize(cursor_);
-  Recipe recipe = *recipe_;
+  Recipe recipe = ahead();
   if (drag) {
     take_back(cursor_ - 1, recipe);
     if (!epoch_used_) reasons_.pop_back();
@@ -207,7 +240,7 @@ Result<void> EditLedger::apply_due() {
         result = fail(fits.error().code, fits.error().what, describe(part.command.edit), "The edit was dropped.");
         continue;
       }
-      Recipe recipe = *recipe_;
+      Recipe recipe = ahead();
       apply_part(e, p, recipe);
       install(std::move(recipe), describe(part.command.edit));
       took_effect(entries_[e]);
@@ -223,7 +256,7 @@ void EditLedger::move_cursor(size_t cursor) {
   while (cursor_ > cursor) {
     Entry& entry = entries_[--cursor_];
     if (std::any_of(entry.parts.begin(), entry.parts.end(), [](const Part& part) { return part.applied; })) {
-      Recipe recipe = *recipe_;
+      Recipe recipe = ahead();
       take_back(cursor_, recipe);
       install(std::move(recipe), "Undo: " + lowered(entry.shown.sentence));
     }
@@ -231,7 +264,7 @@ void EditLedger::move_cursor(size_t cursor) {
   }
   while (cursor_ < cursor) {
     wait_anew(entries_[cursor_++]);
-    carry_out(cursor_ - 1, *recipe_, "Redo: ");
+    carry_out(cursor_ - 1, ahead(), "Redo: ");
   }
   history_changed();
 }
@@ -247,7 +280,7 @@ void EditLedger::carry_out(size_t entry, Recipe recipe, const std::string& prefi
   if (!changed) return;
   const std::string& sentence = entries_[entry].shown.sentence;
   install(std::move(recipe), prefix.empty() ? sentence : prefix + lowered(sentence));
-  took_effect(entries_[entry]);
+  if (in_force(entries_[entry], path_ahead_ == path_of_sequence_)) took_effect(entries_[entry]);
 }
 
 void EditLedger::apply_part(size_t entry, size_t part, Recipe& recipe) {
@@ -284,6 +317,9 @@ bool EditLedger::continues_drag(const Entry& entry) const {
 void EditLedger::wait_anew(Entry& entry) {
   entry.shared.reset();
   entry.shown.applied = false;
+  entry.shown.at_prefill = std::all_of(entry.parts.begin(), entry.parts.end(), [](const Part& part) {
+    return std::holds_alternative<LayerPath>(part.command.edit);
+  });
   entry.shown.epoch = 0;
   entry.shown.sequence = sequence_;
   entry.shown.first_token = token_of(entry.parts.front().command);
@@ -316,6 +352,13 @@ std::vector<const EditLedger::Part*> EditLedger::waiting() const {
 }
 
 void EditLedger::install(Recipe recipe, std::string reason) {
+  if (position_ > 0) {  // the sequence keeps its path
+    const bool waits = recipe.path != path_ahead_ && recipe.layers == recipe_->layers;
+    path_ahead_ = std::exchange(recipe.path, recipe_->path);
+    if (waits) return;
+  } else {
+    path_ahead_ = path_of_sequence_ = recipe.path;
+  }
   if (epoch_used_) {
     finish_epoch();
     reasons_.clear();

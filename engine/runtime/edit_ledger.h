@@ -1,5 +1,6 @@
 // The books of the engine thread about edits: history with undo and redo, edits that wait for their token, the
-// recipe in force and the epochs it went through. No thread of its own; nothing here touches a backend.
+// recipe in force and the epochs it went through. A layer path holds for a whole sequence: it is held back here until the
+// next one begins. No thread of its own; nothing here touches a backend.
 #pragma once
 
 #include <chrono>
@@ -26,7 +27,7 @@ class EditLedger {
   explicit EditLedger(const ModelPlan& plan);
 
   // Tokens. `position` is the index of the next token to be routed; edits apply to it and to all after it.
-  void begin_sequence(uint32_t sequence);  // position 0; edits, history and scheduled entries stay
+  void begin_sequence(uint32_t sequence);  // position 0; edits, history and scheduled entries stay; a held path is in force
   void tokens_routed(uint64_t count);      // under the recipe in force
   uint64_t position() const { return position_; }
 
@@ -49,6 +50,10 @@ class EditLedger {
   void go_back(const Mark& mark, const std::string& reason);
 
   const std::shared_ptr<const Recipe>& recipe() const { return recipe_; }
+  // The layer path of the next sequence, by the edits in force; that of the running one is the recipe's.
+  const LayerPath& path_ahead() const { return path_ahead_; }
+  // What the chooser of the recipe in force decided for this sequence, before its first token.
+  void decide_path(std::vector<uint8_t> passes);
   // The smallest at_token that still waits; nullopt: none.
   std::optional<uint64_t> next_scheduled() const { return next_scheduled_; }
 
@@ -88,14 +93,18 @@ class EditLedger {
   };
 
   uint64_t top() const { return cursor_ > 0 ? entries_[cursor_ - 1].serial : 0; }
-  Recipe rebuilt();  // applies the entries in force anew, those parts whose token has come
-  void restore_by_entry(Recipe& recipe, const Recipe& wanted, const std::string& reason);
+  Recipe ahead() const;  // what the next edit meets: the recipe in force, and the path of the next sequence
+  // Applies the entries in force anew, those parts whose token has come. path: of the sequence.
+  Recipe rebuilt(const LayerPath& path);
+  void restore_by_entry(Recipe& recipe, const Mark& mark, const std::string& reason);
   void carry_out(size_t entry, Recipe recipe, const std::string& prefix);
   void apply_part(size_t entry, size_t part, Recipe& recipe);
   void take_back(size_t entry, Recipe& recipe);
   bool continues_drag(const Entry& entry) const;
   void wait_anew(Entry& entry);    // none of its edits is in force
   void took_effect(Entry& entry);  // the first of them is
+  // Some edit of it is in force, a path where the sequence's is that of the edits (`reached`).
+  static bool in_force(const Entry& entry, bool reached);
   void history_changed();
   std::vector<const Part*> waiting() const;
   void install(Recipe recipe, std::string reason);  // makes the next epoch, or remakes one that has no token yet
@@ -107,6 +116,7 @@ class EditLedger {
   std::vector<Applied> log_;
 
   std::shared_ptr<const Recipe> recipe_;
+  LayerPath path_ahead_, path_of_sequence_;  // the latter as the edits had it when the sequence began
   std::vector<CursorAt> cursors_ = {{}};  // of this branch, by rising position
   uint64_t next_serial_ = 1;
   SharedList<Epoch>::Items epochs_;   // the newest is newest_
@@ -126,6 +136,7 @@ struct EditLedger::Mark {
   uint64_t position = 0;
   CursorAt cursor;
   std::shared_ptr<const Recipe> recipe;  // in force for the token at `position`
+  LayerPath path;                        // of the sequence, as the edits had it
   SharedList<Epoch>::Items epochs;       // of the tokens before it
   std::vector<CursorAt> cursors;
 };

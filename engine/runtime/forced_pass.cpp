@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/runtime/path_planner.h"
+
 namespace switchyard {
 
 std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, const ModelPlan& plan) {
@@ -27,12 +29,29 @@ std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, con
 }
 
 ForcedPass::ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<RecipeSpan> spans, int capacity)
-    : backend_(backend), plan_(plan), spans_(std::move(spans)), cache_(backend.new_cache(capacity)) {}
+    : backend_(backend), plan_(plan), spans_(std::move(spans)), cache_(backend.new_cache(capacity)), chooser_(spans_.front().recipe->path.chooser) {}
 
-void ForcedPass::begin(uint32_t sequence) {
+void ForcedPass::begin(uint32_t sequence, std::span<const TokenId> text) {
   cache_->truncate(0);
+  text_ = text;
   encoder_tokens_ = 0;
   sequence_ = sequence;
+}
+
+Result<void> ForcedPass::choose_path(std::span<const TokenId> tokens, const Task* task) {
+  Recipe asking = *spans_.front().recipe;
+  asking.path = {.passes = {}, .chooser = chooser_};
+  SY_TRY(const auto decisions, decide_path(backend_, plan_, asking, *cache_, text_.empty() ? tokens : text_, sequence_, task));
+  Recipe decided;
+  apply(LayerPath{.passes = passes_of(decisions)}, plan_, decided);
+  for (RecipeSpan& span : spans_) {
+    auto recipe = std::make_shared<Recipe>(*span.recipe);
+    recipe->path = decided.path;
+    span.recipe = std::move(recipe);
+    std::erase_if(span.edits, [](const EditCommand& command) { return std::holds_alternative<LayerPath>(command.edit); });
+    span.edits.push_back({decided.path, std::nullopt});
+  }
+  return {};
 }
 
 const RecipeSpan& ForcedPass::span_at(uint64_t token, uint64_t& end) const {
@@ -57,6 +76,7 @@ Result<void> ForcedPass::forward(std::span<const TokenId> tokens, std::span<floa
 Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::span<float> logits,
                              CaptureLevel capture, std::vector<RoutingFrame>& frames, const Task* task) {
   frames.clear();
+  if (chooser_ && cache_->length() == 0 && !tokens.empty()) SY_CHECK(choose_path(tokens, task));
   const bool one_piece = encode || plan_.couples_tokens();
   const auto vocab = static_cast<size_t>(plan_.vocab);
   for (size_t from = 0; from < tokens.size();) {

@@ -31,8 +31,9 @@ class ForcedPass {
   // capacity: tokens of the longest sequence. The backend must outlive this.
   ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<RecipeSpan> spans, int capacity);
 
-  // Forgets the sequence; `sequence` stamps the frames that follow.
-  void begin(uint32_t sequence);
+  // Forgets the sequence; `sequence` stamps the frames that follow. text: from what routers of layers decide the path, where
+  // the edits have some; empty: from the tokens of the first forward().
+  void begin(uint32_t sequence, std::span<const TokenId> text = {});
   // Encoder-decoder: routes the encoder's tokens, all at once, at the start of a sequence.
   Result<void> encode(std::span<const TokenId> tokens, CaptureLevel capture, std::vector<RoutingFrame>& frames,
                       const Task* task = nullptr);
@@ -41,14 +42,17 @@ class ForcedPass {
   // empty for none. frames: filled with one frame a token, or emptied when capture is off.
   Result<void> forward(std::span<const TokenId> tokens, std::span<float> logits, CaptureLevel capture,
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
+  // Where routers of layers decide the path, that of the sequence once its first token was routed.
   const std::vector<RecipeSpan>& spans() const { return spans_; }
   // Of Taps: measured in the frames of what follows.
   void set_taps(uint8_t taps) { taps_ = taps; }
   // See what follows: what routers read, hidden units. Tokens count from the piece in hand. Null: nobody looks.
   void set_router_tap(RouterTap* tap) { tap_ = tap; }
+  bool chooses_path() const { return bool(chooser_); }  // of each sequence anew
   void set_unit_tap(UnitTap* units) { units_ = units; }
 
  private:
+  Result<void> choose_path(std::span<const TokenId> tokens, const Task* task);
   const RecipeSpan& span_at(uint64_t token, uint64_t& end) const;
   Result<void> run(std::span<const TokenId> tokens, bool encode, std::span<float> logits, CaptureLevel capture,
                    std::vector<RoutingFrame>& frames, const Task* task);
@@ -57,6 +61,8 @@ class ForcedPass {
   const ModelPlan& plan_;
   std::vector<RecipeSpan> spans_;
   std::unique_ptr<KvCache> cache_;
+  PathChooser chooser_;                 // of the script; the spans hold what it decided
+  std::span<const TokenId> text_;
   uint32_t sequence_ = 0;
   uint64_t encoder_tokens_ = 0;
   RouterTap* tap_ = nullptr;

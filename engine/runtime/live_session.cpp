@@ -87,6 +87,7 @@ Result<void> LiveSession::check(const std::vector<EditCommand>& edits) const {
 
 Result<void> LiveSession::send(EditCommand edit, std::string author) {
   SY_CHECK(validate(edit.edit, checkpoint_.plan));
+  SY_CHECK(check_time(edit));
   if (!edit.at_token) SY_CHECK(check({edit}));
   queue_.push(EditRequest{{std::move(edit)}, std::move(author), false});
   return {};
@@ -94,6 +95,7 @@ Result<void> LiveSession::send(EditCommand edit, std::string author) {
 
 Result<void> LiveSession::send(std::vector<EditCommand> script, std::string author) {
   if (script.empty()) return {};
+  for (const EditCommand& edit : script) SY_CHECK(check_time(edit));
   SY_CHECK(check(script));
   queue_.push(EditRequest{std::move(script), std::move(author), true});
   return {};
@@ -147,6 +149,7 @@ void LiveSession::publish(bool at_once) {
   out->history_cursor = ledger_.cursor();
   out->edits_taken = edits_taken_;
   out->scheduled = ledger_.scheduled();
+  out->path_ahead = ledger_.path_ahead();
   out->frames = frames_;
   out->dropped_frames = sink_ ? sink_->dropped() : dropped_;
   out->recording = sink_ != nullptr;

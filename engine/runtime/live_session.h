@@ -67,6 +67,7 @@ class LiveSession final : public Session {
   void handle(const FreezeAdaptation& freeze);
   void handle(const RevertAdaptation&);
   Result<void> check_start(const Start& start) const;
+  Result<void> check_path_fits() const;
   Result<void> check_rewind(uint64_t token) const;
 
   // A branch of the sequence and, where it does not run, what it takes to go on with it.
@@ -100,6 +101,7 @@ class LiveSession final : public Session {
   Result<void> begin_record(uint64_t index);
 
   void advance();
+  void choose_path();
   uint64_t piece_end(uint64_t from) const;
   Result<void> forward(uint64_t from, uint64_t to, bool logits, const Recipe& recipe, std::vector<RoutingFrame>& frames);
   void log_adapters(const Recipe& recipe, const AdapterLog& decided);

@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "engine/base/text.h"
 #include "engine/runtime/live_session.h"
+#include "engine/runtime/path_planner.h"
 
 namespace switchyard {
 namespace {
@@ -65,7 +67,19 @@ Result<void> LiveSession::check_start(const Start& start) const {
                 fmt::format("the prompt has {} tokens, the context holds {}.", wanted, cache_->capacity()), where,
                 "Shorten the prompt.");
   if (weights_) SY_CHECK(weights_->check_unchanged());
-  return {};
+  return check_path_fits();
+}
+
+// A path that repeats layers keeps more keys and values than the model was opened for.
+Result<void> LiveSession::check_path_fits() const {
+  const std::vector<uint8_t>& path = ledger_.path_ahead().passes;
+  if (path.empty()) return {};
+  const uint64_t need = kv_bytes(checkpoint_.plan, cache_->capacity(), path), own = kv_bytes(checkpoint_.plan, cache_->capacity(), {});
+  if (need <= own || need - own <= available_memory()) return {};
+  return fail(ErrorCode::kMemory,
+              fmt::format("the path needs {} of keys and values at {} tokens, {} more than the model alone; {} are available.", bytes_text(need),
+                          cache_->capacity(), bytes_text(need - own), bytes_text(available_memory())),
+              describe(ledger_.path_ahead()), "Repeat fewer layers, or open the model with a smaller context.");
 }
 
 void LiveSession::handle(Start& start) {
@@ -196,6 +210,7 @@ void LiveSession::advance() {
   if (replaying()) return replay();
   if (adaptation_due()) return take_adaptation_step();
   const uint64_t from = position();
+  if (ledger_.recipe()->path.chooser) return choose_path();
   if (from == known_tokens()) return choose_next();  // the run was prolonged: nothing was chosen from these logits
   const bool decode = from >= prompt_.size();
   const uint64_t to = piece_end(from);
@@ -224,6 +239,25 @@ void LiveSession::advance() {
     meter_.decode(seconds_since(start), capture);
   else
     meter_.prefill(to - from, seconds_since(start), capture);
+}
+
+// Routers of layers decide from the prompt, before its first token.
+void LiveSession::choose_path() {
+  const std::shared_ptr<Task> task = queue_.begin_work(false);
+  if (!task) return;
+  const Recipe recipe = *ledger_.recipe();
+  auto decided = decide_path(*backend_, checkpoint_.plan, recipe, *cache_, prompt_, sequence_, task.get());
+  queue_.end_work();
+  cache_->truncate(0);
+  if (!decided) {
+    if (decided.error().code == ErrorCode::kCancelled && task->cancelled()) return;
+    report(std::move(decided).error());
+    state_ = RunState::kFailed;
+    return;
+  }
+  Recipe path;
+  apply(LayerPath{.passes = passes_of(*decided)}, checkpoint_.plan, path);
+  ledger_.decide_path(std::move(path.path.passes));
 }
 
 // frames: empty for none.

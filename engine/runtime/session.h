@@ -98,6 +98,7 @@ struct HistoryEntry {
   uint32_t epoch = 0;              // epoch that first carried it (a drag: its last value), also when undone since; waiting: 0
   uint32_t sequence = 0;
   uint64_t first_token = 0;        // index of the first token routed under it; scheduled: the at_token
+  bool at_prefill = false;         // nothing but layer paths: where not applied, it waits for the next sequence
 };
 
 // A span of tokens under one recipe; epochs only grow. Edits between the same two tokens make one epoch, and
@@ -155,6 +156,7 @@ struct SessionSnapshot {
   size_t history_cursor = 0;              // entries [0, cursor) are in force
   uint64_t edits_taken = 0;               // calls of send(edit), undo, redo and undo_to that all of this reflects
   std::vector<EditCommand> scheduled;     // script entries whose at_token lies ahead
+  LayerPath path_ahead;                   // of the next sequence; that of the running one is its recipe's
   std::shared_ptr<const FrameLog> frames; // of this sequence
   uint64_t dropped_frames = 0;            // not recorded (free-run mode); always 0 in record mode
   bool recording = false;

@@ -103,6 +103,9 @@ std::vector<std::string> inexpressible(const ModelPlan& plan, const Recipe& reci
   std::vector<std::string> problems;
   if (!recipe.adapters.empty())
     problems.push_back("adapters: a checkpoint holds no adapters and no router for them. Take them away; the adapter's own package can merge one.");
+  if (!recipe.path.native())
+    problems.push_back("layer_path: a checkpoint holds each layer once and numbers them without a gap; what is skipped or repeated is how it is run. "
+                       "Leave the path out, and give it to run or score beside the exported model.");
   for (int row = 0; row < int(plan.rows.size()); ++row)
     if (const LayerRecipe* edits = recipe.layer(row)) row_problems(plan, row, *edits, kept[size_t(row)], problems);
   const auto differs = [&](auto&& of) {

@@ -315,7 +315,7 @@ class FileRecorder final : public TraceSink {
 class Recording final : public TraceRecorder {
  public:
   Recording(std::filesystem::path path, TraceHeader header, const RecorderOptions& options, std::unique_ptr<FileRecorder> file)
-      : header_(std::move(header)), options_(options), first_(path), routers_(int(header_.moe_layers.size())),
+      : header_(std::move(header)), options_(options), first_(path),
         paths_{std::move(path)}, file_(std::move(file)) {
     for (size_t row = 0; row < header_.moe_layers.size(); ++row)
       rows_.push_back({int(row), header_.moe_layers[row], row < header_.router_names.size() ? header_.router_names[row] : std::string()});
@@ -343,16 +343,14 @@ class Recording final : public TraceRecorder {
     return file_->begin_sequence(sequence, prompt_tokens, origin);
   }
 
-  // The rows in hand and those that are new, by layer and by router. A row that now is of another decision is new.
+  // The rows in hand and those that are new, in the order of execution. A row that now is of another decision is new.
   Result<void> need_rows(std::vector<DecisionRow> rows) override {
     if (header_.router_names.empty()) return {};  // a header without names of rows: nobody asks for more
     const auto known = [&](const DecisionRow& row) { return std::find(rows_.begin(), rows_.end(), row) != rows_.end(); };
     if (std::all_of(rows.begin(), rows.end(), known)) return {};
     for (const DecisionRow& row : rows_)
       if (std::none_of(rows.begin(), rows.end(), [&](const DecisionRow& r) { return r.row == row.row; })) rows.push_back(row);
-    std::sort(rows.begin(), rows.end(), [&](const DecisionRow& a, const DecisionRow& b) {
-      return std::pair(a.row % routers_, a.row) < std::pair(b.row % routers_, b.row);
-    });
+    std::sort(rows.begin(), rows.end(), [](const DecisionRow& a, const DecisionRow& b) { return std::pair(a.layer, a.row) < std::pair(b.layer, b.row); });
     wanted_ = std::move(rows);
     return {};
   }
@@ -417,7 +415,6 @@ class Recording final : public TraceRecorder {
   TraceHeader header_;
   const RecorderOptions options_;
   const std::filesystem::path first_;
-  const int routers_;
   std::vector<DecisionRow> rows_, wanted_;
   Sequence sequence_;
   int64_t sequences_ = 0, sequences_before_ = 0;  // before: in earlier files

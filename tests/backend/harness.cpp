@@ -12,7 +12,7 @@
 #include <set>
 #include <stdexcept>
 
-#include "engine/routing/decision.h"
+#include "engine/routing/frame.h"
 
 namespace switchyard::testing {
 namespace {

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import unittest
 
-from support import EXPECTED, PROGRAM, PROMPTS, REFERENCE, SOURCE, CliTest, run
+from support import ASSETS, EXPECTED, PROGRAM, PROMPTS, REFERENCE, SOURCE, CliTest, run
 
 DEMO = SOURCE / "assets/models/demo"
 
@@ -67,7 +67,7 @@ class Recipe(CliTest):
         kinds = self.json_of("recipe_list", "recipe", "list")["edits"]
         self.assertEqual({k["kind"] for k in kinds}, {"mute", "unmute", "force", "unforce", "bias", "select_bias", "expert_scale",
                                                       "top_k", "temperature", "router_row", "swap", "merge", "clone", "replace",
-                                                      "neuron_mask", "expert_kind", "scheme", "adapters"})
+                                                      "neuron_mask", "expert_kind", "scheme", "adapters", "layer_path"})
         for kind in kinds:
             script = self.edits(kind["example"])
             self.assertEqual(self.json_of("recipe_check", "recipe", "check", script, "demo"), {"schema": 1, "ok": True, "problems": []})
@@ -134,6 +134,20 @@ class Open(CliTest):
         opened = subprocess.run(arguments, capture_output=True)
         self.assertEqual(opened.stdout, b"--screenshot|a b.png|--after-tokens|4|--safe-mode|demo|")
         self.assertEqual(opened.returncode, -15, "signals reach the window as they would any program")
+
+
+class LayerPath(CliTest):
+    def test_inspect_counts_the_keys_and_values_of_a_path(self):
+        plain = self.json_of("inspect", "inspect", "demo")
+        path = self.json_of("inspect", "inspect", "demo", "--edits", self.edits({"kind": "layer_path", "layers": [0, 0, 0, 1, 3, "4-7"]}))
+        self.assertEqual(path["layer_path"], [0, 0, 0, 1, 3, 4, 5, 6, 7])
+        for backend in ("cpu", "reference"):
+            self.assertEqual(8 * path["memory"][backend]["kv"], 9 * plain["memory"][backend]["kv"])
+        self.assertNotIn("layer_path", plain)
+
+    def test_export_says_why_a_path_cannot_be_written(self):
+        self.assert_refused(2, "layer_path: a checkpoint holds each layer once", "export", "demo", "--edits",
+                            self.edits({"kind": "layer_path", "layers": ["1-7"]}), "--out", self.folder / "out")
 
 
 class Export(CliTest):

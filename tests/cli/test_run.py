@@ -1,5 +1,6 @@
 """run and score: ids of transformers, edits at their token, traces read with h5py, logits, samplers."""
 import json
+import subprocess
 import sys
 import unittest
 
@@ -18,6 +19,35 @@ def rows(path):
         return {"ids": file["/routing/expert_id"][:, :tokens], "weights": file["/routing/weight"][:, :tokens],
                 "token_id": file["/tokens/token_id"][:tokens], "epoch": file["/tokens/recipe_epoch"][:tokens],
                 "phase": file["/tokens/phase"][:tokens], "position": file["/tokens/position"][:tokens], "complete": int(file.attrs["complete"])}
+
+
+def relayered(folder, path):
+    """The demo with its layers in the order of `path`."""
+    demo = ASSETS / "models/demo"
+    folder.mkdir()
+    for file in demo.glob("*.json"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((demo / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": len(path)}))
+    data = (demo / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header, parts = {}, []
+    for name, tensor in json.loads(data[8:start]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = tensor["data_offsets"]
+        layer = int(name.split(".")[2]) if ".layers." in name else None
+        for place, of in enumerate(path if layer is not None else [None]):
+            if of != layer:
+                continue
+            at = sum(map(len, parts))
+            new = name if layer is None else name.replace(f".layers.{layer}.", f".layers.{place}.")
+            header[new] = {**tensor, "data_offsets": [at, at + end - begin]}
+            parts.append(data[start + begin:start + end])
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+    return folder
 
 
 class Run(CliTest):
@@ -166,7 +196,7 @@ class Run(CliTest):
             numpy.testing.assert_allclose(own["dense"], dense.sum(0), atol=1e-5)
             numpy.testing.assert_allclose(own["sparse"], sparse.sum(0), atol=1e-5)
             # Renormalised weights: an expert that did not run has no sparse gradient.
-            idle = numpy.where(sparse == 0, dense, 1)
+            idle = numpy.where(numpy.abs(sparse) < 1e-15, dense, 1)
             for token in own["tokens"]:
                 self.assertEqual(token["expert"], int(idle[token["token"]].argmin()))
                 self.assertEqual(token["sparse"], 0)
@@ -436,6 +466,41 @@ class Traces(CliTest):
         self.assertEqual((trace["ids"] == 0).sum(), 0)
         self.assertEqual(len(document["epochs"][0]["edits"]), 2)
 
+    def test_a_layer_path_runs_as_the_checkpoint_with_those_layers(self):
+        """The other checkpoint is written here: tensors copied under the numbers of the path."""
+        path = [0, 1, 1, 2, 4, 5, 5, 5, 6]
+        model = relayered(self.folder / "relayered", path)
+        script = self.edits({"kind": "layer_path", "layers": path})
+        trace, other = self.folder / "path.moetrace.h5", self.folder / "other.moetrace.h5"
+        done = self.json_of("run", "run", "demo", *PYTHON, "--edits", script, "--capture", "logits", "--trace", trace)
+        want = self.json_of("run", "run", model, *PYTHON, "--capture", "logits", "--trace", other)
+        self.assertEqual(done["generated_ids"], want["generated_ids"])
+        self.assertEqual(done["epochs"], [{"from_token": 0, "recipe_epoch": 0, "edits": [{"kind": "layer_path", "layers": path}]}])
+        with h5py.File(trace) as file:
+            layers = file["/model/moe_layers"][:].tolist()
+            names = [name.decode() for name in file["/model/router_names"][:]]
+        self.assertEqual(layers, [0, 1, 1, 2, 3, 4, 5, 5, 5, 6, 7])
+        self.assertEqual(names[1:3] + names[6:9], ["layer 1", "layer 1 · pass 2", "layer 5", "layer 5 · pass 2", "layer 5 · pass 3"])
+        ran = [row for row, layer in enumerate(layers) if layer not in (3, 7)]
+        numpy.testing.assert_array_equal(rows(trace)["ids"][ran], rows(other)["ids"])
+        numpy.testing.assert_array_equal(rows(trace)["weights"][ran], rows(other)["weights"])
+        self.assertEqual(set(rows(trace)["ids"][[4, 10]].ravel().tolist()), {255}, "skipped layers have empty rows")
+        self.assertEqual(run("trace", "verify", trace).returncode, 0)
+        nll = [self.json_of("score", "score", *one, "--text-file", PROMPTS / "python.txt")["nll"] for one in (("demo", "--edits", script), (model,))]
+        self.assertEqual(*nll)
+
+    def test_comparing_a_skipped_layer_says_that_no_expert_runs(self):
+        script = self.edits({"kind": "layer_path", "layers": ["0-2", "4-7"]})
+        layers = self.json_of("compare", "compare", "demo", "--recipes", script, "--mode", "twin", "--text", "The king said unto the people")["recipes"][0]["layers"]
+        self.assertEqual([(one["jaccard"], one["extra_experts"]) for one in layers[:4]], [(1, 0)] * 3 + [(0, -4)])
+        self.assertEqual([one["extra_experts"] for one in layers[4:]], [0] * 4)
+
+    def test_a_layer_path_cannot_begin_within_a_sequence(self):
+        script = self.edits({"kind": "layer_path", "layers": [0, 0, "1-7"], "at_token": 4})
+        self.assert_refused(2, "edits[0]: a layer path holds for a whole sequence and cannot begin at token 4", "run", "demo", *PYTHON, "--edits", script)
+        once = self.edits({"kind": "layer_path", "layers": "all"})
+        self.assertEqual(self.record("once.moetrace.h5", "--edits", once)[0]["generated_ids"], self.record("plain.moetrace.h5")[0]["generated_ids"])
+
     def test_trace_info_and_verify_agree_with_the_run(self):
         document, _ = self.record("run.moetrace.h5", "--capture", "logits")
         path = self.folder / "run.moetrace.h5"
@@ -464,6 +529,96 @@ class Traces(CliTest):
             weights[0, 0, 0] = weights[0, 0, 0] + 1
         found = self.json_of("trace", "trace", "verify", path, code=9)
         self.assertTrue(found["problems"])
+
+
+class Paths(CliTest):
+    TEXT = ("--text-file", PROMPTS / "arithmetic.txt")
+
+    def nll(self, *edits):
+        return self.json_of("score", "score", "demo", *self.TEXT, *edits)["nll"]
+
+    def test_a_searched_path_scores_what_the_search_says(self):
+        out = self.folder / "path.json"
+        found = self.json_of("calibrate_path_search", "calibrate", "path-search", "demo", *self.TEXT, "--simulations", 12, "--slack", "0.05", "--seed", 7, "--out", out)
+        best, own = found["best"], found["own"]
+        self.assertEqual(own["layers"], list(range(8)))
+        self.assertLessEqual(best["ce"], own["ce"] + 0.05)
+        self.assertLessEqual(len(found["trials"]), 13)
+        self.assertEqual(best, min((t for t in found["trials"] if t["success"]), key=lambda t: (t["length"], t["ce"])))
+        self.assertAlmostEqual(self.nll(), own["ce"], delta=1e-6)
+        self.assertAlmostEqual(self.nll("--edits", out), best["ce"], delta=1e-6)
+        for trial in found["trials"][1:4]:
+            self.assertAlmostEqual(self.nll("--edits", self.edits({"kind": "layer_path", "layers": trial["layers"]})), trial["ce"], delta=1e-6)
+        again = self.json_of("calibrate_path_search", "calibrate", "path-search", "demo", *self.TEXT, "--simulations", 12, "--slack", "0.05", "--seed", 7)
+        self.assertEqual({**again, "file": None}, {**found, "file": None})
+        self.assert_refused(5, "exists", "calibrate", "path-search", "demo", *self.TEXT, "--simulations", 1, "--out", out)
+
+    def test_routers_choose_a_path_that_runs_as_an_edit(self):
+        routers = "layer_routers.safetensors"  # of assets/paths
+        made = subprocess.run([sys.executable, ASSETS / "paths/make.py"], capture_output=True, check=True).stdout
+        self.assertEqual(made, (ASSETS / "paths" / routers).read_bytes())
+        out = self.folder / "path.json"
+        found = self.json_of("calibrate_path_route", "calibrate", "path-route", "demo", *self.TEXT, "--routers", routers, "--budget", "-0.3", "--out", out)
+        for layer in found["layers"]:
+            t = -0.3 + 0.5
+            mixed = [(1 - t) * p + t * (i == 1) for i, p in enumerate(layer["probabilities"])]
+            numpy.testing.assert_allclose(layer["mixed"], mixed, atol=1e-12)
+            self.assertEqual(layer["passes"], int(numpy.argmax(mixed)))
+        self.assertEqual(found["path"], [l["layer"] for l in found["layers"] for _ in range(l["passes"])])
+        chosen = self.edits({"kind": "layer_path", "routers": str(routers), "budget": -0.3})
+        self.assertEqual(self.nll("--edits", chosen), self.nll("--edits", out), "decided at the prefill, from the same text")
+        ids = [self.json_of("run", "run", "demo", "--prompt-file", PROMPTS / "arithmetic.txt", "--max-new-tokens", 8, "--greedy", "--edits", script) for script in (chosen, out)]
+        self.assertEqual(ids[0]["generated_ids"], ids[1]["generated_ids"])
+        self.assertEqual(ids[0]["epochs"], ids[1]["epochs"])
+        trace = self.folder / "t.moetrace.h5"
+        self.json_of("score", "score", "demo", *self.TEXT, "--edits", chosen, "--trace", trace)
+        with h5py.File(trace) as file:
+            names = [name.decode() for name in file["/model/router_names"][:]]
+            epoch = json.loads(file["/epochs/json"][:].tobytes())
+        self.assertEqual(names, [f"layer {l['layer']}" + (f" · pass {i + 1}" if i else "") for l in found["layers"] for i in range(max(1, l["passes"]))])
+        self.assertEqual(epoch["edits"], [{"kind": "layer_path", "layers": found["path"]}], "the trace says which path was run")
+        self.assert_refused(4, "edits[0]: budget is 2", "run", "demo", *PYTHON, "--edits", self.edits({"kind": "layer_path", "routers": str(routers), "budget": 2}))
+        self.assert_refused(3, "nowhere", "run", "demo", *PYTHON, "--edits", self.edits({"kind": "layer_path", "routers": "/nowhere/r.safetensors"}))
+
+    def test_the_oracle_knows_the_loss_of_all_and_of_one_expert(self):
+        csv = self.folder / "oracle.csv"
+        found = self.json_of("calibrate_oracle", "calibrate", "oracle", "demo", *self.TEXT, "--exhaustive-layers", 0, "--beam", 1, "--csv", csv)
+        self.assertFalse(found["exhaustive"])
+        self.assertAlmostEqual(found["ce_all"], self.nll(), delta=1e-4)
+        curve = numpy.array(found["curve"])
+        self.assertEqual(len(curve), 8 * 4 + 1)
+        self.assertTrue((numpy.diff(curve) <= 0).all())
+        self.assertLessEqual(curve[-1], found["ce_all"])
+        self.assertLessEqual(curve[8], found["ce_one"], "eight experts pay for one in each layer")
+        lines = csv.read_text().splitlines()
+        self.assertEqual(len(lines), 1 + len(found["tokens"]))
+        for line, token in zip(lines[1:], found["tokens"]):
+            self.assertEqual(float(line.split(",")[5]), token["best"][-1])
+            self.assertEqual(token["experts"], sum({"-": 0, "1": 1, "k": 4}[use] for use in token["pattern"]))
+            self.assertEqual(token["difficulty"], token["ce_one"] - token["best"][-1])
+
+    def test_esft_sets_are_those_of_the_trace_and_can_be_kept_alone(self):
+        trace, sets, keep, kept = (self.folder / name for name in ("run.moetrace.h5", "experts.json", "keep.json", "kept.moetrace.h5"))
+        self.json_of("run", "run", "demo", *PYTHON, "--trace", trace)
+        recorded = rows(trace)
+        for score in ("token", "gate"):
+            found = self.json_of("calibrate_esft", "calibrate", "esft", trace, "--score", score, "--threshold", "0.5", "--out", sets, "--keep-only", keep, "--force")
+            for row, layer in enumerate(found["layers"]):
+                ids, weights = recorded["ids"][row], recorded["weights"][row].astype(numpy.float64)
+                want = (numpy.bincount(ids.ravel(), minlength=32) / ids.size if score == "token" else
+                        numpy.bincount(ids.ravel(), weights=weights.ravel(), minlength=32) / len(ids))
+                numpy.testing.assert_allclose(layer["scores"], want, atol=1e-12)
+                rounded = [round(value, 4) for value in want]
+                order, chosen = sorted(range(32), key=lambda e: (-rounded[e], e)), []
+                while sum(rounded[e] for e in chosen) < 0.5:
+                    chosen.append(order[len(chosen)])
+                self.assertEqual(layer["experts"], chosen)
+            document = json.loads(sets.read_text())
+            self.assertEqual(document, {"experts": {str(l["layer"]): l["experts"] for l in found["layers"]}, "shared_experts": False, "non_expert_modules": False})
+        self.json_of("run", "run", "demo", *PYTHON, "--edits", keep, "--trace", kept)
+        for row, layer in enumerate(found["layers"]):
+            self.assertEqual(set(rows(kept)["ids"][row].ravel().tolist()) - set(layer["experts"]) - {255}, set())
+        self.assert_refused(5, "exists", "calibrate", "esft", trace, "--out", sets)
 
 
 class Score(CliTest):

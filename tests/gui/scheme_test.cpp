@@ -16,6 +16,8 @@
 #include "app/gui/action_table.h"
 #include "app/gui/active_experts_plot.h"
 #include "app/gui/docks/adapter_section.h"
+#include "app/gui/docks/path_budget.h"
+#include "app/gui/docks/path_strip.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/workbench.h"
@@ -340,6 +342,96 @@ TEST_F(SchemeWindow, HelpOfTheDockIsThePageOfTheScheme) {
   panel().choose("native");
   ASSERT_TRUE(taken());
   EXPECT_EQ(window_->workbench().dock("scheme")->help_page(), "schemes");
+}
+
+// Skip and repeat by key and by click; each is an undo step, and what is sent during a run waits for the next one.
+TEST_F(SchemeWindow, TheStripSkipsAndRepeatsLayersFromTheNextPrefillOn) {
+  PathStrip& strip = panel().path();
+  ASSERT_EQ(strip.layers(), 8);
+  strip.setFocus();
+  strip.set_current(2);
+  QTest::keyClick(&strip, Qt::Key_Space);  // skip
+  ASSERT_TRUE(taken()) << newest_message();
+  QTest::keyClick(&strip, Qt::Key_Right);
+  QTest::keyClick(&strip, Qt::Key_2);
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(strip.passes(2), 0);
+  EXPECT_EQ(strip.passes(3), 2);
+  EXPECT_EQ(strip.passes(4), 1);
+  EXPECT_FALSE(strip.waits()) << "no sequence runs";
+  ASSERT_EQ(model().snapshot()->history.size(), 2u);
+
+  run("The king said", 12);
+  for (const auto& frame : model().data().frames) {
+    EXPECT_FALSE(frame->passed(2));
+    EXPECT_TRUE(frame->passed(8 + 3)) << "a row for the second pass of layer 3";
+    EXPECT_FALSE(frame->passed(8 + 4));
+  }
+  model().undo();
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == 1; }, 5000));
+  EXPECT_EQ(strip.passes(3), 1);
+  EXPECT_TRUE(strip.waits());
+  EXPECT_TRUE(strip.note().contains("next prefill"));
+  EXPECT_TRUE(model().data().frames.back()->passed(8 + 3)) << "the sequence keeps its path";
+
+  run("The king said", 12);
+  EXPECT_FALSE(strip.waits());
+  EXPECT_FALSE(model().data().frames.back()->passed(8 + 3));
+  EXPECT_FALSE(model().data().frames.back()->passed(2));
+  QTest::keyClick(&strip, Qt::Key_Left);
+  QTest::keyClick(&strip, Qt::Key_R);  // runs again
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_TRUE(strip.waits());
+  EXPECT_TRUE(model().path_ahead().native()) << "every layer once is the model's own path";
+
+  run("The king said", 4);
+  EXPECT_FALSE(strip.waits());
+  QTest::keyClick(&strip, Qt::Key_3);
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_TRUE(strip.waits()) << "the model's own path runs, another is ahead";
+  window_->actions().run("edit.reset_all");
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_TRUE(model().path_ahead().native());
+  EXPECT_FALSE(strip.waits());
+}
+
+// Routers of layers choose the path of each prompt; the knob shortens or lengthens it, one undo step a change.
+TEST_F(SchemeWindow, LayerRoutersChooseThePathUnderABudget) {
+  PathStrip& strip = panel().path();
+  auto* slider = panel().findChild<QSlider*>("scheme.path.budget");
+  auto* example = panel().findChild<QToolButton*>("scheme.path.example");
+  ASSERT_TRUE(slider && example);
+  EXPECT_FALSE(slider->isEnabled());
+  const auto layers_run = [&] {
+    int passes = 0;
+    for (int layer = 0; layer < strip.layers(); ++layer) passes += model().snapshot()->epochs.back().recipe->passes_of(layer);
+    return passes;
+  };
+  QTest::mouseClick(example, Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return slider->isEnabled() && !model().data().recipe_ahead; }, 5000)) << panel().message().toStdString();
+  EXPECT_TRUE(strip.note().contains("routers"));
+  EXPECT_EQ(panel().budget().budget(), -0.5);
+  run("The king said unto the people", 4);
+  EXPECT_FALSE(model().snapshot()->epochs.back().recipe->path.chooser);
+  EXPECT_GE(layers_run(), 1);
+
+  slider->setValue(100);
+  ASSERT_TRUE(taken()) << newest_message();
+  EXPECT_EQ(model().path_ahead().chooser.budget, 1);
+  run("The king said unto the people", 4);
+  EXPECT_EQ(layers_run(), 16) << "1 repeats every layer";
+  slider->setValue(-100);
+  ASSERT_TRUE(taken()) << newest_message();
+  run("The king said unto the people", 4);
+  EXPECT_EQ(layers_run(), 1) << "-1 skips all but one";
+  ASSERT_EQ(model().snapshot()->history.size(), 3u);
+  model().undo();
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->history_cursor == 2; }, 5000));
+  EXPECT_EQ(slider->value(), 100) << "undo moves the knob back";
+
+  panel().budget().take_file("/nowhere/routers.safetensors");
+  ASSERT_TRUE(wait_until([&] { return panel().message().contains("nowhere"); }, 5000));
+  EXPECT_EQ(model().snapshot()->history.size(), 3u);
 }
 
 }  // namespace

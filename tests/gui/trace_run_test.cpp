@@ -98,6 +98,44 @@ TEST_P(TraceOfPasses, ComesBackWithEveryDecision) {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, TraceOfPasses, testing::Values("qwen3_moe"), [](const auto& info) { return std::string(info.param); });
 
+// A layer path: rows of the repeated layer, nothing of the skipped one.
+class TraceOfAPath : public TraceWithoutModel {};
+
+TEST_P(TraceOfAPath, ComesBackWithEveryPass) {
+  auto opened = Session::open(checkpoint_, {.backend = "auto", .threads = 1, .capture = CaptureLevel::kWeights, .ignore_eos = true});
+  ASSERT_TRUE(opened) << opened.error().message();
+  const std::unique_ptr<Session> session = std::move(*opened);
+  std::vector<uint8_t> passes(checkpoint_.plan.layers.size(), 1);
+  passes[size_t(checkpoint_.plan.moe_layers.front())] = 2, passes[size_t(checkpoint_.plan.moe_layers.back())] = 0;
+  ASSERT_TRUE(session->send(EditCommand{LayerPath{passes}, {}}));
+  session->record_to(recorder());
+  session->send(Start{{5, 9, 12, 7}, 5});
+  const auto end = session->wait();
+  ASSERT_EQ(end->state, RunState::kFinished) << (end->error ? end->error->message() : "");
+  const auto frames = end->frames->range(0, end->frames->size());
+  session->record_to(nullptr);
+  session->wait();
+
+  const TraceRun run = loaded();
+  ASSERT_EQ(run.frames.size(), frames.size());
+  const int routers = int(checkpoint_.plan.rows.size());
+  for (size_t t = 0; t < frames.size(); ++t) {
+    ASSERT_EQ(run.frames[t]->rows(), 2 * routers);
+    for (int row = 0; row < 2 * routers; ++row) {
+      const int layer = checkpoint_.plan.moe_layers[size_t(row % routers)];
+      EXPECT_EQ(run.frames[t]->passed(row), row / routers < passes[size_t(layer)]) << "token " << t << ", row " << row;
+      EXPECT_EQ(frames[t]->passed(row), run.frames[t]->passed(row));
+      EXPECT_TRUE(std::ranges::equal(frames[t]->used_ids(row), run.frames[t]->used_ids(row))) << "token " << t << ", row " << row;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, TraceOfAPath, testing::Values("qwen3_moe"
+#ifdef SWITCHYARD_WITH_REFERENCE
+                         , "jetmoe"
+#endif
+                         ), [](const auto& info) { return std::string(info.param); });
+
 #ifdef SWITCHYARD_WITH_REFERENCE
 // Recorded from a session and read back: every frame, and where the encoder ends.
 class EncoderDecoderTrace : public TraceWithoutModel {};

@@ -87,9 +87,16 @@ Edit random_edit(std::mt19937_64& random) {
     if (random() % 3 == 0) experts.push_back(id);
   if (experts.empty()) experts.push_back(ExpertId(random() % 6));
   const float value = float(int(random() % 9) - 4) / 4;  // 0 and 1, the neutral values, among them
-  switch (random() % 19) {
+  switch (random() % 20) {
     case 17: return SetExpertKind{where, experts, std::array{ExpertKind::kOwn, ExpertKind::kIdentity, ExpertKind::kNull}[random() % 3]};
     case 18: return random_adapters(random);
+    case 19: {
+      std::vector<uint8_t> passes(4);
+      for (uint8_t& n : passes) n = uint8_t(random() % 3);
+      if (random() % 4 == 0) passes.clear();
+      else if (passes == std::vector<uint8_t>(4, 0)) passes[0] = 1;
+      return LayerPath{passes};
+    }
     case 16: return Swap{where, some_members(random, 2)};
     case 11: {
       const size_t count = 2 + random() % 3;
@@ -208,6 +215,7 @@ TEST(EditProperties, ApplyThenInvertGivesTheRecipeBefore) {
       }
       ASSERT_EQ(undone.layers, before.layers) << to_json({edit, {}});
       ASSERT_EQ(undone.adapters, before.adapters) << to_json({edit, {}});
+      ASSERT_EQ(undone.path, before.path) << to_json({edit, {}});
     }
   }
   EXPECT_THAT(seen, testing::Each(testing::Gt(100)));
@@ -221,6 +229,7 @@ TEST(EditProperties, EditsOfARecipeMakeItFromNative) {
     for (const Edit& edit : edits_of(recipe, kPlan)) apply(edit, kPlan, again);
     ASSERT_EQ(again.layers, recipe.layers);
     ASSERT_EQ(again.adapters, recipe.adapters);
+    ASSERT_EQ(again.path, recipe.path);
   }
   EXPECT_TRUE(edits_of({}, kPlan).empty());
 }
@@ -231,6 +240,7 @@ TEST(EditProperties, JsonKeepsEveryKind) {
   for (int turn = 0; turn < 2000; ++turn) {
     EditCommand command{random_edit(random), {}};
     if (random() % 2) command.at_token = random() % 1000;
+    if (std::holds_alternative<LayerPath>(command.edit)) command.at_token.reset();
     // Alone it must fit, so edits that force too many or mute all are left to another test.
     if (!validate(command.edit, kPlan, Recipe{})) continue;
     ++seen[command.edit.index()];
@@ -260,6 +270,27 @@ TEST(Edit, LeavesAnIdentityRecipeWhenTheLastEditIsTakenBack) {
   const Recipe one = applied({Mute{layers({2}), {1}}});
   EXPECT_EQ(one.layer(0), nullptr);
   EXPECT_NE(one.layer(1), nullptr);
+}
+
+TEST(Edit, ALayerPathIsSetAsAWhole) {
+  const auto read = [](const char* layers) {
+    return parse_script(std::string(R"({"edits":[{"kind":"layer_path","layers":)") + layers + R"(,"at_token":0}]})", kPlan).value().at(0).edit;
+  };
+  const Edit twice = read(R"(["0-1",1,3])");
+  EXPECT_EQ(twice, Edit(LayerPath{{1, 2, 0, 1}}));
+  EXPECT_EQ(describe(twice), "Run the layers 0, 1, 1, 3");
+  EXPECT_EQ(to_json({twice, {}}), R"({"kind":"layer_path","layers":[0,1,1,3]})");
+  EXPECT_EQ(read(R"("all")"), Edit(LayerPath{}));
+  EXPECT_EQ(to_json({LayerPath{}, {}}), R"({"kind":"layer_path","layers":"all"})");
+  EXPECT_EQ(describe(LayerPath{}), "Run every layer once");
+  EXPECT_EQ(tag(twice), "") << "each change of the path is an undo step of its own";
+
+  const Recipe recipe = applied({Mute{layers({1}), {3}}, twice, LayerPath{{0, 1, 1, 1}}});
+  EXPECT_EQ(recipe.path.passes, (std::vector<uint8_t>{0, 1, 1, 1}));
+  EXPECT_FALSE(applied({twice}).is_identity());
+  EXPECT_TRUE(applied({twice, LayerPath{{1, 1, 1, 1}}}).is_identity()) << "once each is the model itself";
+  EXPECT_EQ(applied({twice}).layer(0), nullptr) << "the routers are native";
+  EXPECT_THAT(invert(LayerPath{}, kPlan, recipe), ElementsAre(Edit(LayerPath{{0, 1, 1, 1}})));
 }
 
 TEST(Edit, MutingEndsForcingAndTheOtherWayRound) {
@@ -394,7 +425,14 @@ TEST(EditScript, RefusesByPositionAndSaysWhy) {
       {R"({"kind":"scheme","layer":1,"name":"stable_moe"})", ErrorCode::kUsage, "needs a file"},
       {R"({"kind":"scheme","layer":3,"name":"forced_slot","parameters":{"expert":6}})", ErrorCode::kUsage, "there is no expert 6"},
       {R"({"kind":"scheme","layer":3,"name":"top_k","parameters":{"k":7}})", ErrorCode::kUsage, "the router has 6 experts"},
-      {R"({"kind":"layer_path","layers":[0]})", ErrorCode::kUsage, "kind \"layer_path\" is not in this version"},
+      {R"({"kind":"layer_path","layers":[0,4]})", ErrorCode::kMalformed, "there is no layer 4; the model has layers 0 to 3"},
+      {R"({"kind":"layer_path","layers":[0,2,1]})", ErrorCode::kMalformed, "the path goes back from layer 2 to 1"},
+      {R"({"kind":"layer_path","layers":[]})", ErrorCode::kMalformed, "the path names no layer"},
+      {R"({"kind":"layer_path","layers":[1,1,1,1,1]})", ErrorCode::kMalformed, "the path runs layer 1 5 times, at most 4"},
+      {R"({"kind":"layer_path","layers":["3-1"]})", ErrorCode::kMalformed, "runs backwards"},
+      {R"({"kind":"layer_path","layer":[1]})", ErrorCode::kMalformed, "layer_path takes \"layers\", the whole path"},
+      {R"({"kind":"layer_path"})", ErrorCode::kMalformed, "needs \"layers\""},
+      {R"({"kind":"layer_path","layers":[1],"at_token":3})", ErrorCode::kUsage, "a layer path holds for a whole sequence and cannot begin at token 3"},
       {R"({"kind":"router_row","layer":3,"expert":1,"copy_from":6})", ErrorCode::kMalformed, "there is no expert 6 in layer 3"},
       {R"({"kind":"router_row","layer":3,"expert":1})", ErrorCode::kMalformed, "needs one of \"scale\", \"values\""},
       {R"({"kind":"router_row","layer":3,"expert":1,"scale":2,"copy_from":1})", ErrorCode::kMalformed, "needs one of"},
@@ -448,7 +486,7 @@ TEST(EditScript, RefusesDocumentsThatAreNoScript) {
 
 TEST(EditScript, NamesAllProblemsAndTheFirstMalformedOneLeads) {
   std::vector<ScriptProblem> problems;
-  const auto parsed = parse_script(R"({"schema":1,"edits":[{"kind":"layer_path"},{"kind":"mute","layer":1,"expert":0},{"kind":"x"}]})",
+  const auto parsed = parse_script(R"({"schema":1,"edits":[{"kind":"top_k","layer":1,"k":9},{"kind":"mute","layer":1,"expert":0},{"kind":"x"}]})",
                                    kPlan, &problems);
   ASSERT_EQ(problems.size(), 2u);
   EXPECT_EQ(problems[0].entry, 0);

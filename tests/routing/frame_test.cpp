@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/routing/frame.h"
+#include "tests/routing/test_plan.h"
 
 namespace switchyard {
 namespace {
@@ -60,6 +61,49 @@ TEST(RoutingFrame, FlagsReplacedNan) {
   decision.had_nan = true;
   frame.record(0, decision, std::vector<ExpertId>{0}, std::vector<float>{1}, std::vector<SlotKind>(1), {});
   EXPECT_EQ(frame.header().flags, FrameFlags::kNan);
+}
+
+// Rows under a layer path: written down by hand from the order of execution.
+TEST(DecisionRows, ARepeatedLayerHasARowForEachPass) {
+  const ModelPlan plan = test::small_plan();  // rows 0, 1, 2 in layers 1, 2, 3
+  const Recipe recipe{.path = {.passes = {1, 3, 0, 2}}};
+  EXPECT_THAT(decision_rows(plan, recipe),
+              ElementsAre(DecisionRow{0, 1, "layer 1"}, DecisionRow{3, 1, "layer 1 · pass 2"}, DecisionRow{6, 1, "layer 1 · pass 3"},
+                          DecisionRow{2, 3, "layer 3"}, DecisionRow{5, 3, "layer 3 · pass 2"}));
+  EXPECT_EQ(make_frame(plan, recipe, CaptureLevel::kIds).rows(), 9);
+  EXPECT_TRUE(leaves_rows_out(plan, recipe));
+  EXPECT_FALSE(leaves_rows_out(plan, {.path = {.passes = {0, 1, 1, 2}}})) << "layer 0 has no router";
+  EXPECT_FALSE(leaves_rows_out(plan, {}));
+}
+
+// In each pass of its layer a router makes as many decisions as its scheme asks for.
+TEST(DecisionRows, PassesOfTheLayerHoldThoseOfTheScheme) {
+  const ModelPlan plan = test::small_plan();
+  Recipe recipe{.path = {.passes = {1, 2, 1, 2}}};
+  recipe.layers.resize(3);
+  recipe.layers[0].scheme = make_scheme({"chain_of_experts", {{"iterations", 2.0}}}).value();
+  recipe.layers[2].scheme = make_scheme({"union_of_experts", {}}).value();
+  EXPECT_THAT(decision_rows(plan, recipe),
+              ElementsAre(DecisionRow{0, 1, "layer 1"}, DecisionRow{3, 1, "layer 1 · pass 2"}, DecisionRow{6, 1, "layer 1 · pass 3"},
+                          DecisionRow{9, 1, "layer 1 · pass 4"}, DecisionRow{1, 2, "layer 2"}, DecisionRow{2, 3, "layer 3"},
+                          DecisionRow{5, 3, "layer 3 · slices"}, DecisionRow{8, 3, "layer 3 · pass 2"}, DecisionRow{11, 3, "layer 3 · pass 2 · slices"}));
+  EXPECT_EQ(decision_row(3, 0, recipe.layer(0), 1, 1), 9) << "the second decision of the second pass";
+  EXPECT_EQ(decision_row(3, 2, recipe.layer(2), 1, 0), 8);
+}
+
+// jetmoe: both routers of a layer decide, then both decide again.
+TEST(DecisionRows, RoutersOfOneLayerRepeatTogether) {
+  ModelPlan plan;
+  MixtureAttentionSpec attention;
+  attention.router.experts = 4;
+  MoeSpec moe;
+  moe.router.experts = 4;
+  plan.layers.resize(2);
+  for (LayerPlan& layer : plan.layers) layer.sublayers = {{.op = attention}, {.op = moe}};
+  number_rows(plan);
+  std::vector<std::string> names;
+  for (const DecisionRow& row : decision_rows(plan, {.path = {.passes = {2, 1}}})) names.push_back(row.name);
+  EXPECT_THAT(names, ElementsAre("layer 0 attention", "layer 0", "layer 0 attention · pass 2", "layer 0 · pass 2", "layer 1 attention", "layer 1"));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/backend/router_inputs.h"
 #include "engine/analysis/gate_gradient.h"
 #include "engine/backend/differentiable.h"
 #include "engine/runtime/adapt.h"
@@ -271,8 +272,10 @@ TEST(RouterInputs, TimesTheRoutersRowsAreTheLogits) {
     ForcedPass pass(*backend, plan, {{0, std::make_shared<const Recipe>(), {}}}, int(demo().ids.size()));
     pass.begin(0);
     std::vector<RoutingFrame> frames;
-    std::vector<std::vector<float>> inputs(plan.rows.size());
-    ASSERT_TRUE(pass.forward(demo().ids, {}, CaptureLevel::kLogits, frames, nullptr, inputs).has_value());
+    RouterInputs tap(plan.rows.size());
+    pass.set_router_tap(&tap);
+    ASSERT_TRUE(pass.forward(demo().ids, {}, CaptureLevel::kLogits, frames, nullptr).has_value());
+    const auto inputs = tap.take();
     for (const int row : {0, 4, 7}) {
       const TensorRef& ref = plan.routed(row).router_weight;
       std::vector<float> weight(size_t(ref.elements()));
@@ -303,8 +306,10 @@ TEST(Adapt, EmaMovesTheCentresTowardsTheirTokens) {
   ForcedPass pass(*cpu, plan, {{0, std::make_shared<const Recipe>(), {}}}, int(demo().ids.size()));
   pass.begin(0);
   std::vector<RoutingFrame> frames;
-  std::vector<std::vector<float>> inputs(plan.rows.size());
-  ASSERT_TRUE(pass.forward(demo().ids, {}, CaptureLevel::kLogits, frames, nullptr, inputs).has_value());
+  RouterInputs tap(plan.rows.size());
+  pass.set_router_tap(&tap);
+  ASSERT_TRUE(pass.forward(demo().ids, {}, CaptureLevel::kLogits, frames, nullptr).has_value());
+  const auto inputs = tap.take();
   const TensorRef& ref = plan.routed(4).router_weight;
   const size_t width = size_t(ref.cols), tokens = demo().ids.size();
   std::vector<float> rows(size_t(ref.elements()));

@@ -317,7 +317,9 @@ TEST(BranchStorm, EndsAsTheUntouchedRun) {
     s->send(Start{prompt_of(20), 40, run % 2 == 0});
     s->wait();
     for (int step = 0; step < 25; ++step) {
-      switch (random() % 12) {
+      switch (random() % 14) {
+        case 12: (void)s->send(EditCommand{LayerPath{{1, uint8_t(random() % 3), uint8_t(random() % 3), 1}}, {}}); break;
+        case 13: s->send(Rewind{0}); break;
         case 0: s->undo(); break;
         case 1: s->redo(); break;
         case 2: s->undo_to(random() % 6); break;
@@ -347,7 +349,7 @@ TEST(BranchStorm, EndsAsTheUntouchedRun) {
         const FrameHeader& header = frames[t]->header();
         ASSERT_EQ(header.token_index, t);
         ASSERT_EQ(header.recipe_epoch, recipe ? recipe->epoch : header.recipe_epoch);
-        std::vector<RoutingFrame> again(1, RoutingFrame(header.moe_layers, header.experts, header.slots, header.capture));
+        std::vector<RoutingFrame> again(1, RoutingFrame(header.moe_layers, header.experts, header.slots, header.capture, header.passes));
         const TokenId id = header.token_id;
         again[0].header().token_id = id;
         ASSERT_TRUE(backend.forward({.tokens = {&id, 1}, .cache = cache.get(), .recipe = recipe ? recipe : &native,

@@ -239,6 +239,87 @@ TEST(EditLedger, ForgetsWhatWasUndoneWhenANewEditComes) {
   EXPECT_EQ(books.recipe()->layers[0].muted[5], 1);
 }
 
+// A path holds for a whole sequence: what is sent while one runs waits for the next, and so does its undo.
+TEST(EditLedger, ALayerPathWaitsForTheNextSequence) {
+  const std::vector<uint8_t> first{1, 2, 1, 1}, second{1, 1, 0, 1};
+  Books books;
+  ASSERT_TRUE(books.add_one(now(LayerPath{first})));
+  books.begin_sequence(0);
+  EXPECT_EQ(books.recipe()->path.passes, first) << "before the first token it is in force at once";
+  EXPECT_EQ(books.recipe()->epoch, 0u);
+  EXPECT_TRUE(books.history()[0].applied);
+  books.tokens_routed(10);
+  ASSERT_TRUE(books.add_one(now(LayerPath{second})));
+  EXPECT_EQ(books.recipe()->path.passes, first);
+  EXPECT_EQ(books.path_ahead().passes, second);
+  EXPECT_THAT(books.epoch_numbers(), ElementsAre(0)) << "nothing changed for the tokens of this sequence";
+  EXPECT_FALSE(books.history()[1].applied);
+  EXPECT_TRUE(books.history()[1].at_prefill);
+
+  ASSERT_TRUE(books.add_one(mute(3)));
+  EXPECT_EQ(books.recipe()->path.passes, first) << "other edits take effect meanwhile, the path stays";
+  EXPECT_EQ(books.recipe()->layers[0].muted[3], 1);
+  EXPECT_THAT(books.current_epoch().edits, ElementsAre(now(LayerPath{first}), mute(3)));
+  books.tokens_routed(1);
+
+  books.begin_sequence(1);
+  EXPECT_EQ(books.recipe()->path.passes, second);
+  EXPECT_EQ(books.recipe()->epoch, 2u);
+  EXPECT_EQ(books.recipe()->layers[0].muted[3], 1);
+  EXPECT_TRUE(books.history()[1].applied);
+  EXPECT_EQ(books.history()[1].epoch, 2u);
+  EXPECT_EQ(books.history()[1].first_token, 0u);
+  EXPECT_EQ(books.epochs()[0].sentence, "Run the layers 0, 1, 3");
+
+  books.tokens_routed(5);
+  books.move_cursor(1);  // the mute and the second path undone
+  EXPECT_EQ(books.recipe()->path.passes, second) << "the running sequence keeps its path";
+  EXPECT_TRUE(books.recipe()->layers.empty());
+  EXPECT_EQ(books.path_ahead().passes, first);
+  books.redo();
+  EXPECT_EQ(books.path_ahead().passes, second);
+  EXPECT_TRUE(books.history()[1].applied) << "this sequence runs it";
+  books.undo();
+  books.begin_sequence(2);
+  EXPECT_EQ(books.recipe()->path.passes, first);
+}
+
+TEST(EditLedger, ALayerPathCannotBeginWithinASequence) {
+  Books books;
+  const auto refused = books.add_one({LayerPath{{1, 2, 1, 1}}, 5});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
+  EXPECT_THAT(refused.error().what, testing::HasSubstr("cannot begin at token 5"));
+  EXPECT_THAT(refused.error().hint, testing::HasSubstr("next prefill"));
+  EXPECT_TRUE(books.history().empty());
+}
+
+TEST(EditLedger, GoingBackKeepsThePathOfTheSequence) {
+  const std::vector<uint8_t> first{1, 2, 1, 1}, second{1, 1, 0, 1};
+  Books books;
+  ASSERT_TRUE(books.add_one(now(LayerPath{first})));
+  books.begin_sequence(0);
+  books.tokens_routed(10);
+  ASSERT_TRUE(books.add_one(now(LayerPath{second})));
+  books.tokens_routed(5);
+  const auto here = books.mark(), start = books.mark_at(0), early = books.mark_at(8);
+  books.go_back(early, "Rewind");
+  EXPECT_EQ(books.recipe()->path.passes, first);
+  EXPECT_EQ(books.path_ahead().passes, first) << "the second path was sent later, and can be redone";
+  books.redo();
+  EXPECT_EQ(books.recipe()->path.passes, first);
+  EXPECT_EQ(books.path_ahead().passes, second);
+  books.go_back(here, "Go on");
+  EXPECT_EQ(books.recipe()->path.passes, first);
+  EXPECT_EQ(books.path_ahead().passes, second);
+  books.go_back(start, "Rewind to token 0");
+  EXPECT_EQ(books.recipe()->path.passes, first);
+  books.redo();
+  EXPECT_EQ(books.recipe()->path.passes, second) << "before the first token a path is in force at once";
+  books.undo();
+  EXPECT_EQ(books.recipe()->path.passes, first);
+}
+
 // Random histories against the plain way: replay the edits of the entries in force, in the order in which they took
 // effect.
 TEST(EditLedgerProperties, TheRecipeIsThatOfTheEntriesInForce) {
@@ -260,7 +341,9 @@ TEST(EditLedgerProperties, TheRecipeIsThatOfTheEntriesInForce) {
         }
         case 3: books.tokens_routed(1 + random() % 3); break;
         default: {
-          const Edit edit = random() % 2 ? Edit(Mute{layer(1), {id}}) : Edit(Bias{{}, {id}, float(random() % 3)});
+          const Edit edit = random() % 4 == 0 ? Edit(LayerPath{{1, uint8_t(random() % 3), 1, 1}})
+                            : random() % 2    ? Edit(Mute{layer(1), {id}})
+                                              : Edit(Bias{{}, {id}, float(random() % 3)});
           if (!books.add_one(now(edit), kLater * step)) continue;  // would mute the last
           entries.resize(cursor);
           entries.push_back(edit);
@@ -270,6 +353,7 @@ TEST(EditLedgerProperties, TheRecipeIsThatOfTheEntriesInForce) {
       Recipe plain;
       for (size_t i = 0; i < cursor; ++i) apply(entries[i], kPlan, plain);
       ASSERT_EQ(books.recipe()->layers, plain.layers);
+      ASSERT_EQ(books.path_ahead(), plain.path);
       ASSERT_EQ(books.cursor(), cursor);
       ASSERT_EQ(books.history().size(), entries.size());
       ASSERT_EQ(books.epochs().back().recipe, books.recipe());

@@ -36,9 +36,11 @@ class HashCache final : public KvCache {
   }
   std::unique_ptr<KvCache> clone() const override { return std::make_unique<HashCache>(*this); }
   uint64_t bytes() const override { return states.size() * sizeof(uint64_t); }
+  std::span<const uint8_t> path() const override { return passes; }
   uint64_t last() const { return states.empty() ? 17 : states.back(); }
 
   std::vector<uint64_t> states;  // after each token
+  std::vector<uint8_t> passes;
 
  private:
   int capacity_;
@@ -63,6 +65,10 @@ class HashBackend final : public Backend {
   Result<void> forward(const ForwardRequest& request) override {
     ++controls_->forwards;
     auto& cache = static_cast<HashCache&>(*request.cache);
+    if (cache.length() > 0 && cache.passes != request.recipe->path.passes)
+      return fail(ErrorCode::kInternal, "the layer path changed within a sequence.");
+    cache.passes = request.recipe->path.passes;
+    const std::vector<DecisionRow> rows = decision_rows(plan_, *request.recipe);
     const size_t before = cache.states.size();
     for (size_t t = 0; t < request.tokens.size(); ++t) {
       if (int(before + t) == controls_->fail_at) {
@@ -76,11 +82,13 @@ class HashBackend final : public Backend {
       if (const int pause = controls_->microseconds_per_token)
         std::this_thread::sleep_for(std::chrono::microseconds(pause));
       uint64_t state = mix(cache.last(), uint64_t(request.tokens[t]));
-      for (size_t row = 0; row < plan_.moe_layers.size(); ++row) state = route_row(request, t, int(row), state);
+      for (const DecisionRow& row : rows) state = route_row(request, t, row.row % int(plan_.moe_layers.size()), row.row, state);
       cache.states.push_back(state);
       if (request.rows == LogitRows::kAll) write_logits(cache, request.logits.subspan(t * size_t(plan_.vocab)));
     }
     if (request.rows == LogitRows::kLast) write_logits(cache, request.logits);
+    for (RoutingFrame& frame : request.frames)
+      if (leaves_rows_out(plan_, *request.recipe)) frame.header().flags |= FrameFlags::kPartial;
     return {};
   }
 
@@ -89,7 +97,7 @@ class HashBackend final : public Backend {
     for (int id = 0; id < plan_.vocab; ++id) logits[size_t(id)] = hashed_logit(mix(cache.last(), 1000 + id));
   }
 
-  uint64_t route_row(const ForwardRequest& request, size_t t, int row, uint64_t state) const {
+  uint64_t route_row(const ForwardRequest& request, size_t t, int row, int frame_row, uint64_t state) const {
     const RouterSpec& spec = plan_.routed(row).router;
     const LayerRecipe* recipe = request.recipe->layer(row);
     std::vector<float> logits(spec.experts), scratch(4 * spec.experts);
@@ -101,7 +109,7 @@ class HashBackend final : public Backend {
     const uint64_t index = static_cast<HashCache*>(request.cache)->states.size();
     const RouterInput in{.logits = logits, .token = request.tokens[t], .index = index, .first_index = index, .row = row};
     const Decision decision = route(spec, recipe, in, scratch, {ids, weights, kinds});
-    if (!request.frames.empty()) request.frames[t].record(row, decision, ids, weights, kinds, logits);
+    if (!request.frames.empty()) request.frames[t].record(frame_row, decision, ids, weights, kinds, logits);
     for (int slot = 0; slot < decision.k_used; ++slot) {
       float weight = weights[slot];
       if (recipe && !recipe->expert_scale.empty()) weight *= recipe->expert_scale[ids[slot]];

@@ -146,7 +146,8 @@ Edit random_edit(std::mt19937_64& random) {
   const std::vector<ExpertId> experts{ExpertId(random() % 32)};
   const float value = float(int(random() % 13) - 6) / 2;
   const std::vector<ExpertId> members{experts[0], ExpertId((experts[0] + 1 + random() % 31) % 32)};
-  switch (random() % 14) {
+  switch (random() % 15) {
+    case 14: return LayerPath{{1, 1, uint8_t(random() % 3), 1, 1, uint8_t(random() % 3), 1, 1}};
     case 9: return Swap{where, members};
     case 10: return Merge{where, members, {}};
     case 11: return Clone{where, members};
@@ -198,16 +199,19 @@ TEST_F(SessionOnDemo, AfterUndoTheRunIsThatOfTheNativeModelFromTheSameCache) {
     ASSERT_EQ(end->state, RunState::kFinished);
     const auto frames = frames_of(*end);
     const size_t undone_at = start.size() + 3;
-    ASSERT_EQ(end->recipe_at(undone_at), nullptr);
+    // A path that was sent before the first token is the sequence's; its undo waits for the next one.
+    const Recipe* after = end->recipe_at(undone_at);
+    ASSERT_TRUE(!after || after->layers.empty());
+    const Recipe undone{.path = after ? after->path : LayerPath{}};
 
     cache->truncate(0);
     for (size_t t = 0; t < frames.size();) {
       const size_t count = t == 0 ? start.size() : 1;  // the prompt in one piece, as the session took it
       const FrameHeader& h = frames[t]->header();
-      std::vector<RoutingFrame> again(count, RoutingFrame(h.moe_layers, h.experts, h.slots, h.capture));
+      std::vector<RoutingFrame> again(count, RoutingFrame(h.moe_layers, h.experts, h.slots, h.capture, h.passes));
       Ids ids;
       for (size_t i = 0; i < count; ++i) ids.push_back(frames[t + i]->header().token_id);
-      const Recipe* recipe = t < undone_at ? end->recipe_at(t) : nullptr;
+      const Recipe* recipe = t < undone_at ? end->recipe_at(t) : &undone;
       ASSERT_TRUE((*backend)->forward({.tokens = ids, .cache = cache.get(), .recipe = recipe ? recipe : &native, .logits = logits, .frames = again}));
       for (size_t i = 0; i < count; ++i) {
         again[i].header().token_id = ids[i];

@@ -75,7 +75,8 @@ TEST(SessionStorm, FramesAgreeWithTheirEpochsWhateverIsSent) {
       hands.emplace_back([&, hand] {
         std::mt19937_64 random(seed * 10 + hand);
         for (int i = 0; i < 150; ++i) {
-          switch (random() % 14) {
+          switch (random() % 15) {
+            case 14: (void)s->send(EditCommand{LayerPath{{1, uint8_t(random() % 3), 1, uint8_t(random() % 3)}}, {}}); break;
             case 10: (void)s->send(EditCommand{Swap{{}, {ExpertId(random() % 3), ExpertId(3 + random() % 3)}}, {}}); break;
             case 11: (void)s->send(EditCommand{Merge{{{2}}, {ExpertId(random() % 3), ExpertId(3 + random() % 3)}, {}}, random() % 400}); break;
             case 12: (void)s->send(EditCommand{NeuronMask{{}, {ExpertId(random() % 6)}, {int(random() % 6)}}, {}}); break;
@@ -107,7 +108,7 @@ TEST(SessionStorm, FramesAgreeWithTheirEpochsWhateverIsSent) {
     for (size_t t = 0; t < frames.size(); ++t) {
       const Recipe* recipe = end->recipe_at(t);
       const FrameHeader& header = frames[t]->header();
-      std::vector<RoutingFrame> again(1, RoutingFrame(header.moe_layers, header.experts, header.slots, header.capture));
+      std::vector<RoutingFrame> again(1, RoutingFrame(header.moe_layers, header.experts, header.slots, header.capture, header.passes));
       const TokenId id = header.token_id;
       again[0].header().token_id = id;
       ASSERT_TRUE(backend.forward({.tokens = {&id, 1}, .cache = cache.get(), .recipe = recipe ? recipe : &native, .rows = LogitRows::kNone, .frames = again}));

@@ -394,5 +394,35 @@ TEST(SessionRecord, StopsVisiblyWhenTheSinkFailsWhileTheRunGoesOn) {
   EXPECT_EQ(sink->notes().back(), "close");
 }
 
+// Sent while a sequence runs, a path waits; the next prefill runs it, with a row for each pass.
+TEST(Session, ALayerPathTakesEffectAtTheNextPrefill) {
+  HashSession s;
+  s->send(Start{prompt_of(6), 4});
+  s->wait();
+  ASSERT_TRUE(s->send(EditCommand{LayerPath{{1, 2, 0, 1}}, {}}));
+  s->send(Play{4});
+  auto now = s->wait();
+  ASSERT_EQ(now->history.size(), 1u);
+  EXPECT_FALSE(now->history[0].applied);
+  EXPECT_TRUE(now->history[0].at_prefill);
+  EXPECT_EQ(now->epochs.size(), 1u);
+  EXPECT_EQ(now->path_ahead.passes, (std::vector<uint8_t>{1, 2, 0, 1}));
+  for (const auto& frame : s.frames()) EXPECT_EQ(frame->rows(), 3);
+
+  s->send(Start{prompt_of(6), 4});
+  now = s->wait();
+  EXPECT_TRUE(now->history[0].applied);
+  EXPECT_EQ(now->epochs.back().recipe->path.passes, (std::vector<uint8_t>{1, 2, 0, 1}));
+  for (const auto& frame : s.frames()) {
+    ASSERT_EQ(frame->rows(), 6);
+    for (const int row : {0, 2, 3}) EXPECT_TRUE(frame->passed(row)) << row << ": 3 is the second pass of layer 1";
+    for (const int row : {1, 4, 5}) EXPECT_FALSE(frame->passed(row)) << row << ": 1 is of layer 2, which is skipped";
+  }
+  const auto refused = s->send(EditCommand{LayerPath{{1, 2, 0, 1}}, 3});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
+  EXPECT_FALSE(s->send(std::vector<EditCommand>{{LayerPath{{1, 2, 0, 1}}, 3}}));
+}
+
 }  // namespace
 }  // namespace switchyard

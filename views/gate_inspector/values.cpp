@@ -60,8 +60,8 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int row) {
 
   out.has_logits = true;
   // The gate of a later pass that a file brings has no bias.
-  const int pass = row / int(data.plan->moe_layers.size());
-  const bool own_gate = !recipe || gate_of(recipe->scheme, pass).empty();
+  const int routers = int(data.plan->moe_layers.size()), decisions = decisions_of(recipe), pass = row / routers;
+  const bool own_gate = !recipe || gate_of(recipe->scheme, pass % decisions).empty();
   std::span<const float> logit_bias, select_bias;
   if (size_t(moe_layer) < data.router_tensors.size()) {
     if (own_gate) logit_bias = data.router_tensors[size_t(moe_layer)].logit_bias;
@@ -78,7 +78,7 @@ GateTable gate_table(const RunData& data, const TimeCursor& cursor, int row) {
                                         .first_index = token.token_index,
                                         .together = token.phase == Phase::kPrefill ? 2 : 1,
                                         .sequence = token.sequence,
-                                        .row = moe_layer});
+                                        .row = moe_layer + pass / decisions * routers});
   out.note = gate.unknown;
   out.stats = gate.decision.stats;
   out.k_used = gate.decision.k_used;

@@ -53,8 +53,10 @@ QVariant HistoryModel::data(const QModelIndex& index, int role) const {
           return native ? tr("Native router")
                         : QString::fromStdString(entry->sentence) + (undone           ? tr(" (undone)")
                                                                      : entry->applied ? QString()
-                                                                                      : tr(" (scheduled)"));
+                                                                     : entry->at_prefill ? tr(" (at the next prefill)")
+                                                                                         : tr(" (scheduled)"));
         case kToken:
+          if (!native && !entry->applied && entry->at_prefill) return tr("next run");
           return native ? tr("token 0") : tr("token %1").arg(entry->first_token);
         case kAuthor:
           return native ? QString() : QString::fromStdString(entry->author);

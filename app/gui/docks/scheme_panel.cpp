@@ -24,6 +24,8 @@
 #include "app/gui/active_experts_plot.h"
 #include "app/gui/docks/adapter_section.h"
 #include "app/gui/dock.h"
+#include "app/gui/docks/path_budget.h"
+#include "app/gui/docks/path_strip.h"
 #include "app/gui/style.h"
 #include "app/session/run_model.h"
 #include "app/session/scheme_choices.h"
@@ -147,8 +149,16 @@ SchemePanel::SchemePanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget
   column->addWidget(scroll_, 3);
   plot_ = new ActiveExpertsPlot(this);
   column->addWidget(plot_, 2);
+  path_ = new PathStrip(model_);
+  column->addWidget(path_);
+  budget_ = new PathBudget(model_, jobs_);
+  column->addWidget(budget_);
 
   connect(scheme_, &QComboBox::activated, this, [this](int index) { choose(scheme_->itemData(index).toString()); });
+  connect(budget_, &PathBudget::read, this, [this](const Error* error) {
+    message_->setText(error ? in_lines(*error) : QString());
+    message_->setVisible(error != nullptr);
+  });
   connect(scope_, &QComboBox::activated, this, [this](int index) { set_all_layers(index == 1); });
   connect(native_, &QPushButton::clicked, this, [this] { choose("native"); });
   for (const auto signal : {&RunModel::model_changed, &RunModel::data_changed, &RunModel::selection_changed,

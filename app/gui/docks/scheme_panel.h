@@ -1,5 +1,5 @@
 // The Scheme dock: which gating scheme routes the selected layer, or all of them, with its parameters and a live
-// histogram of active experts. Every change is one edit. GUI thread.
+// histogram of active experts, and the path through the layers. Every change is one edit. GUI thread.
 #pragma once
 
 #include <functional>
@@ -21,6 +21,8 @@ namespace switchyard {
 class ActiveExpertsPlot;
 class AdapterSection;
 class Jobs;
+class PathBudget;
+class PathStrip;
 class RunModel;
 
 class SchemePanel : public QWidget {
@@ -39,6 +41,8 @@ class SchemePanel : public QWidget {
   QString message() const;  // what keeps the shown choice from being in force; empty: nothing
   const ActiveExpertsPlot& plot() const { return *plot_; }
   AdapterSection& adapters() { return *adapters_; }
+  PathStrip& path() { return *path_; }
+  PathBudget& budget() { return *budget_; }
 
  Q_SIGNALS:
   void scheme_shown(const QString& name);  // another one than before
@@ -82,6 +86,8 @@ class SchemePanel : public QWidget {
   std::vector<Field> fields_;
   ActiveExpertsPlot* plot_;
   AdapterSection* adapters_;
+  PathStrip* path_;
+  PathBudget* budget_;
 };
 
 }  // namespace switchyard

@@ -58,7 +58,7 @@ void Attend::attend(const Step& step, const KeyShape& shape, float* const* queri
   shape_ = &shape;
   queries_ = queries;
   out_ = out;
-  state_dim_ = step.chunk->cache->layout()->parts[shape.cache].value_dim;
+  state_dim_ = step.chunk->cache->layout()->parts[step.part(shape)].value_dim;
   workers_.resize(step.pool.threads());
   for (WorkerSpace& space : workers_) space.scores.reserve(size_t(kMaxQueries) * kKeyBlock);
   groups_.clear();
@@ -127,6 +127,7 @@ void Attend::one_span(const HeadGroup& group, Tokens tokens, int span, float* sc
   }
   clear(state, queries, state_dim_);
   const BlockCache& cache = *step_->chunk->cache;
+  const int part = step_->part(*shape_);
   const int last_block = std::min((first + tokens.count - 1) / kKeyBlock, (span + 1) * kSpanBlocks - 1);
   for (int block = std::max(span * kSpanBlocks, visible_from[0] / kKeyBlock); block <= last_block; ++block) {
     for (int i = 0; i < queries; ++i) {
@@ -134,11 +135,11 @@ void Attend::one_span(const HeadGroup& group, Tokens tokens, int span, float* sc
       to[i] = std::clamp(first + i / group.heads + 1 - block * kKeyBlock, 0, kKeyBlock);
     }
     const Queries all{queries, q.data(), from.data(), to.data(), shape_->scale};
-    const float* keys = cache.keys(shape_->cache, block, group.kv_head);
+    const float* keys = cache.keys(part, block, group.kv_head);
     if (shape_->latent > 0)
       step_->kernels.attend_latent(all, keys, shape_->head_dim, shape_->latent, state, scores);
     else
-      step_->kernels.attend(all, keys, cache.values(shape_->cache, block, group.kv_head), shape_->head_dim, state,
+      step_->kernels.attend(all, keys, cache.values(part, block, group.kv_head), shape_->head_dim, state,
                             scores);
   }
 }

@@ -85,7 +85,7 @@ void GroupedAttention::finish_heads(const Step& step, const Attention& spec, int
     const float factor = temperature(spec, position);
     for (int64_t i = 0; i < keys.query_cols(); ++i) q[i] *= factor;
   }
-  step.chunk->cache->write(keys.cache, position, k, v);
+  step.chunk->cache->write(step.part(keys), position, k, v);
 }
 
 }  // namespace switchyard::cpu

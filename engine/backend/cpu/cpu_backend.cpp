@@ -39,12 +39,13 @@ class CpuBackend final : public Backend {
   Result<void> forward(const ForwardRequest& request) override {
     SY_CHECK(check_request(plan_, request));
     auto* cache = dynamic_cast<BlockCache*>(request.cache);
-    if (!cache || cache->layout() != layout_.get())
+    if (!cache || cache->native() != layout_.get())
       return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
     const int length = cache->length();
     Result<void> done;
     try {
       pool_.resize(threads_);
+      follow_path(*request.recipe, *cache);
       done = run_chunks(request, *cache);
       if (done) done = weights_->check_unchanged();  // pages that could not be read came back as zeros
     } catch (const std::bad_alloc&) {
@@ -53,10 +54,20 @@ class CpuBackend final : public Backend {
                   "Use a shorter prompt or a smaller model.");
     }
     if (!done) cache->truncate(length);
+    if (done) flag_partial(plan_, request);
     return done;
   }
 
  private:
+  void follow_path(const Recipe& recipe, BlockCache& cache) {
+    if (cache.length() > 0 || std::ranges::equal(cache.path(), recipe.path.passes)) return;
+    std::vector<int> passes(model_.caches.size(), 1);
+    for (size_t layer = 0; layer < model_.layers.size(); ++layer)
+      for (const Sublayer& sublayer : model_.layers[layer].sublayers)
+        if (const KeyShape* keys = sublayer.keys()) passes[size_t(keys->cache)] = recipe.passes_of(int(layer));
+    cache.lay_out(recipe.path.passes.empty() ? layout_ : std::make_shared<const KvLayout>(model_.caches, passes), recipe.path.passes);
+  }
+
   Result<void> run_chunks(const ForwardRequest& request, BlockCache& cache) {
     const size_t total = request.tokens.size();
     const int length = cache.length() + static_cast<int>(total);
@@ -75,7 +86,12 @@ class CpuBackend final : public Backend {
                   .stream = request.stream,
                   .tap = request.tap,
                   .units = request.units,
-                  .first = first};
+                  .first = first,
+                  .routers = int(plan_.rows.size()),
+                  .first_layer = request.first_layer,
+                  .end_layer = end_layer(plan_, request),
+                  .hidden = request.hidden.empty() ? nullptr : request.hidden.data() + first * size_t(plan_.hidden),
+                  .experts_off = request.experts_off};
       if (!request.frames.empty()) chunk.frames = request.frames.subspan(first, count);
       if (request.rows == LogitRows::kAll) {
         chunk.rows = LogitRows::kAll;

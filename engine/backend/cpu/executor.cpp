@@ -15,12 +15,17 @@ Result<void> Executor::run(const Chunk& chunk) {
   shape_rows(count, model_.hidden, normed_, normed_rows_);
   shape_rows(count, model_.hidden, made_, made_rows_);
   shape_rows(count, model_.hidden, deferred_, deferred_rows_);
-  embed();
-  for (size_t layer = 0; layer < model_.layers.size(); ++layer) {
+  if (chunk.first_layer == 0) embed();
+  for (int token = 0; chunk.first_layer > 0 && token < count; ++token)
+    std::copy_n(chunk.hidden + size_t(token) * model_.hidden, model_.hidden, hidden_[token]);
+  for (size_t layer = size_t(chunk.first_layer); layer < size_t(chunk.end_layer); ++layer) {
     if (chunk.task && chunk.task->cancelled())
       return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(layer) + ".");
-    run_layer(model_.layers[layer]);
+    const int passes = chunk.recipe->passes_of(int(layer));
+    for (step_.pass = 0; step_.pass < passes; ++step_.pass) run_layer(model_.layers[layer], !chunk.experts_off.empty() && chunk.experts_off[layer]);
   }
+  for (int token = 0; chunk.hidden && token < count; ++token)
+    std::copy_n(hidden_[token], model_.hidden, chunk.hidden + size_t(token) * model_.hidden);
   write_logits();
   return {};
 }
@@ -36,12 +41,16 @@ void Executor::embed() {
   }
 }
 
-void Executor::run_layer(const Layer& layer) {
+void Executor::run_layer(const Layer& layer, bool experts_off) {
   const bool defers = layer.defers();
   for (int token = 0; defers && token < step_.count; ++token) std::fill_n(deferred_[token], model_.hidden, 0.0f);
   for (size_t i = 0; i < layer.sublayers.size(); ++i) {
-    if (!std::holds_alternative<FeedForward>(layer.sublayers[i].op)) attention_.window = attention_window(layer, i);
-    run_sublayer(layer.sublayers[i]);
+    const Sublayer& sublayer = layer.sublayers[i];
+    if (!std::holds_alternative<FeedForward>(sublayer.op)) attention_.window = attention_window(layer, i);
+    if (experts_off && sublayer.routes())
+      leave_out(sublayer);
+    else
+      run_sublayer(sublayer);
   }
   for (int token = 0; defers && token < step_.count; ++token)
     for (int i = 0; i < model_.hidden; ++i) hidden_[token][i] += deferred_[token][i];
@@ -96,6 +105,15 @@ void Executor::run_passes(const Sublayer& sublayer, const FeedForward& block, co
   }
   step_.for_tokens(model_.hidden * int64_t(sizeof(float)),
                    [&](int token, int) { combine(sublayer, token, scheme.residual != PassResidual::kInner); });
+}
+
+// As if its output were 0.
+void Executor::leave_out(const Sublayer& sublayer) {
+  if (sublayer.deferred || (sublayer.base.empty() && !sublayer.base_is_normed)) return;
+  normalise(sublayer.norm, hidden_, normed_);
+  for (int token = 0; token < step_.count; ++token)
+    for (int i = 0; i < model_.hidden; ++i)
+      hidden_[token][i] = (sublayer.base.empty() ? 1.0f : sublayer.base[i]) * (sublayer.base_is_normed ? normed_ : hidden_)[token][i];
 }
 
 void Executor::run_op(const Sublayer& sublayer, const Sum& sum) {

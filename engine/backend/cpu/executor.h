@@ -29,10 +29,11 @@ class Executor {
 
  private:
   void embed();
-  void run_layer(const Layer& layer);
+  void run_layer(const Layer& layer, bool experts_off);
   int attention_window(const Layer& layer, size_t mixer) const;
   void run_sublayer(const Sublayer& sublayer);
   void run_passes(const Sublayer& sublayer, const FeedForward& block, const Stages& scheme);
+  void leave_out(const Sublayer& sublayer);
   void run_op(const Sublayer& sublayer, const Sum& sum);
   void combine(const Sublayer& sublayer, int token, bool onto_base = true);
   void write_logits();

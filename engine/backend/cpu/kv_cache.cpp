@@ -5,16 +5,27 @@
 
 namespace switchyard::cpu {
 
-KvLayout::KvLayout(std::span<const KeyShape> shapes) {
-  for (const KeyShape& shape : shapes) {
-    Part part{.kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .stores_values = shape.latent == 0};
-    part.value_dim = (shape.value_dim() + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
-    part.keys = block_floats;
-    block_floats += size_t(kKeyBlock) * part.kv_heads * part.head_dim;
-    part.values = block_floats;
-    if (part.stores_values) block_floats += size_t(kKeyBlock) * part.kv_heads * part.value_dim;
-    parts.push_back(part);
-  }
+KvLayout::KvLayout(std::span<const KeyShape> shapes, std::span<const int> passes) : caches(int(shapes.size())) {
+  const int most = passes.empty() ? 1 : *std::max_element(passes.begin(), passes.end());
+  for (int pass = 0; pass < most; ++pass)
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      const KeyShape& shape = shapes[i];
+      Part part{.kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .stores_values = shape.latent == 0};
+      part.value_dim = (shape.value_dim() + kKeyGroup - 1) / kKeyGroup * kKeyGroup;
+      part.keys = part.values = block_floats;
+      if (passes.empty() || pass < passes[i]) {
+        block_floats += size_t(kKeyBlock) * part.kv_heads * part.head_dim;
+        part.values = block_floats;
+        if (part.stores_values) block_floats += size_t(kKeyBlock) * part.kv_heads * part.value_dim;
+      }
+      parts.push_back(part);
+    }
+}
+
+void BlockCache::lay_out(std::shared_ptr<const KvLayout> layout, std::vector<uint8_t> path) {
+  blocks_.clear();
+  layout_ = std::move(layout);
+  path_ = std::move(path);
 }
 
 int BlockCache::truncate(int length) {

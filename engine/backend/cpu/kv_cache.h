@@ -24,14 +24,19 @@ struct KvLayout {
     bool stores_values = true;
     size_t keys = 0, values = 0;  // offsets in floats
   };
-  explicit KvLayout(std::span<const KeyShape> shapes);
-  std::vector<Part> parts;
+  // passes: of each shape's layer, 0: it keeps nothing; empty: one each.
+  explicit KvLayout(std::span<const KeyShape> shapes, std::span<const int> passes = {});
+  int part(int cache, int pass) const { return pass * caches + cache; }
+
+  int caches = 0;           // sublayers that keep keys
+  std::vector<Part> parts;  // [passes][caches]
   size_t block_floats = 0;
 };
 
 class BlockCache final : public KvCache {
  public:
-  BlockCache(std::shared_ptr<const KvLayout> layout, int capacity) : layout_(std::move(layout)), capacity_(capacity) {}
+  BlockCache(std::shared_ptr<const KvLayout> layout, int capacity)
+      : native_(layout), layout_(std::move(layout)), capacity_(capacity) {}
 
   int length() const override { return length_; }
   int capacity() const override { return capacity_; }
@@ -39,8 +44,13 @@ class BlockCache final : public KvCache {
   std::unique_ptr<KvCache> clone() const override { return std::make_unique<BlockCache>(*this); }
   uint64_t bytes() const override { return blocks_.size() * layout_->block_floats * sizeof(float) + routers_.bytes(); }
 
+  std::span<const uint8_t> path() const override { return path_; }
+
+  const KvLayout* native() const { return native_.get(); }  // that of one pass through every layer
   const KvLayout* layout() const { return layout_.get(); }
   SequenceChoices& choices() { return choices_; }
+  // Another path and its layout; the cache is empty.
+  void lay_out(std::shared_ptr<const KvLayout> layout, std::vector<uint8_t> path);
   // Makes the blocks of the next `tokens` tokens writable. Throws std::bad_alloc, the cache as before.
   void extend(int tokens);
   // The tokens written since extend() now belong to the sequence.
@@ -56,7 +66,8 @@ class BlockCache final : public KvCache {
   TokenMemory& routers() { return routers_; }
 
  private:
-  std::shared_ptr<const KvLayout> layout_;
+  std::shared_ptr<const KvLayout> native_, layout_;
+  std::vector<uint8_t> path_;
   std::vector<std::shared_ptr<AlignedFloats>> blocks_;
   SequenceChoices choices_;
   int capacity_;

@@ -91,7 +91,7 @@ void LatentAttentionRun::finish_latent(const Step& step, const LatentAttention& 
   if (spec.latent_scale != 1)
     for (int i = 0; i < spec.keys.latent; ++i) key[i] *= spec.latent_scale;
   step.rotations.rotate(spec.rope, token, key + spec.keys.latent, 1, spec.rope_dim);
-  step.chunk->cache->write(spec.keys.cache, step.position + token, key, nullptr);
+  step.chunk->cache->write(step.part(spec.keys), step.position + token, key, nullptr);
   if (spec.query_rank == 0) return;
   biased(query_low_out_[token], spec.q_a_bias);
   step.normalise(spec.q_a_norm, query_low_out_[token], query_low_out_[token], spec.query_rank);

@@ -112,6 +112,16 @@ struct Sublayer {
   bool base_is_normed = false;
   bool deferred = false;
 
+  bool routes() const {
+    const auto* feed_forward = std::get_if<FeedForward>(&op);
+    return feed_forward && feed_forward->row >= 0;
+  }
+  // nullptr: keeps no keys.
+  const KeyShape* keys() const {
+    if (const auto* attention = std::get_if<Attention>(&op)) return &attention->keys;
+    if (const auto* attention = std::get_if<LatentAttention>(&op)) return &attention->keys;
+    return nullptr;
+  }
   // y can be added to h as it is made.
   bool adds_in_place() const {
     return post_norm.kind == Norm::Kind::kNone && base.empty() && !base_is_normed && !deferred;

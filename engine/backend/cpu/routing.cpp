@@ -100,11 +100,11 @@ void FeedForwardRun::mix_neighbours(const Step& step, const FeedForward& spec, c
   const auto experts = size_t(spec.router.experts), width = size_t(spec.router_weight.cols);
   const bool likeness = stages.mixing == Mixing::kLikeness;
   TokenMemory& memory = step.chunk->cache->routers();
-  memory.prepare(spec.row, uint64_t(step.position), size_t(step.count), experts, likeness ? width : 0);
+  memory.prepare(step.row_in_pass(spec.row), uint64_t(step.position), size_t(step.count), experts, likeness ? width : 0);
   step.for_tokens(int64_t(experts) * 64, [&](int token, int) {
     const auto index = uint64_t(step.position + token);
-    token_probabilities(recipe, input_of(step, spec, &recipe, token), memory.write_probabilities(spec.row, index));
-    if (likeness) std::copy_n(in[token], width, memory.write_input(spec.row, index).data());
+    token_probabilities(recipe, input_of(step, spec, &recipe, token), memory.write_probabilities(step.row_in_pass(spec.row), index));
+    if (likeness) std::copy_n(in[token], width, memory.write_input(step.row_in_pass(spec.row), index).data());
   });
   mixed_.resize(stages.lambda > 0 ? size_t(step.count) * experts : 0);
   if (mixed_.empty()) return;
@@ -114,9 +114,9 @@ void FeedForwardRun::mix_neighbours(const Step& step, const FeedForward& spec, c
     const auto index = uint64_t(step.position + token);
     const std::span<float> mixed = std::span(mixed_).subspan(size_t(token) * experts, experts);
     NeighbourMix& mix = neighbours_[size_t(worker)];
-    if (likeness) mix.by_likeness(memory, spec.row, index, recipe.scheme, mixed);
+    if (likeness) mix.by_likeness(memory, step.row_in_pass(spec.row), index, recipe.scheme, mixed);
     else
-      mix.by_attention(memory, spec.row, index, recipe.scheme, {step.attention->shares[token], size_t(step.attention->window)}, mixed);
+      mix.by_attention(memory, step.row_in_pass(spec.row), index, recipe.scheme, {step.attention->shares[token], size_t(step.attention->window)}, mixed);
   });
 }
 
@@ -135,7 +135,7 @@ RouterInput FeedForwardRun::input_of(const Step& step, const FeedForward& spec, 
                     .first_index = uint64_t(step.position + block),
                     .together = std::min(kBlockTokens, step.count - block),
                     .sequence = step.chunk->stream,
-                    .row = spec.row};
+                    .row = step.row_in_pass(spec.row)};
   if (!own_gate(recipe) || (recipe && !recipe->router_rows.empty())) given.native = {native_logits_[token], experts};
   return given;
 }
@@ -176,7 +176,8 @@ void FeedForwardRun::record(const Step& step, const FeedForward& spec, int token
   if (step.chunk->frames.empty()) return;
   const size_t first = size_t(token) * slots_per_token_, slots = slots_per_token_;
   RoutingFrame& frame = step.chunk->frames[token];
-  frame.record(spec.row + pass_ * frame.header().moe_layers, decisions_[token], std::span(ids_).subspan(first, slots),
+  const LayerRecipe* recipe = step.pass == 0 ? nullptr : step.chunk->recipe->layer(spec.row);
+  frame.record(decision_row(frame.header().moe_layers, spec.row, recipe, step.pass, pass_), decisions_[token], std::span(ids_).subspan(first, slots),
                                    std::span(weights_).subspan(first, slots), std::span(kinds_).subspan(first, slots),
                                    std::span<const float>(router_logits_[token], spec.router.experts));
 }

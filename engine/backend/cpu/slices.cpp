@@ -18,12 +18,12 @@ void FeedForwardRun::cut_experts(const Step& step, const FeedForward& spec, cons
     const size_t count = std::min<size_t>(kBlockTokens, step.count - first);
     const std::span<uint8_t> on = std::span(slices_on_).subspan(first * slices, count * slices);
     const bool once = s.slice_choice == SliceChoice::kSequence;
-    if (const auto* chosen = once ? choices.find(spec.row, recipe.scheme.choice) : nullptr) {
+    if (const auto* chosen = once ? choices.find(step.row_in_pass(spec.row), recipe.scheme.choice) : nullptr) {
       for (size_t token = 0; token < count; ++token) std::copy(chosen->begin(), chosen->end(), on.begin() + ptrdiff_t(token * slices));
       continue;
     }
     choose_slices(s, std::span<const float>(slice_logits_).subspan(first * slices, count * slices), on);
-    if (once) choices.keep(spec.row, recipe.scheme.choice, step.position + int(first), {on.begin(), on.begin() + ptrdiff_t(slices)});
+    if (once) choices.keep(step.row_in_pass(spec.row), recipe.scheme.choice, step.position + int(first), {on.begin(), on.begin() + ptrdiff_t(slices)});
   }
 
   for (const Group& group : groups_) {
@@ -43,7 +43,7 @@ void FeedForwardRun::cut_experts(const Step& step, const FeedForward& spec, cons
     const auto logits = std::span<const float>(slice_logits_).subspan(size_t(token) * slices, slices);
     const auto on = std::span<const uint8_t>(slices_on_).subspan(size_t(token) * slices, slices);
     RoutingFrame& frame = step.chunk->frames[token];
-    frame.record(spec.row + frame.header().moe_layers, slice_decision(logits, on, {ids, weights, kinds}), ids, weights, kinds, logits);
+    frame.record(decision_row(frame.header().moe_layers, spec.row, &recipe, step.pass, 1), slice_decision(logits, on, {ids, weights, kinds}), ids, weights, kinds, logits);
   }
 }
 

@@ -35,6 +35,10 @@ struct Chunk {
   RouterTap* tap = nullptr;
   UnitTap* units = nullptr;
   size_t first = 0;     // place of the first token in the request
+  int routers = 0;                       // of the model
+  int first_layer = 0, end_layer = 0;    // see ForwardRequest; of the model: all
+  float* hidden = nullptr;               // [tokens, hidden], in and out; null: all layers
+  std::span<const uint8_t> experts_off;  // see ForwardRequest
 };
 
 // A matrix times the tokens, one of several that share a phase.
@@ -77,12 +81,17 @@ struct Step {
   template <class Body>
   void for_tokens(int64_t bytes_per_token, Body&& body, int first = 0) const;
 
+  // Where the pass in hand keeps its keys; a number of its own for each pass of a router.
+  int part(const KeyShape& keys) const { return chunk->cache->layout()->part(keys.cache, pass); }
+  int row_in_pass(int row) const { return pass * chunk->routers + row; }
+
   const Kernels& kernels;
   ThreadPool& pool;
   const Chunk* chunk = nullptr;
   int count = 0;     // tokens
   int position = 0;  // of the first
   AdapterRun* adapters = nullptr;  // never null while a chunk runs
+  int pass = 0;      // through the layer in hand, from 0
   Rotations rotations;
   AttentionRows* attention = nullptr;  // filled by the layer's attention, read by its routers
 };

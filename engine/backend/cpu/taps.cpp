@@ -37,7 +37,8 @@ void FeedForwardRun::measure_slot(const Step& step, int row, int token, ExpertId
 
 void FeedForwardRun::measure(const Step& step, const FeedForward& spec, const float* const* in, const Sum& sum) {
   const int64_t hidden = width_;
-  const int row = spec.row + pass_ * step.chunk->frames[0].header().moe_layers;
+  const LayerRecipe* recipe = step.chunk->recipe->layer(spec.row);
+  const int row = decision_row(step.chunk->frames[0].header().moe_layers, spec.row, recipe, step.pass, pass_);
   for (const Group& group : groups_) {
     if (group.id == kNoExpert) continue;
     shape_rows(group.count, hidden, tapped_, tapped_rows_);
@@ -55,7 +56,6 @@ void FeedForwardRun::measure(const Step& step, const FeedForward& spec, const fl
     }
   }
   // Experts that no group runs: identities and other kinds.
-  const LayerRecipe* recipe = step.chunk->recipe->layer(spec.row);
   const bool weigh_input = spec.router.apply == ApplyTo::kInput;
   shape_rows(1, hidden, tapped_, tapped_rows_);
   for (int token = 0; token < step.count; ++token) {

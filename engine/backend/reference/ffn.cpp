@@ -315,12 +315,12 @@ class Moe final : public Op {
       const size_t count = std::min<size_t>(kBlockTokens, size_t(tokens) - first);
       const auto block = std::span(on).subspan(first * width, count * width);
       const bool once = s.slice_choice == SliceChoice::kSequence && step.choices;
-      if (const auto* chosen = once ? step.choices->find(step.row, recipe.scheme.choice) : nullptr) {
+      if (const auto* chosen = once ? step.choices->find(step.row_in_pass(), recipe.scheme.choice) : nullptr) {
         for (size_t token = 0; token < count; ++token) std::copy(chosen->begin(), chosen->end(), block.begin() + ptrdiff_t(token * width));
         continue;
       }
       choose_slices(s, z.subspan(first * width, count * width), block);
-      if (once) step.choices->keep(step.row, recipe.scheme.choice, int(step.first_index + first), {block.begin(), block.begin() + ptrdiff_t(width)});
+      if (once) step.choices->keep(step.row_in_pass(), recipe.scheme.choice, int(step.first_index + first), {block.begin(), block.begin() + ptrdiff_t(width)});
     }
     record_slices(step, z, on, width);
     const at::Tensor marks = at::from_blob(on.data(), {tokens, slices}, at::TensorOptions().dtype(at::kByte)).to(at::kFloat);
@@ -341,7 +341,7 @@ class Moe final : public Op {
       const auto z = logits.subspan(token * slices, slices);
       RoutingFrame& frame = step.frames[token];
       const Decision decision = slice_decision(z, on.subspan(token * slices, slices), {ids, weights, kinds});
-      frame.record(step.row + frame.header().moe_layers, decision, ids, weights, kinds, z);
+      frame.record(decision_row(frame.header().moe_layers, step.row, step.recipe->layer(step.row), step.layer_pass, 1), decision, ids, weights, kinds, z);
     }
   }
 

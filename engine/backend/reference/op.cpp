@@ -32,7 +32,9 @@ void AttentionRows::take(const at::Tensor& probabilities, int64_t token, int64_t
 namespace {
 
 bool tapped(const Step& step, uint8_t tap) { return !step.frames.empty() && (step.frames[0].header().taps & tap); }
-int frame_row(const Step& step) { return step.row + step.pass * step.frames[0].header().moe_layers; }
+int frame_row(const Step& step) {
+  return decision_row(step.frames[0].header().moe_layers, step.row, step.recipe->layer(step.row), step.layer_pass, step.pass);
+}
 
 }  // namespace
 

@@ -64,19 +64,25 @@ struct Step {
   const at::Tensor* residual = nullptr;
   float scale = 1;
   AttentionRows* attention = nullptr;  // of the layer: filled by its attention, read by its routers
-  int pass = 0;                    // of the router's decisions for these tokens
+  int pass = 0;                    // of the router's decisions for these tokens in this pass of the layer
   SequenceChoices* choices = nullptr;  // of the sequence; null where no scheme runs
   UnitTap* units = nullptr;            // see ForwardRequest
   int place = 0;                       // of the sublayer's first linear (engine/model/linears.h)
   uint64_t prompt = 0;                 // see ForwardRequest
   AdapterLog* adapter_log = nullptr;
   std::span<const AdapterRow> adapter_rows;  // of the frames
+  int model_routers = 0;           // rows of the plan
+  int layer_pass = 0;              // through the layer, from 0
+  std::span<const uint8_t> experts_off;  // see ForwardRequest
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   // Shown the residual stream behind every sublayer; null: nobody looks.
   const std::function<void(int layer, int sublayer, const at::Tensor& h)>* see = nullptr;
   std::vector<LensRow>* lens = nullptr;  // [routing rows], with biases only; null: not wanted
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
+
+  // A number of its own for each pass of a router.
+  int row_in_pass() const { return layer_pass * model_routers + row; }
 };
 
 class Op {

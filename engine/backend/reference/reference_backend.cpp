@@ -88,7 +88,8 @@ class ReferenceCache final : public KvCache {
       };
       for (size_t i = 0; i < states_.size(); ++i)
         for (size_t j = 0; j < states_[i].size(); ++j) {
-          const auto* attention = std::get_if<AttentionSpec>(&plan_->layers[i].sublayers[j].op);
+          const auto& sublayers = plan_->layers[i].sublayers;
+          const auto* attention = std::get_if<AttentionSpec>(&sublayers[j % sublayers.size()].op);
           if (attention && attention->cross) continue;  // never written again
           cut(copy->states_[i][j].keys);
           cut(copy->states_[i][j].values);
@@ -113,7 +114,18 @@ class ReferenceCache final : public KvCache {
   }
 
   bool is_of(const ModelPlan& plan) const { return plan_ == &plan; }
-  OpState& state(size_t layer, size_t sublayer) { return states_[layer][sublayer]; }
+  std::span<const uint8_t> path() const override { return path_; }
+  // The cache is empty.
+  void lay_out(const Recipe& recipe) {
+    if (recipe.path.passes == path_) return;
+    path_ = recipe.path.passes;
+    forget_states();
+    for (size_t i = 0; i < states_.size(); ++i)
+      states_[i].resize(plan_->layers[i].sublayers.size() * size_t(std::max(1, recipe.passes_of(int(i)))));
+  }
+  OpState& state(size_t layer, size_t sublayer, int pass) {
+    return states_[layer][size_t(pass) * plan_->layers[layer].sublayers.size() + sublayer];
+  }
   void advance(int tokens) {
     length_ += tokens;
     if (plan_->recurrent()) mark();
@@ -173,9 +185,10 @@ class ReferenceCache final : public KvCache {
   const ModelPlan* plan_;
   int length_ = 0, capacity_ = 0;
   at::Tensor memory_;        // of the encoder
+  std::vector<uint8_t> path_;
   TokenMemory routers_;
   SequenceChoices choices_;
-  States states_;            // [layer][sublayer]
+  States states_;            // [layer][pass * sublayers + sublayer]
   std::vector<Mark> marks_;  // rising; only where the plan is recurrent
   int spacing_ = 32;         // tokens between two marks, at least
 };
@@ -223,9 +236,11 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     SY_CHECK(check_request(plan_, request));
     auto* cache = dynamic_cast<ReferenceCache*>(request.cache);
     if (!cache || !cache->is_of(plan_)) return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
+    if (cache->length() == 0) cache->lay_out(*request.recipe);
     auto before = cache->states();
     Result<void> done = guarded([&]() -> Result<void> { return run(request, *cache); });
     if (!done) cache->put_back(std::move(before));
+    if (done) flag_partial(plan_, request);
     return done;
   }
 
@@ -309,6 +324,7 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     const ForwardRequest request{.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kNone, .task = task};
     SY_CHECK(check_request(plan_, request));
     if (tokens.size() < 2) return fail(ErrorCode::kUsage, "a gradient needs at least two tokens.");
+    cache.lay_out(recipe);
     return guarded([&]() -> Result<Out> { return work(request, cache); });
   }
 
@@ -355,12 +371,17 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
         std::copy(layer->logit_bias.begin(), layer->logit_bias.end(), bias.data_ptr<float>());
       biases.push_back(bias.set_requires_grad(true));
     }
-    Step step{.length = int64_t(request.tokens.size()), .recipe = request.recipe, .tokens = request.tokens, .biases = &biases, .lens = lens};
+    Step step{.length = int64_t(request.tokens.size()),
+              .recipe = request.recipe,
+              .tokens = request.tokens,
+              .model_routers = int(plan_.rows.size()),
+              .biases = &biases,
+              .lens = lens};
     at::Tensor x = embed(embedding_, request.tokens, 0);
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
-      x = run_layer(i, x, cache, step);
+      x = repeat_layer(i, x, cache, step);
     }
     const int64_t last = int64_t(request.tokens.size()) - 1, count = loss_tokens > 0 ? std::min<int64_t>(loss_tokens, last) : last;
     const at::Tensor targets = at::from_blob(const_cast<TokenId*>(request.tokens.data() + 1), {last},
@@ -399,25 +420,31 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
               .prompt = uint64_t(request.prompt),
               .adapter_log = request.adapter_log,
               .adapter_rows = adapters,
+
+              .model_routers = int(plan_.rows.size()),
+              .experts_off = request.experts_off,
               .see = see};
     if (request.encode)
       cache.forget_states();
     else
       step.memory = cache.memory();
-    at::Tensor x = embed(request.encode ? embedding_ : decoder_embedding_, request.tokens, step.past);
+    const bool part = !request.hidden.empty();
+    const std::vector<int64_t> shape{int64_t(request.tokens.size()), int64_t(plan_.hidden)};
+    at::Tensor x = part && request.first_layer > 0
+                       ? at::from_blob(request.hidden.data(), shape, at::TensorOptions().dtype(at::kFloat)).clone()
+                       : embed(request.encode ? embedding_ : decoder_embedding_, request.tokens, step.past);
     const auto encoder = size_t(plan_.encoder_layers);
-    const size_t end = request.encode ? encoder : layers_.size();
-    for (size_t i = request.encode ? 0 : encoder; i < end; ++i) {
+    const size_t end = request.encode ? encoder : size_t(end_layer(plan_, request));
+    for (size_t i = request.encode ? 0 : std::max(encoder, size_t(request.first_layer)); i < end; ++i) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before layer " + std::to_string(i) + ".");
-      x = run_layer(i, x, cache, step);
+      x = repeat_layer(i, x, cache, step);
     }
-    if (encoder > 0)
-      for (RoutingFrame& frame : request.frames) frame.header().flags |= FrameFlags::kPartial;
     if (request.encode) {
       cache.remember(encoder_norm_(x));
       return {};
     }
+    if (part) std::memcpy(request.hidden.data(), x.contiguous().const_data_ptr<float>(), size_t(x.numel()) * sizeof(float));
     write_logits(request, x);
     cache.advance(int(request.tokens.size()));
     return {};
@@ -430,6 +457,13 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     at::Tensor x = table.index_select(0, ids);
     if (plan_.embedding_scale != 1) x = x * plan_.embedding_scale;
     return plan_.sinusoidal_positions ? x + sinusoids(ids, past, plan_.padding_id, plan_.hidden) : x;
+  }
+
+  // The layer as often as the path says.
+  at::Tensor repeat_layer(size_t layer, at::Tensor h, ReferenceCache& cache, Step step) const {
+    const int passes = step.recipe->passes_of(int(layer));
+    for (step.layer_pass = 0; step.layer_pass < passes; ++step.layer_pass) h = run_layer(layer, h, cache, step);
+    return h;
   }
 
   // See Sublayer in plan.h.
@@ -448,22 +482,26 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
       step.place = loaded.place;
       const at::Tensor x = loaded.norm(h);
       const LayerRecipe* recipe = step.row < 0 ? nullptr : step.recipe->layer(step.row);
-      const bool in_passes = recipe && runs_in_passes(recipe->scheme);
+      const bool off = !step.experts_off.empty() && step.experts_off[layer] && std::holds_alternative<MoeSpec>(spec.op);
+      const bool in_passes = recipe && !off && runs_in_passes(recipe->scheme);
       const bool plain = spec.post_norm.kind == NormKind::kNone && spec.base_scale == 1 && !loaded.base_weight.defined() && !spec.base_is_normed && !spec.deferred;
       step.residual = plain && !in_passes ? &h : nullptr;
       step.scale = spec.scale;
-      at::Tensor y = loaded.post_norm(in_passes ? run_passes(*loaded.op, x, cache.state(layer, i), step, recipe->scheme.stages)
-                                                : loaded.op->run(x, cache.state(layer, i), step));
-      if (spec.scale != 1) y = y * spec.scale;
+      OpState& state = cache.state(layer, i, step.layer_pass);
+      at::Tensor y;
+      if (!off) {
+        y = loaded.post_norm(in_passes ? run_passes(*loaded.op, x, state, step, recipe->scheme.stages) : loaded.op->run(x, state, step));
+        if (spec.scale != 1) y = y * spec.scale;
+      }
       if (spec.deferred) {
-        deferred = deferred.defined() ? deferred + y : y;
+        if (!off) deferred = deferred.defined() ? deferred + y : y;
       } else if (in_passes && recipe->scheme.stages.residual == PassResidual::kInner) {
         h = y;
       } else {
         at::Tensor base = spec.base_is_normed ? x : h;
         if (spec.base_scale != 1) base = base * spec.base_scale;
         if (loaded.base_weight.defined()) base = base * loaded.base_weight;
-        h = base + y;
+        h = off ? base : base + y;
       }
       if (deferred.defined() && i + 1 == layers_[layer].size()) h = h + deferred;
       if (step.see) (*step.see)(int(layer), int(i), h);

@@ -46,22 +46,22 @@ std::vector<float> Router::mix_neighbours(const at::Tensor& logits, const at::Te
   const auto tokens = size_t(x.size(0)), experts = size_t(spec_.experts), width = size_t(x.size(1));
   const bool likeness = stages.mixing == Mixing::kLikeness;
   TokenMemory& memory = *step.routers;
-  memory.prepare(step.row, step.first_index, tokens, experts, likeness ? width : 0);
+  memory.prepare(step.row_in_pass(), step.first_index, tokens, experts, likeness ? width : 0);
   for (size_t token = 0; token < tokens; ++token) {
     const RouterInput in{.logits = {logits.const_data_ptr<float>() + token * experts, experts}, .router_bias = floats(bias_)};
-    token_probabilities(recipe, in, memory.write_probabilities(step.row, step.first_index + token));
-    if (likeness) std::copy_n(x.const_data_ptr<float>() + token * width, width, memory.write_input(step.row, step.first_index + token).data());
+    token_probabilities(recipe, in, memory.write_probabilities(step.row_in_pass(), step.first_index + token));
+    if (likeness) std::copy_n(x.const_data_ptr<float>() + token * width, width, memory.write_input(step.row_in_pass(), step.first_index + token).data());
   }
   std::vector<float> mixed(stages.lambda > 0 ? tokens * experts : 0);
   NeighbourMix mix;
   for (size_t token = 0; token < tokens && !mixed.empty(); ++token) {
     const std::span<float> own = std::span(mixed).subspan(token * experts, experts);
     if (likeness) {
-      mix.by_likeness(memory, step.row, step.first_index + token, recipe.scheme, own);
+      mix.by_likeness(memory, step.row_in_pass(), step.first_index + token, recipe.scheme, own);
       continue;
     }
     const auto window = size_t(step.attention->window);
-    mix.by_attention(memory, step.row, step.first_index + token, recipe.scheme,
+    mix.by_attention(memory, step.row_in_pass(), step.first_index + token, recipe.scheme,
                      {step.attention->shares.const_data_ptr<float>() + token * window, window}, own);
   }
   return mixed;
@@ -115,7 +115,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
                      .first_index = step.first_index + first,
                      .together = int(count),
                      .sequence = step.stream,
-                     .row = step.row};
+                     .row = step.row_in_pass()};
       if (native.defined()) in.native = {native.const_data_ptr<float>() + token * experts, experts};
       if (!mixed.empty()) in.mixed = std::span<const float>(mixed).subspan(token * experts, experts);
       if (reads) {
@@ -139,7 +139,7 @@ std::vector<Share> Router::route_rows(const at::Tensor& x, const Step& step) con
   for (size_t token = 0; token < tokens; ++token) {
     const size_t first = token * slots;
     if (!step.frames.empty())
-      step.frames[token].record(step.row + step.pass * step.frames[token].header().moe_layers, decisions[token], std::span(ids).subspan(first, slots),
+      step.frames[token].record(decision_row(step.frames[token].header().moe_layers, step.row, recipe, step.layer_pass, step.pass), decisions[token], std::span(ids).subspan(first, slots),
                                 std::span(applied).subspan(first, slots), std::span(kinds).subspan(first, slots),
                                 raw(token));
     for (size_t at = first; at < first + size_t(decisions[token].k_used); ++at) {
