@@ -183,7 +183,7 @@ void Attend::add_shares(int token, int head, float* out) const {
   const int kv_head = head / (shape_->heads / shape_->kv_heads);
   for (int group = first / kKeyGroup; group <= position / kKeyGroup; ++group) {
     const int in_block = group % (kKeyBlock / kKeyGroup);
-    const float* keys = step_->chunk->cache->keys(shape_->cache, group * kKeyGroup / kKeyBlock, kv_head) +
+    const float* keys = step_->chunk->cache->keys(step_->part(*shape_), group * kKeyGroup / kKeyBlock, kv_head) +
                         int64_t(in_block) * dim * kKeyGroup;
     std::array<float, kKeyGroup> scores{};
     for (int d = 0; d < dim; ++d)
