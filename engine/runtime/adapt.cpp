@@ -47,7 +47,7 @@ class Loop {
     SY_TRY(Reading first, read(start_));
     out_.loss_before = out_.loss_after = first.loss;
     base_frames_ = first.frames;
-    if (input_.base && input_.base->layers != start_.layers) {
+    if (input_.base && (input_.base->layers != start_.layers || input_.base->adapters != start_.adapters || input_.base->path != start_.path)) {
       SY_TRY(Reading base, read(*input_.base));
       base_frames_ = std::move(base.frames);
     }
@@ -314,6 +314,9 @@ class CentreLoop final : public Loop {
         for (size_t e = 0; e < count; ++e) std::copy(layer->router_rows[e].values->begin(), layer->router_rows[e].values->end(), centres_[row].begin() + int64_t(e * width));
         continue;
       }
+      if (const int passes = start_.passes_of(plan_.moe_layers[size_t(row)]); passes != 1)
+        return fail(ErrorCode::kUsage, fmt::format("{} runs {} times on the layer path; centres follow one input a token.", plan_.row_name(row), passes), {},
+                    "Leave the layer out (--layers, or the panel's Layers), or its repeats out of the path.");
       if (reading.inputs[row].size() != tokens_.size() * width)
         return fail(ErrorCode::kUsage, "the " + backend_.info().name + " backend hands out no router inputs.");
       if (!input_.weights) return fail(ErrorCode::kUsage, "the router's rows are not at hand, from which the centres start.");

@@ -353,7 +353,7 @@ std::vector<const EditLedger::Part*> EditLedger::waiting() const {
 
 void EditLedger::install(Recipe recipe, std::string reason) {
   if (position_ > 0) {  // the sequence keeps its path
-    const bool waits = recipe.path != path_ahead_ && recipe.layers == recipe_->layers;
+    const bool waits = recipe.path != path_ahead_ && recipe.layers == recipe_->layers && recipe.adapters == recipe_->adapters;
     path_ahead_ = std::exchange(recipe.path, recipe_->path);
     if (waits) return;
   } else {

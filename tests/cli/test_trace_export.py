@@ -120,6 +120,22 @@ class Export(CliTest):
         full = json.loads(self.export("reap", "b.json", trace=self.observer()).read_text())
         np.testing.assert_allclose(full["3"]["reap"], [0.28014, 0.37429, 0.38308, 0.45386, 0, 0, 0.7005, 0.65933], atol=1e-4)
 
+    def test_measured_norms_go_out(self):
+        tapped = self.folder / "tapped.moetrace.h5"
+        done = run("run", "demo", "--prompt", "The", "--max-new-tokens", 8, "--trace", tapped, "--taps", "out_norm,block_cos")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(tapped) as file:
+            ids, weights, norms, cosines = (file[f"routing/{name}"][:] for name in ("expert_id", "weight", "out_norm", "block_cos"))
+        arrays = self.export("npy", "arrays", trace=tapped)
+        np.testing.assert_array_equal(np.load(arrays / "out_norm.npy"), norms)
+        np.testing.assert_array_equal(np.load(arrays / "block_cos.npy"), cosines)
+        state = json.loads(self.export("reap", "reap.json", trace=tapped).read_text())["3"]
+        shares = weights[3] / weights[3].sum(-1, keepdims=True)
+        for expert in range(32):
+            chosen = ids[3] == expert
+            self.assertAlmostEqual(state["ean_sum"][expert], float(norms[3][chosen].sum(dtype=float)), places=3)
+            self.assertAlmostEqual(state["reap"][expert], float((shares * norms[3])[chosen].mean()) if chosen.any() else 0, places=4)
+
     def test_vllm_eplb_maps_agree_with_each_other(self):
         physical = [[0, 1, 2, 3, 4, 5, 6, 7, 3, 5]] * 3 + [[7, 6, 5, 4, 3, 2, 1, 0, 0, 0]]
         folder = self.export("vllm-eplb", "eplb", "--placement", self.placement(physical_to_logical=physical))

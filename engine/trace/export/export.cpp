@@ -73,22 +73,34 @@ Result<Sums> sums_of(const Job& job) {
   const size_t experts = size_t(info.experts), k = size_t(info.top_k), values = size_t(info.layers) * experts;
   out.counts.count.resize(values);
   if (info.ranked) out.first.resize(values);
-  const bool weighted = job.has("/routing/weight");
+  const bool weighted = job.has("/routing/weight"), normed = weighted && job.has("/routing/out_norm");
   if (weighted) out.counts.weight_sum.resize(values);
+  if (normed) out.counts.ean_sum.resize(values), out.counts.reap_sum.resize(values);
   for (int row = 0; row < info.layers; ++row) {
     for (uint64_t first = 0; first < info.tokens; first += kRows) {
       const uint64_t count = std::min(kRows, info.tokens - first);
       SY_TRY(const std::vector<ExpertId> ids, job.trace->expert_ids(row, first, count));
-      std::vector<float> weights;
+      std::vector<float> weights, norms;
       if (weighted) {
         SY_TRY(weights, job.trace->weights(row, first, count));
       }
+      if (normed) {
+        SY_TRY(norms, job.trace->out_norms(row, first, count));
+      }
+      double total = 0;  // of the token's weights
       for (size_t i = 0; i < ids.size(); ++i) {
+        if (normed && i % k == 0) {
+          total = 0;
+          for (size_t slot = i; slot < i + k; ++slot) total += double(weights[slot]);
+        }
         if (ids[i] == kNoExpert) continue;
         const size_t at = size_t(row) * experts + ids[i];
         ++out.counts.count[at];
         if (info.ranked && i % k == 0) ++out.first[at];
         if (weighted) out.counts.weight_sum[at] += double(weights[i]);
+        if (!normed) continue;
+        out.counts.ean_sum[at] += double(norms[i]);
+        if (total > 0) out.counts.reap_sum[at] += double(weights[i]) / total * norms[i];
       }
     }
     SY_CHECK(job.step(double(row) / double(info.layers)));

@@ -16,13 +16,13 @@ constexpr ModuleName kModule{.file = "libswitchyard_parquet.so", .variable = "SW
 struct Choices {
   explicit Choices(const Job& job)
       : with_router(several_rows(job.info())), with_position(job.has("/tokens/position")), with_token_id(job.has("/tokens/token_id")),
-        with_phase(job.has("/tokens/phase")), with_weight(job.has("/routing/weight")) {}
+        with_phase(job.has("/tokens/phase")), with_weight(job.has("/routing/weight")), with_norm(job.has("/routing/out_norm")) {}
 
   std::vector<int64_t> token;
   std::vector<int32_t> sequence, position, token_id, phase, layer, slot, expert;
   std::vector<const char*> router;
-  std::vector<float> weight;
-  bool with_router, with_position, with_token_id, with_phase, with_weight;
+  std::vector<float> weight, norm;
+  bool with_router, with_position, with_token_id, with_phase, with_weight, with_norm;
 
   std::vector<ParquetColumn> columns() const {
     std::vector<ParquetColumn> out{{"token", kParquetInt64, token.data()}, {"sequence", kParquetInt32, sequence.data()}, {"layer", kParquetInt32, layer.data()}};
@@ -30,6 +30,7 @@ struct Choices {
     out.push_back({"slot", kParquetInt32, slot.data()});
     out.push_back({"expert", kParquetInt32, expert.data()});
     if (with_weight) out.push_back({"weight", kParquetFloat, weight.data()});
+    if (with_norm) out.push_back({"out_norm", kParquetFloat, norm.data()});
     if (with_token_id) out.push_back({"token_id", kParquetInt32, token_id.data()});
     if (with_position) out.push_back({"position", kParquetInt32, position.data()});
     if (with_phase) out.push_back({"phase", kParquetInt32, phase.data()});
@@ -41,11 +42,15 @@ Result<void> fill(const Job& job, const std::vector<int64_t>& offsets, uint64_t 
   const TraceInfo& info = job.info();
   const size_t k = size_t(info.top_k);
   std::vector<std::vector<ExpertId>> ids;
-  std::vector<std::vector<float>> weights;
+  std::vector<std::vector<float>> weights(size_t(info.layers)), norms(size_t(info.layers));
   for (int row = 0; row < info.layers; ++row) {
     SY_TRY(ids.emplace_back(), job.trace->expert_ids(row, first, count));
-    if (!out.with_weight) continue;
-    SY_TRY(weights.emplace_back(), job.trace->weights(row, first, count));
+    if (out.with_weight) {
+      SY_TRY(weights[size_t(row)], job.trace->weights(row, first, count));
+    }
+    if (out.with_norm) {
+      SY_TRY(norms[size_t(row)], job.trace->out_norms(row, first, count));
+    }
   }
   std::vector<uint32_t> positions, phases;
   std::vector<TokenId> token_ids;
@@ -74,6 +79,7 @@ Result<void> fill(const Job& job, const std::vector<int64_t>& offsets, uint64_t 
         if (out.with_token_id) out.token_id.push_back(token_ids[t]);
         if (out.with_phase) out.phase.push_back(int32_t(phases[t]));
         if (out.with_weight) out.weight.push_back(weights[row][t * k + slot]);
+        if (out.with_norm) out.norm.push_back(norms[row][t * k + slot]);
       }
     }
   }

@@ -43,7 +43,7 @@ Result<void> write_reap(Job& job) {
   const TraceInfo& info = job.info();
   const TraceCounts& counts = sums.counts;
   const size_t experts = size_t(info.experts);
-  if (counts.reap_sum.empty()) job.notes.push_back("reap and ean_mean are left out: the trace has no /agg/reap_sum (norms of the experts' output)");
+  if (counts.reap_sum.empty()) job.notes.push_back("reap and ean_mean are left out: the trace has no norms of the experts' output (--taps out_norm)");
   TorchDict state;
   Json layers = Json::object();
   for (size_t row = 0; row < size_t(info.layers); ++row) {

@@ -88,7 +88,9 @@ Result<void> write_npy(Job& job) {
   }));
   if (job.has("/routing/weight"))
     SY_CHECK(rows(job, "weight", "<f4", k, [&](int row, uint64_t first, uint64_t count) { return trace.weights(row, first, count); }));
-  for (const char* name : {"entropy", "topk_mass", "margin", "lse"}) {
+  if (job.has("/routing/out_norm"))
+    SY_CHECK(rows(job, "out_norm", "<f4", k, [&](int row, uint64_t first, uint64_t count) { return trace.out_norms(row, first, count); }));
+  for (const char* name : {"entropy", "topk_mass", "margin", "lse", "block_cos"}) {
     if (job.has(std::string("/routing/") + name))
       SY_CHECK(rows(job, name, "<f4", 0, [&](int row, uint64_t first, uint64_t count) { return trace.scalar(name, row, first, count); }));
   }

@@ -29,7 +29,8 @@ Result<void> need_one_row(const TraceInfo& info);
 // Tokens that are read at once.
 inline constexpr uint64_t kRows = 65'536;
 
-// Sums over the trace: what /agg holds, else what the rows give.
+// Sums over the trace: what /agg holds, else what the rows give. reap_sum then has weights over the token's sum, as REAP's
+// observer since March 2026.
 struct Sums {
   TraceCounts counts;
   std::vector<uint64_t> first;  // [L, E] first choices; empty: the order of slots is not known, or counts only
