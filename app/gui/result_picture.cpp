@@ -1,4 +1,4 @@
-// Heat map or line, axes, tooltip. GUI thread.
+// Heat map or lines, axes, legend, tooltip. GUI thread.
 #include "app/gui/result_picture.h"
 
 #include <algorithm>
@@ -11,22 +11,47 @@
 #include <QTextDocument>
 #include <QToolTip>
 
+#include "app/gui/line_style.h"
 #include "app/gui/style.h"
 
 namespace switchyard {
 namespace {
 
-using Json = nlohmann::ordered_json;
+constexpr size_t kMostLines = 8;   // more are a heat map
+constexpr size_t kMostMarks = 128; // points of a line that is alone
+constexpr double kMarkEvery = 14;  // pixels between the marks of a line
+constexpr int kSample = 26;        // width of a line's sample in the legend
 
-QString text_of(const Json& cell) { return QString::fromStdString(cell_text(cell, 6)); }
+QString text_of(const nlohmann::ordered_json& cell) { return QString::fromStdString(cell_text(cell, 6)); }
 QString number(double value) { return QString::number(value, 'g', 4); }
 
-// The two columns that say which cell a row is: (layer, index), (i, j); or one, of a line.
+// Columns that say which row it is. One that is the same in all of them (the GPUs of a placement) says nothing.
 std::vector<size_t> keys_of(const ResultTable& table) {
-  std::vector<size_t> keys;
-  for (size_t c = 0; c < table.columns.size() && keys.size() < 3; ++c)
-    if (is_key(table.columns[c])) keys.push_back(c);
-  return keys;
+  std::vector<size_t> keys, varying;
+  for (size_t c = 0; c < table.columns.size(); ++c) {
+    if (!is_key(table.columns[c])) continue;
+    keys.push_back(c);
+    const bool same = std::all_of(table.rows.begin(), table.rows.end(), [&](const auto& row) { return row[c] == table.rows[0][c]; });
+    if (!same || is_series(table.columns[c])) varying.push_back(c);
+  }
+  return varying.empty() ? keys : varying;
+}
+
+// The first `count` keys of a row, joined.
+template <class Row>
+QString key_of(const Row& row, const std::vector<size_t>& keys, size_t count) {
+  QString name;
+  for (size_t k = 0; k < count; ++k) name += (k == 0 ? "" : " · ") + text_of(row[keys[k]]);
+  return name;
+}
+
+template <class Row>
+std::optional<double> value_of(const Row& row, size_t column) {
+  return row[column].is_number() ? std::optional<double>(row[column].template get<double>()) : std::nullopt;
+}
+
+size_t every(size_t count, double room, double needed) {
+  return std::max<size_t>(1, size_t(std::ceil(needed * double(count) / std::max(room, 1.0))));
 }
 
 }  // namespace
@@ -35,7 +60,7 @@ ResultPicture::ResultPicture(QWidget* parent) : QWidget(parent) {
   setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Expanding);
 }
 
-QSize ResultPicture::minimumSizeHint() const { return {160, QFontMetrics(word_font()).lineSpacing() * 7}; }
+QSize ResultPicture::minimumSizeHint() const { return {140, QFontMetrics(word_font()).lineSpacing() * 4}; }
 QSize ResultPicture::sizeHint() const { return {420, QFontMetrics(word_font()).lineSpacing() * 14}; }
 
 QStringList ResultPicture::quantities(const ResultTable& table) {
@@ -48,47 +73,83 @@ QStringList ResultPicture::quantities(const ResultTable& table) {
   return names;
 }
 
+QStringList ResultPicture::series() const {
+  QStringList names;
+  if (!heat_map_)
+    for (const QString& name : row_names_)
+      if (!name.isEmpty()) names << name;
+  return names;
+}
+
+void ResultPicture::clear() {
+  heat_map_ = false;
+  row_title_.clear(), column_title_.clear();
+  row_names_.clear(), column_names_.clear(), places_.clear(), values_.clear();
+}
+
 void ResultPicture::show_table(const ResultTable& table, const QString& quantity) {
+  clear();
   quantity_ = quantity;
   named_ = true;
-  row_names_.clear(), column_names_.clear(), values_.clear();
-  columns_ = 0;
-  const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
-  const auto keys = keys_of(table);
   setAccessibleName(quantity.isEmpty() ? tr("No picture") : tr("%1 of %2").arg(quantity, QString::fromStdString(table.name)));
+  const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
   if (found != table.columns.end()) {
     const auto value = size_t(found - table.columns.begin());
-    const auto number_of = [&](const auto& row) { return row[value].is_number() ? std::optional<double>(row[value].template get<double>()) : std::nullopt; };
-    row_title_ = keys.empty() ? tr("row") : QString::fromStdString(table.columns[keys[0]]);
-    if (keys.size() == 2) {
-      column_title_ = QString::fromStdString(table.columns[keys[1]]);
-      std::map<QString, size_t> row_of, column_of;
-      const auto place = [](std::map<QString, size_t>& places, std::vector<QString>& names, const QString& name) {
-        const auto [at, fresh] = places.emplace(name, names.size());
-        if (fresh) names.push_back(name);
-        return at->second;
-      };
-      std::vector<std::tuple<size_t, size_t, std::optional<double>>> cells;
+    const auto keys = keys_of(table);
+    std::vector<Cell> cells;
+    if (keys.size() >= 2)
       for (const auto& row : table.rows)
-        cells.emplace_back(place(row_of, row_names_, text_of(row[keys[0]])), place(column_of, column_names_, text_of(row[keys[1]])), number_of(row));
-      // A list of pairs is no grid.
-      if (cells.size() * 2 >= row_names_.size() * column_names_.size()) {
-        columns_ = column_names_.size();
-        values_.resize(row_names_.size() * columns_);
-        for (const auto& [r, c, v] : cells) values_[r * columns_ + c] = v;
-      } else {
-        row_names_.clear(), column_names_.clear();
-      }
-    }
-    if (columns_ == 0) {
-      for (const auto& row : table.rows) {
-        QString name;
-        for (const size_t key : keys) name += (name.isEmpty() ? "" : " · ") + text_of(row[key]);
-        row_names_.push_back(name);
-        values_.push_back(number_of(row));
-      }
+        cells.emplace_back(key_of(row, keys, keys.size() - 1), text_of(row[keys.back()]), value_of(row, value));
+    if (place_grid(cells)) {
+      heat_map_ = !is_series(table.columns[keys[0]]) || row_names_.size() > kMostLines;
+      column_title_ = QString::fromStdString(table.columns[keys.back()]);
+      for (size_t k = 0; k + 1 < keys.size(); ++k)
+        row_title_ += (k == 0 ? "" : " · ") + QString::fromStdString(table.columns[keys[k]]);
+    } else {
+      place_line(table, keys, value);
     }
   }
+  find_range();
+  find_places();
+  update();
+}
+
+bool ResultPicture::place_grid(const std::vector<Cell>& cells) {
+  std::map<QString, size_t> row_of, column_of;
+  const auto place = [](std::map<QString, size_t>& places, std::vector<QString>& names, const QString& name) {
+    const auto [at, fresh] = places.emplace(name, names.size());
+    if (fresh) names.push_back(name);
+    return at->second;
+  };
+  for (const auto& [row, column, value] : cells) {
+    place(row_of, row_names_, row);
+    place(column_of, column_names_, column);
+  }
+  // A list of pairs is no grid.
+  if (cells.empty() || cells.size() * 2 < row_names_.size() * column_names_.size()) {
+    row_names_.clear(), column_names_.clear();
+    return false;
+  }
+  values_.resize(row_names_.size() * column_names_.size());
+  for (const auto& [row, column, value] : cells) values_[row_of[row] * column_names_.size() + column_of[column]] = value;
+  return true;
+}
+
+// One line over the rows of the table; a second where the table holds the same quantity of contiguous experts.
+void ResultPicture::place_line(const ResultTable& table, const std::vector<size_t>& keys, size_t value) {
+  column_title_ = keys.empty() ? tr("row") : QString::fromStdString(table.columns[keys[0]]);
+  row_names_ = {QString()};
+  for (const auto& row : table.rows) {
+    column_names_.push_back(key_of(row, keys, keys.size()));
+    values_.push_back(value_of(row, value));
+  }
+  const auto other = std::find(table.columns.begin(), table.columns.end(), "contiguous_" + table.columns[value]);
+  if (other == table.columns.end()) return;
+  row_names_ = {quantity_, tr("contiguous")};
+  for (const auto& row : table.rows) values_.push_back(value_of(row, size_t(other - table.columns.begin())));
+}
+
+void ResultPicture::find_range() {
   low_ = high_ = 0;
   bool first = true;
   for (const auto& value : values_) {
@@ -97,32 +158,81 @@ void ResultPicture::show_table(const ResultTable& table, const QString& quantity
     high_ = first ? *value : std::max(high_, *value);
     first = false;
   }
-  update();
+}
+
+// Where all names are rising numbers a column stands at its number, else one after the other.
+void ResultPicture::find_places() {
+  const size_t count = column_names_.size();
+  std::vector<double> at(count);
+  bool rising = count > 1;
+  for (size_t c = 0; c < count; ++c) {
+    bool is_number = false;
+    at[c] = column_names_[c].toDouble(&is_number);
+    rising = rising && is_number && (c == 0 || at[c] > at[c - 1]);
+  }
+  const double step = rising ? (at[count - 1] - at[0]) / double(count - 1) : 1;
+  places_.resize(count);
+  for (size_t c = 0; c < count; ++c)
+    places_[c] = rising ? (at[c] - at[0] + step / 2) / (at[count - 1] - at[0] + step) : (double(c) + 0.5) / double(count);
+}
+
+std::vector<QPointF> ResultPicture::legend_places() const {
+  std::vector<QPointF> places;
+  const QFontMetrics words(word_font());
+  double x = 8, y = words.lineSpacing() * 1.4;
+  for (const QString& name : series()) {
+    const double wide = kSample + 6 + words.horizontalAdvance(name) + 14;
+    if (x > 8 && x + wide > width() - 8) {
+      x = 8;
+      y += words.lineSpacing() * 1.1;
+    }
+    places.emplace_back(x, y);
+    x += wide;
+  }
+  return places;
+}
+
+// Where the lines themselves would have no room there is no legend; hovering names them.
+int ResultPicture::legend_rows() const {
+  const auto places = legend_places();
+  int rows = 0;
+  for (size_t i = 0; i < places.size(); ++i) rows += i == 0 || places[i].y() > places[i - 1].y();
+  return height() > QFontMetrics(word_font()).lineSpacing() * (6.5 + 1.1 * rows) ? rows : 0;
 }
 
 QRectF ResultPicture::plot() const {
   const QFontMetrics numbers(number_font());
-  int label = numbers.horizontalAdvance(is_heat_map() ? QString("00") : number(high_));
-  for (const QString& name : row_names_)
-    if (is_heat_map()) label = std::max(label, std::min(numbers.horizontalAdvance(name), 90));
+  int label = numbers.horizontalAdvance("00");
+  if (heat_map_) {
+    for (const QString& name : row_names_) label = std::max(label, std::min(numbers.horizontalAdvance(name), 90));
+  } else {
+    for (const double value : {low_, (low_ + high_) / 2, high_}) label = std::max(label, numbers.horizontalAdvance(number(value)));
+  }
   const int line = QFontMetrics(word_font()).lineSpacing();
-  return QRectF(rect()).adjusted(label + 12, line * 1.5, -10, -line * 2.3);
+  if (is_low()) return QRectF(rect()).adjusted(label + 12, line * 0.6, -10, -line * 1.3);
+  return QRectF(rect()).adjusted(label + 12, line * (1.6 + 1.1 * legend_rows()), -10, -line * 2.3);
 }
 
-QString ResultPicture::words(size_t cell) const {
-  const auto& value = values_[cell];
+bool ResultPicture::is_low() const { return height() < QFontMetrics(word_font()).lineSpacing() * 7; }
+
+QString ResultPicture::words(size_t row, size_t column) const {
+  const auto& value = values_[row * column_names_.size() + column];
   const QString shown = value ? QString::number(*value, 'g', 7) : tr("not defined");
-  if (!is_heat_map()) return tr("%1 %2: %3 %4").arg(row_title_, row_names_[cell], quantity_, shown);
-  return tr("%1 %2, %3 %4: %5 %6").arg(row_title_, row_names_[cell / columns_], column_title_, column_names_[cell % columns_], quantity_, shown);
+  return row_title_.isEmpty() ? tr("%1 %2: %3 %4").arg(column_title_, column_names_[column], row_names_[row].isEmpty() ? quantity_ : row_names_[row], shown)
+                              : tr("%1 %2, %3 %4: %5 %6").arg(row_title_, row_names_[row], column_title_, column_names_[column], quantity_, shown);
 }
 
+// Of lines, every one at the nearest column.
 QString ResultPicture::value_at(const QPoint& at) const {
   const QRectF area = plot();
   if (values_.empty() || !area.contains(at)) return {};
   const double x = (at.x() - area.x()) / area.width(), y = (at.y() - area.y()) / area.height();
-  if (!is_heat_map()) return words(std::min(size_t(x * double(values_.size())), values_.size() - 1));
-  const size_t rows = values_.size() / columns_;
-  return words(std::min(size_t(y * double(rows)), rows - 1) * columns_ + std::min(size_t(x * double(columns_)), columns_ - 1));
+  const size_t rows = row_names_.size(), columns = column_names_.size();
+  if (heat_map_) return words(std::min(size_t(y * double(rows)), rows - 1), std::min(size_t(x * double(columns)), columns - 1));
+  const auto nearest = std::min_element(places_.begin(), places_.end(), [x](double a, double b) { return std::abs(a - x) < std::abs(b - x); });
+  QStringList lines;
+  for (size_t row = 0; row < rows; ++row) lines << words(row, size_t(nearest - places_.begin()));
+  return lines.join('\n');
 }
 
 bool ResultPicture::event(QEvent* event) {
@@ -136,74 +246,132 @@ bool ResultPicture::event(QEvent* event) {
   return QWidget::event(event);
 }
 
+void ResultPicture::paint_heat_map(QPainter& p, const QRectF& area) const {
+  const Theme& theme = current_theme();
+  const int line = QFontMetrics(word_font()).lineSpacing();
+  const QFontMetrics numbers(number_font());
+  const size_t rows = row_names_.size(), columns = column_names_.size();
+  const double w = area.width() / double(columns), h = area.height() / double(rows);
+  const double span = high_ > low_ ? high_ - low_ : 1;
+  for (size_t cell = 0; cell < values_.size(); ++cell) {
+    const QRectF box(area.x() + w * double(cell % columns), area.y() + h * double(cell / columns), w + 0.5, h + 0.5);
+    p.fillRect(box, values_[cell] ? color(map_color(ColorMap::kCividis, (*values_[cell] - low_) / span, theme)) : color(theme.line));
+  }
+  const size_t row_step = every(rows, area.height(), line), column_step = every(columns, area.width(), numbers.horizontalAdvance("000") + 6);
+  for (size_t r = 0; r < rows; r += row_step)
+    p.drawText(QRectF(0, area.y() + h * (double(r) + 0.5) - line / 2.0, area.x() - 5, line), Qt::AlignVCenter | Qt::AlignRight,
+               numbers.elidedText(row_names_[r], Qt::ElideLeft, int(area.x()) - 8));
+  for (size_t c = 0; c < columns; c += column_step)
+    p.drawText(QRectF(area.x() + w * (double(c) + 0.5) - 30, area.bottom() + 2, 60, line), Qt::AlignHCenter, column_names_[c]);
+}
+
+void ResultPicture::paint_axes(QPainter& p, const QRectF& area) const {
+  const Theme& theme = current_theme();
+  const int line = QFontMetrics(word_font()).lineSpacing();
+  const QFontMetrics numbers(number_font());
+  for (const double share : {0.0, 0.5, 1.0}) {
+    if (share == 0.5 && is_low()) continue;
+    const double y = area.bottom() - share * area.height();
+    p.setPen(color(theme.line));
+    p.drawLine(QPointF(area.x(), y), QPointF(area.right(), y));
+    p.setPen(color(theme.muted));
+    p.drawText(QRectF(0, y - line / 2.0, area.x() - 5, line), Qt::AlignVCenter | Qt::AlignRight, number(low_ + share * (high_ > low_ ? high_ - low_ : 1)));
+  }
+  int longest = numbers.horizontalAdvance("000");
+  for (const QString& name : column_names_) longest = std::max(longest, std::min(numbers.horizontalAdvance(name), 90));
+  double free_from = area.x() - longest;  // a name is drawn where the one before leaves room
+  for (size_t c = 0; c < column_names_.size(); ++c) {
+    const double x = x_of(c, area);
+    if (x - longest / 2.0 < free_from) continue;
+    p.drawText(QRectF(x - 45, area.bottom() + 2, 90, line), Qt::AlignHCenter, column_names_[c]);
+    free_from = x + longest / 2.0 + 8;
+  }
+}
+
+// Where several columns fall on one pixel the line shows their lowest and highest.
+void ResultPicture::paint_line(QPainter& p, const QRectF& area, size_t row) const {
+  const double span = high_ > low_ ? high_ - low_ : 1;
+  const size_t columns = column_names_.size();
+  QPainterPath path;
+  std::vector<QPointF> marks;
+  bool broken = true;
+  double lowest = 0, highest = 0;
+  int pixel = -1;
+  for (size_t c = 0; c < columns; ++c) {
+    const auto& value = values_[row * columns + c];
+    if (!value) {
+      broken = true;
+      continue;
+    }
+    const QPointF at(x_of(c, area), area.bottom() - (*value - low_) / span * area.height());
+    if (broken || int(at.x()) != pixel) {
+      broken ? path.moveTo(at) : path.lineTo(at);
+      lowest = highest = at.y();
+      pixel = int(at.x());
+    } else if (at.y() < lowest || at.y() > highest) {
+      path.lineTo(at);
+      lowest = std::min(lowest, at.y());
+      highest = std::max(highest, at.y());
+    }
+    if (marks.empty() || at.x() - marks.back().x() >= kMarkEvery) marks.push_back(at);
+    broken = false;
+  }
+  const bool alone = row_names_.size() == 1;
+  const QColor ink = alone ? color(current_theme().selection) : color(series_color(int(row), current_theme()));
+  p.setPen(alone ? QPen(ink, 1.5) : line_pen(int(row), ink));
+  p.setBrush(Qt::NoBrush);
+  p.drawPath(path);
+  if (alone && columns > kMostMarks) return;
+  for (const QPointF& at : marks) draw_mark(p, alone ? 0 : int(row), at, ink);
+}
+
+void ResultPicture::paint_legend(QPainter& p) const {
+  const Theme& theme = current_theme();
+  const int line = QFontMetrics(word_font()).lineSpacing();
+  const QStringList names = series();
+  const auto places = legend_places();
+  p.setFont(word_font());
+  for (int i = 0; i < names.size(); ++i) {
+    const QPointF at = places[size_t(i)];
+    const QColor ink = color(series_color(i, theme));
+    const double y = at.y() + line / 2.0;
+    p.setPen(line_pen(i, ink));
+    p.drawLine(QPointF(at.x(), y), QPointF(at.x() + kSample, y));
+    draw_mark(p, i, {at.x() + kSample / 2.0, y}, ink);
+    p.setPen(color(theme.text));
+    p.drawText(QRectF(at.x() + kSample + 6, at.y(), width(), line), Qt::AlignVCenter | Qt::AlignLeft, names[i]);
+  }
+}
+
 void ResultPicture::paintEvent(QPaintEvent*) {
   QPainter p(this);
   const Theme& theme = current_theme();
   const int line = QFontMetrics(word_font()).lineSpacing();
+  p.setFont(word_font());
   if (values_.empty()) {
-    p.setFont(word_font());
     p.setPen(color(theme.muted));
-    p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, named_ ? tr("This table has no picture; its numbers are on the right.") : tr("Choose an analysis and press Analyse."));
+    p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, named_ ? tr("This table has no picture; its numbers are beside it.") : tr("Choose what to run and press the button under its options."));
     return;
   }
   const QRectF area = plot();
-  p.setFont(word_font());
   p.setPen(color(theme.text));
-  const QString range = tr("%1 to %2").arg(number(low_), number(high_));
-  p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter, QFontMetrics(word_font()).elidedText(quantity_, Qt::ElideRight, width() / 2));
+  if (!is_low()) p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter, QFontMetrics(word_font()).elidedText(quantity_, Qt::ElideRight, width() / 2));
   p.setFont(number_font());
   p.setPen(color(theme.muted));
-  p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter | Qt::AlignRight, range);
-  const double span = high_ > low_ ? high_ - low_ : 1;
-  const auto every = [&](size_t count, double room, double needed) { return std::max<size_t>(1, size_t(std::ceil(needed * double(count) / std::max(room, 1.0)))); };
-  const QFontMetrics numbers(number_font());
-  if (is_heat_map()) {
-    const size_t rows = values_.size() / columns_;
-    const double w = area.width() / double(columns_), h = area.height() / double(rows);
-    for (size_t cell = 0; cell < values_.size(); ++cell) {
-      const QRectF box(area.x() + w * double(cell % columns_), area.y() + h * double(cell / columns_), w + 0.5, h + 0.5);
-      p.fillRect(box, values_[cell] ? color(map_color(ColorMap::kCividis, (*values_[cell] - low_) / span, theme)) : color(theme.line));
-    }
-    const size_t row_step = every(rows, area.height(), line), column_step = every(columns_, area.width(), numbers.horizontalAdvance("000") + 6);
-    for (size_t r = 0; r < rows; r += row_step)
-      p.drawText(QRectF(0, area.y() + h * double(r), area.x() - 5, h), Qt::AlignVCenter | Qt::AlignRight, row_names_[r]);
-    for (size_t c = 0; c < columns_; c += column_step)
-      p.drawText(QRectF(area.x() + w * (double(c) + 0.5) - 30, area.bottom() + 2, 60, line), Qt::AlignHCenter, column_names_[c]);
+  if (!is_low()) p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter | Qt::AlignRight, tr("%1 to %2").arg(number(low_), number(high_)));
+  if (heat_map_) {
+    paint_heat_map(p, area);
   } else {
-    p.setPen(color(theme.line));
-    for (const double share : {0.0, 0.5, 1.0}) {
-      const double y = area.bottom() - share * area.height();
-      p.setPen(color(theme.line));
-      p.drawLine(QPointF(area.x(), y), QPointF(area.right(), y));
-      p.setPen(color(theme.muted));
-      p.drawText(QRectF(0, y - line / 2.0, area.x() - 5, line), Qt::AlignVCenter | Qt::AlignRight, number(low_ + share * span));
-    }
+    paint_axes(p, area);
     p.setRenderHint(QPainter::Antialiasing);
-    const double w = area.width() / double(values_.size());
-    QPainterPath path;
-    bool broken = true;
-    for (size_t i = 0; i < values_.size(); ++i) {
-      if (!values_[i]) {
-        broken = true;
-        continue;
-      }
-      const QPointF at(area.x() + w * (double(i) + 0.5), area.bottom() - (*values_[i] - low_) / span * area.height());
-      broken ? path.moveTo(at) : path.lineTo(at);
-      broken = false;
-      if (values_.size() <= 128) p.fillRect(QRectF(at.x() - 2, at.y() - 2, 4, 4), color(theme.selection));
-    }
-    p.setPen(QPen(color(theme.selection), 1.5));
-    p.drawPath(path);
-    p.setPen(color(theme.muted));
-    int longest = numbers.horizontalAdvance("000");
-    for (const QString& name : row_names_) longest = std::max(longest, std::min(numbers.horizontalAdvance(name), 90));
-    const size_t step = every(values_.size(), area.width(), longest + 8);
-    for (size_t i = 0; i < values_.size(); i += step)
-      p.drawText(QRectF(area.x() + w * (double(i) + 0.5) - 45, area.bottom() + 2, 90, line), Qt::AlignHCenter, row_names_[i]);
+    for (size_t row = 0; row < row_names_.size(); ++row) paint_line(p, area, row);
+    if (legend_rows() > 0) paint_legend(p);
   }
+  if (is_low()) return;
   p.setFont(word_font());
+  p.setPen(color(theme.muted));
   p.drawText(QRectF(area.x(), height() - line * 1.1, area.width(), line), Qt::AlignHCenter,
-             is_heat_map() ? tr("%1 across, %2 down").arg(column_title_, row_title_) : row_title_);
+             heat_map_ ? tr("%1 across, %2 down").arg(column_title_, row_title_) : column_title_);
 }
 
 }  // namespace switchyard

@@ -1,5 +1,5 @@
-// A picture of one table of an analysis: layer × index as a heat map, or a quantity over layers (or over any first
-// column) as a line. The numbers are the table's. GUI thread.
+// A picture of one table of an analysis or a study: keys against keys as a heat map, or a quantity over the last key as
+// lines, one for each variant that is compared. The numbers are the table's. GUI thread.
 #pragma once
 
 #include <optional>
@@ -7,6 +7,8 @@
 #include <QWidget>
 
 #include "engine/analysis/result_table.h"
+
+class QPainter;
 
 namespace switchyard {
 
@@ -21,7 +23,8 @@ class ResultPicture : public QWidget {
 
   QSize minimumSizeHint() const override;
   QSize sizeHint() const override;
-  bool is_heat_map() const { return columns_ > 0; }
+  bool is_heat_map() const { return heat_map_; }
+  QStringList series() const;                // names of the lines; a single line has none
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
 
  protected:
@@ -29,14 +32,29 @@ class ResultPicture : public QWidget {
   bool event(QEvent* event) override;
 
  private:
-  QRectF plot() const;
-  QString words(size_t cell) const;
+  using Cell = std::tuple<QString, QString, std::optional<double>>;  // row, column, value
+  void clear();
+  bool place_grid(const std::vector<Cell>& cells);  // false: too empty to be one
+  void place_line(const ResultTable& table, const std::vector<size_t>& keys, size_t value);
+  void find_range();
+  void find_places();  // of columns, along the axis of lines
 
-  bool named_ = false;  // a table was shown
+  QRectF plot() const;
+  bool is_low() const;  // too low for titles
+  int legend_rows() const;
+  QString words(size_t row, size_t column) const;
+  double x_of(size_t column, const QRectF& area) const { return area.x() + places_[column] * area.width(); }
+  void paint_heat_map(QPainter& p, const QRectF& area) const;
+  void paint_axes(QPainter& p, const QRectF& area) const;
+  void paint_line(QPainter& p, const QRectF& area, size_t row) const;
+  void paint_legend(QPainter& p) const;
+  std::vector<QPointF> legend_places() const;  // left top of each entry
+
+  bool named_ = false, heat_map_ = false;
   QString quantity_, row_title_, column_title_;
   std::vector<QString> row_names_, column_names_;
-  size_t columns_ = 0;                                // 0: a line
-  std::vector<std::optional<double>> values_;         // [rows, columns], or [points]
+  std::vector<double> places_;                 // of columns, 0..1
+  std::vector<std::optional<double>> values_;  // [rows, columns]
   double low_ = 0, high_ = 0;
 };
 

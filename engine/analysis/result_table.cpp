@@ -164,6 +164,8 @@ bool is_key(std::string_view column) {
   return false;
 }
 
+bool is_series(std::string_view column) { return column == "policy" || column == "capacity_factor"; }
+
 std::vector<ResultTable> result_tables(const Json& object) {
   Tables tables;
   tables.object(object, "", {});

@@ -19,6 +19,8 @@ struct ResultTable {
 
 // Whether a column of this name says which row it is, and is no quantity.
 bool is_key(std::string_view column);
+// Whether it is a key whose values are variants to compare: each is a line of one picture.
+bool is_series(std::string_view column);
 
 // The object's own scalars; a table for each list of objects in it; its lists of numbers as (index, values); matrices
 // as (i, j, value). Names are the path through the object.

@@ -10,8 +10,11 @@
 #include <QTableView>
 
 #include "app/gui/action_table.h"
+#include "app/gui/dock.h"
 #include "app/gui/docks/analysis_panel.h"
+#include "app/gui/docks/option_form.h"
 #include "app/gui/help_dialog.h"
+#include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
 #include "app/gui/table_panel.h"
 #include "app/gui/workbench.h"
@@ -30,6 +33,36 @@ class AnalysisWindow : public DemoWindow {
   AnalysisPanel& panel() { return window_->analysis(); }
   template <class W>
   W* child(const char* name) { return panel().findChild<W*>(name); }
+  // A finished recording of the demo; its trace is what the panel reads.
+  void record(const char* prompt, uint64_t tokens) {
+    const auto path = folder_ / "run.moetrace.h5";
+    model().record_to(path, false);
+    ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+    run(prompt, tokens);
+    model().stop_recording();
+    ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path); }));
+    ASSERT_TRUE(wait_until([&] { return child<QPushButton>("analysis.run")->isEnabled(); }));
+  }
+  // The document that the command line would print of the same trace.
+  nlohmann::ordered_json document(const char* name, const std::vector<std::pair<const char*, const char*>>& given) {
+    const StudyInfo& info = *find_study(name);
+    StudyOptions options(info.options);
+    for (const auto& [option, value] : given) EXPECT_TRUE(options.set(option, value));
+    std::vector<std::unique_ptr<TraceReader>> readers(1);
+    auto reader = TraceReader::open(folder_ / "run.moetrace.h5");
+    EXPECT_TRUE(reader);
+    readers[0] = std::move(*reader);
+    auto walk = TraceWalk::of(std::move(readers));
+    EXPECT_TRUE(walk);
+    Task task;
+    auto result = run_study(info, options, {&*walk}, task);
+    EXPECT_TRUE(result) << result.error().message();
+    return result ? result->document : nlohmann::ordered_json();
+  }
+  std::string content_of(const std::filesystem::path& path) {
+    std::ifstream in(path);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
   // Presses Analyse and waits for the result.
   void analyse(const QString& name) {
     panel().choose(name);
@@ -55,13 +88,7 @@ class AnalysisWindow : public DemoWindow {
 
 TEST_F(AnalysisWindow, ARecordingIsAnalysedAndItsBusiestExpertMuted) {
   EXPECT_FALSE(child<QPushButton>("analysis.run")->isEnabled());  // nothing is recorded yet
-  const auto path = folder_ / "run.moetrace.h5";
-  model().record_to(path, false);
-  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
-  run("The router sends each token", 24);
-  model().stop_recording();
-  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path); }));
-  ASSERT_TRUE(wait_until([&] { return child<QPushButton>("analysis.run")->isEnabled(); }));
+  record("The router sends each token", 24);
 
   analyse("load");
   ASSERT_TRUE(panel().result());
@@ -134,6 +161,102 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   show_table("layers.values");
 }
 
+TEST_F(AnalysisWindow, CachePoliciesStandSideBySide) {
+  record("The router sends each token", 24);
+  panel().choose("simulate cache");
+  EXPECT_EQ(child<QPushButton>("analysis.run")->text(), "Simulate");
+  child<QLineEdit>("analysis.option.policies")->setText("lru,mru");
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  EXPECT_NE(newest_message().find("\"mru\" is no cache policy"), std::string::npos) << newest_message();
+  EXPECT_FALSE(panel().result());
+  child<QLineEdit>("analysis.option.policies")->setText("lru,belady,plec");
+  child<QComboBox>("analysis.option.start")->setCurrentText("warm");
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return panel().result().has_value(); })) << newest_message();
+  EXPECT_EQ(panel().result()->object, document("cache", {{"policies", "lru,belady,plec"}, {"start", "warm"}}));
+
+  // A line for each policy; the tooltip holds the numbers of the table.
+  ResultPicture& picture = panel().picture();
+  EXPECT_FALSE(picture.is_heat_map());
+  EXPECT_EQ(picture.series(), (QStringList{"lru", "belady", "plec"}));
+  const auto& sizes = panel().result()->object["policies"][1]["sizes"];
+  const QString rate = QString::number(sizes.back()["hit_rate"].get<double>(), 'g', 7);
+  const QString words = picture.value_at({picture.width() - 20, picture.height() / 2});
+  EXPECT_TRUE(words.contains(QString("policy belady, slots %1: hit_rate %2").arg(sizes.back()["slots"].get<int>()).arg(rate))) << words.toStdString();
+  EXPECT_EQ(words.count('\n'), 2);
+  EXPECT_TRUE(child<ElidedLabel>("analysis.notes")->full_text().contains("plec forecasts from transitions of this very trace"));
+  EXPECT_FALSE(child<QPushButton>("analysis.use")->isVisible());
+  EXPECT_FALSE(child<QPushButton>("analysis.mute")->isVisible());
+  picture.grab();  // paints
+
+  const auto file = folder_ / "sizes.csv";
+  ASSERT_TRUE(panel().save_to(QString::fromStdString(file.string())));
+  EXPECT_EQ(content_of(file), csv_of(panel().result()->tables[size_t(child<QComboBox>("analysis.table")->currentIndex())]));
+}
+
+TEST_F(AnalysisWindow, APlacementIsShownSavedAndUsed) {
+  record("The router sends each token", 24);
+  panel().choose("place load");
+  child<QLineEdit>("analysis.option.gpus")->setText("5");
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  EXPECT_TRUE(wait_until([&] { return newest_message().find("32 experts do not divide evenly over 5 GPUs") != std::string::npos; })) << newest_message();
+  child<QLineEdit>("analysis.option.gpus")->setText("8");
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return panel().result().has_value(); })) << newest_message();
+  const auto placed = panel().result()->object;
+  EXPECT_EQ(placed, document("load", {{"gpus", "8"}}));
+
+  // The matrix after placing stands on the right of the one before; each cell tells both.
+  PlacementPicture& picture = panel().placement();
+  ASSERT_TRUE(picture.isVisible());
+  picture.resize(800, 300);
+  picture.grab();
+  const QString last = picture.value_at({picture.width() - 10, picture.height() - 50});
+  EXPECT_EQ(last, QString("layer 7, expert 31: GPU %1; contiguous: GPU 7").arg(placed["placement"][7][31].get<int>()));
+  EXPECT_EQ(panel().table().rows()->rowCount(), 8 * 32);
+
+  const auto file = folder_ / "placement.json";
+  ASSERT_TRUE(panel().save_to(QString::fromStdString(file.string())));
+  EXPECT_EQ(nlohmann::ordered_json::parse(content_of(file)), placed);
+
+  // Used, it moves the traffic as the saved file does.
+  QTest::mouseClick(child<QPushButton>("analysis.use"), Qt::LeftButton);
+  EXPECT_EQ(child<QComboBox>("analysis.choice")->currentData().toString(), "simulate traffic");
+  EXPECT_EQ(child<QLineEdit>("analysis.option.gpus")->text(), "8");
+  EXPECT_EQ(child<QComboBox>("analysis.option.placement")->currentText(), "load on 8 GPUs");
+  const auto finish = [&] {
+    bool done = false;
+    const auto connection = QObject::connect(&panel(), &AnalysisPanel::finished, [&] { done = true; });
+    QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+    EXPECT_TRUE(wait_until([&] { return done; })) << newest_message();
+    QObject::disconnect(connection);
+  };
+  finish();
+  EXPECT_EQ(panel().result()->object["placement"], "load on 8 GPUs");
+  EXPECT_EQ(panel().result()->object["layers"], document("traffic", {{"gpus", "8"}, {"placement", file.c_str()}})["layers"]);
+  EXPECT_FALSE(child<QPushButton>("analysis.use")->isVisible());
+  child<QComboBox>("analysis.option.placement")->setCurrentText("");
+  finish();
+  EXPECT_EQ(panel().result()->object, document("traffic", {{"gpus", "8"}}));
+}
+
+TEST_F(AnalysisWindow, EveryStudyOfTheListRunsFromItsForm) {
+  record("The router sends each token", 24);
+  for (const StudyInfo& info : studies()) {
+    SCOPED_TRACE(info.name);
+    panel().choose(QString::fromStdString(command_of(info)));
+    if (auto* sweeps = child<QLineEdit>("analysis.option.sweeps")) sweeps->setText("50");
+    analyse(QString::fromStdString(command_of(info)));
+    ASSERT_TRUE(panel().result());
+    EXPECT_EQ(panel().result()->study, &info);
+    // What the list says is shown first is there.
+    const auto& table = panel().result()->tables[size_t(child<QComboBox>("analysis.table")->currentIndex())];
+    EXPECT_EQ(table.name, info.table);
+    EXPECT_NE(std::find(table.columns.begin(), table.columns.end(), info.quantity), table.columns.end());
+    panel().grab();
+  }
+}
+
 TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {
   const auto path = folder_ / "ids.moetrace.h5";
   model().set_capture(CaptureLevel::kIds);
@@ -150,6 +273,8 @@ TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {
   EXPECT_TRUE(enabled("load"));
   EXPECT_FALSE(enabled("domain"));
   EXPECT_FALSE(enabled("logit-similarity"));
+  EXPECT_TRUE(enabled("simulate cache"));
+  EXPECT_TRUE(enabled("place affinity"));
 
   panel().choose("srp");
   child<QLineEdit>("analysis.option.windows")->setText("4,x");
@@ -168,6 +293,9 @@ TEST_F(AnalysisWindow, EveryAnalysisHasItsRowInTheHelpPage) {
   const QString page = help_page("analyses");
   for (const AnalysisInfo& info : analyses()) EXPECT_TRUE(page.contains(QString("| `%1` |").arg(info.name))) << info.name;
   EXPECT_EQ(window_->workbench().dock("analysis")->help_page(), "analyses");
+  const QString placement = help_page("placement"), simulations = help_page("simulations");
+  for (const StudyInfo& info : studies())
+    EXPECT_TRUE(info.kind == StudyKind::kPlacement ? placement.contains(QString("| `%1` |").arg(info.name)) : simulations.contains(QString("\n## %1:").arg(info.name))) << info.name;
 }
 
 // A pair list is a line; a grid of layers and experts a heat map; a cell without a number stays empty.
@@ -187,6 +315,23 @@ TEST(ResultPicture, ChoosesTheFormByTheTable) {
   EXPECT_FALSE(picture.is_heat_map());
   EXPECT_TRUE(picture.value_at({395 - 30, 150}).contains("layer 2: cv 0.25")) << picture.value_at({365, 150}).toStdString();
   picture.grab();
+  // Variants are lines, up to eight; a quantity stands beside that of contiguous experts.
+  ResultTable sizes{"policies.sizes", {"policy", "slots", "hit_rate"}, {}};
+  for (int policy = 0; policy < 8; ++policy)
+    for (const int slots : {4, 8, 32}) sizes.rows.push_back({"p" + std::to_string(policy), slots, policy + slots / 100.0});
+  picture.show_table(sizes, "hit_rate");
+  EXPECT_FALSE(picture.is_heat_map());
+  EXPECT_EQ(picture.series().size(), 8);
+  // 8 stands where it belongs between 4 and 32: nearer to 4.
+  EXPECT_TRUE(picture.value_at({200, 150}).contains("policy p3, slots 8: hit_rate 3.08")) << picture.value_at({200, 150}).toStdString();
+  picture.grab();
+  for (const int slots : {4, 8, 32}) sizes.rows.push_back({"p8", slots, 1.0});
+  picture.show_table(sizes, "hit_rate");
+  EXPECT_TRUE(picture.is_heat_map());
+  ResultTable cut{"transitions", {"gpus", "from", "cut", "contiguous_cut"}, {{4, 0, 3, 5}, {4, 1, 4, 6}}};
+  picture.show_table(cut, "cut");
+  EXPECT_EQ(picture.series(), (QStringList{"cut", "contiguous"}));
+  EXPECT_TRUE(picture.value_at({380, 150}).contains("from 1: contiguous 6"));
   ResultTable pairs{"top_pairs", {"layer", "i", "j", "count"}, {{0, 1, 2, 9}, {0, 3, 4, 7}, {1, 5, 6, 5}}};
   picture.show_table(pairs, "count");
   EXPECT_FALSE(picture.is_heat_map());

@@ -87,6 +87,18 @@ TEST(ExpertColor, IsStableAndUsesThePalette) {
   EXPECT_EQ(seen.size(), 7u);  // Okabe-Ito without black
 }
 
+TEST(SeriesColor, StandsOutOnTheDockAndIsNoOthers) {
+  for (const Theme* theme : {&dark_theme(), &light_theme()}) {
+    std::set<int> seen;
+    for (int series = 0; series < kCategories; ++series) {
+      const Rgb color = series_color(series, *theme);
+      EXPECT_GE(contrast_ratio(color, theme->dock), 3.0) << theme->name << " " << series;
+      seen.insert(color.r << 16 | color.g << 8 | color.b);
+    }
+    EXPECT_EQ(seen.size(), size_t(kCategories));
+  }
+}
+
 // Dichromacy as Machado, Oliveira and Fernandes simulate it ("A Physiologically-based Model for Simulation of Color
 // Vision Deficiency", 2009, severity 1.0, on linear RGB); distances in CIELAB (D65), where 2.3 is just noticeable.
 struct Eye {

@@ -158,11 +158,25 @@ Rgb map_color(ColorMap map, double t, const Theme& theme) {
   return theme.dock;
 }
 
-Rgb expert_color(int moe_layer, int expert) {
+Rgb category_color(int index) {
   // Okabe and Ito (2008) without black, which is the ground of one theme and the text of the other.
-  static constexpr std::array<Rgb, 7> kColors = {rgb(0xe69f00), rgb(0x56b4e9), rgb(0x009e73), rgb(0xf0e442),
-                                                 rgb(0x0072b2), rgb(0xd55e00), rgb(0xcc79a7)};
-  return kColors[mixed(uint64_t(moe_layer) << 32 | uint32_t(expert)) % kColors.size()];
+  static constexpr std::array<Rgb, kCategories> kColors = {rgb(0xe69f00), rgb(0x56b4e9), rgb(0x009e73), rgb(0xf0e442),
+                                                           rgb(0x0072b2), rgb(0xd55e00), rgb(0xcc79a7)};
+  return kColors[size_t(index) % kColors.size()];
+}
+
+Rgb series_color(int index, const Theme& theme) {
+  const Rgb from = category_color(index);
+  Rgb color = from;
+  for (int step = 1; step <= 20 && contrast_ratio(color, theme.dock) < 3.0; ++step) {
+    const auto towards = [step](uint8_t a, uint8_t b) { return uint8_t(a + (b - a) * step / 20); };
+    color = {towards(from.r, theme.text.r), towards(from.g, theme.text.g), towards(from.b, theme.text.b)};
+  }
+  return color;
+}
+
+Rgb expert_color(int moe_layer, int expert) {
+  return category_color(int(mixed(uint64_t(moe_layer) << 32 | uint32_t(expert)) % kCategories));
 }
 
 double contrast_ratio(Rgb a, Rgb b) {

@@ -5,27 +5,31 @@
 #include <map>
 #include <set>
 
-#include <QCheckBox>
 #include <QComboBox>
 #include <QFileDialog>
-#include <QFormLayout>
 #include <QHBoxLayout>
 #include <QItemSelectionModel>
 #include <QLabel>
-#include <QLineEdit>
+#include <QMenu>
 #include <QPushButton>
+#include <QScrollArea>
 #include <QSortFilterProxyModel>
 #include <QSplitter>
+#include <QStackedWidget>
 #include <QStandardItemModel>
 #include <QTableView>
 #include <QVBoxLayout>
 
+#include <fmt/format.h>
+
+#include "app/gui/dock.h"
+#include "app/gui/docks/option_form.h"
+#include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
 #include "app/gui/style.h"
 #include "app/gui/table_panel.h"
 #include "app/session/run_model.h"
 #include "engine/base/atomic_file.h"
-#include "engine/base/number_list.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
@@ -49,6 +53,18 @@ TableData table_data(const ResultTable& table) {
   return data;
 }
 
+const StudyInfo* study_named(const std::string& command) {
+  for (const StudyInfo& info : studies())
+    if (command_of(info) == command) return &info;
+  return nullptr;
+}
+
+// "affinity: cut 163 of 1421", where hops were counted.
+QString titled(const QString& method, const nlohmann::ordered_json& object, const char* cut) {
+  if (!object.contains(cut)) return method;
+  return QObject::tr("%1: cut %2 of %3").arg(method).arg(object[cut].get<uint64_t>()).arg(object["total"].get<uint64_t>());
+}
+
 }  // namespace
 
 AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), jobs_(jobs) {
@@ -57,91 +73,152 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   auto* split = new QSplitter(Qt::Horizontal);
   split->setChildrenCollapsible(false);
   columns->addWidget(split);
-
-  auto* left = new QWidget;
-  auto* side = new QVBoxLayout(left);
-  side->setContentsMargins(0, 0, 4, 0);
-  subject_ = new QLabel;
-  subject_->setWordWrap(true);
-  subject_->setTextFormat(Qt::PlainText);
-  subject_->setProperty("kind", "muted");
-  choice_ = new QComboBox;
-  choice_->setObjectName("analysis.choice");
-  choice_->setAccessibleName(tr("Analysis"));
-  choice_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-  choice_->setMinimumContentsLength(18);
-  for (const AnalysisInfo& info : analyses()) choice_->addItem(QString::fromUtf8(info.name), QString::fromUtf8(info.name));
-  about_ = new QLabel;
-  about_->setWordWrap(true);
-  about_->setProperty("kind", "faint");
-  form_ = new QFormLayout;
-  form_->setContentsMargins(0, 4, 0, 4);
-  form_->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
-  auto* buttons = new QHBoxLayout;
-  run_ = new QPushButton(tr("Analyse"));
-  run_->setObjectName("analysis.run");
-  cancel_ = new QPushButton(tr("Cancel"));
-  cancel_->setObjectName("analysis.cancel");
-  buttons->addWidget(run_, 1);
-  buttons->addWidget(cancel_);
-  side->addWidget(subject_);
-  side->addWidget(choice_);
-  side->addWidget(about_);
-  side->addLayout(form_);
-  side->addLayout(buttons);
-  side->addStretch(1);
-  split->addWidget(left);
-
-  auto* right = new QWidget;
-  auto* shown = new QVBoxLayout(right);
-  shown->setContentsMargins(4, 0, 0, 0);
-  auto* bar = new QHBoxLayout;
-  tables_ = new QComboBox;
-  tables_->setObjectName("analysis.table");
-  tables_->setAccessibleName(tr("Table"));
-  quantity_ = new QComboBox;
-  quantity_->setObjectName("analysis.quantity");
-  quantity_->setAccessibleName(tr("Quantity of the picture"));
-  save_ = new QPushButton(tr("Save table…"));
-  save_->setObjectName("analysis.save");
-  save_->setToolTip(tr("The whole table as CSV, Markdown, LaTeX, or the analysis as JSON, by the suffix"));
-  mute_ = new QPushButton(tr("Mute these experts"));
-  mute_->setObjectName("analysis.mute");
-  mute_->setToolTip(tr("Mutes the experts that the chosen rows name, as one edit"));
-  bar->addWidget(tables_, 2);
-  bar->addWidget(quantity_, 2);
-  bar->addWidget(save_);
-  bar->addWidget(mute_);
-  shown->addLayout(bar);
-  auto* both = new QSplitter(Qt::Horizontal);
-  both->setChildrenCollapsible(false);
-  picture_ = new ResultPicture;
-  both->addWidget(picture_);
-  twin_ = new TableTwin(this);
-  table_ = new TablePanel(twin_, [] {});
-  both->addWidget(table_);
-  shown->addWidget(both, 1);
-  split->addWidget(right);
+  split->addWidget(build_left());
+  split->addWidget(build_right());
   split->setStretchFactor(0, 0);
   split->setStretchFactor(1, 1);
+  const int em = QFontMetrics(word_font()).horizontalAdvance('m');
+  split->setSizes({em * 18, em * 60});
 
   connect(choice_, &QComboBox::currentIndexChanged, this, [this] {
-    build_options();
+    show_options();
     refresh();
   });
+  connect(form_, &OptionForm::submitted, this, &AnalysisPanel::run);
   connect(run_, &QPushButton::clicked, this, &AnalysisPanel::run);
   connect(cancel_, &QPushButton::clicked, this, [this] { jobs_.cancel(running_); });
   connect(tables_, &QComboBox::activated, this, &AnalysisPanel::show_table);
   connect(quantity_, &QComboBox::activated, this, [this](int) {
     if (result_ && tables_->currentIndex() >= 0) picture_->show_table(result_->tables[size_t(tables_->currentIndex())], quantity_->currentText());
   });
-  connect(save_, &QPushButton::clicked, this, &AnalysisPanel::save_tables);
   connect(mute_, &QPushButton::clicked, this, &AnalysisPanel::mute_selected);
+  connect(use_, &QPushButton::clicked, this, &AnalysisPanel::use_placement);
   connect(table_->view()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &AnalysisPanel::refresh);
   connect(&model_, &RunModel::model_changed, this, &AnalysisPanel::refresh);
   connect(&model_, &RunModel::recording_changed, this, &AnalysisPanel::refresh);
-  build_options();
+  show_options();
   refresh();
+}
+
+QWidget* AnalysisPanel::build_left() {
+  subject_ = new QLabel;
+  subject_->setWordWrap(true);
+  subject_->setTextFormat(Qt::PlainText);
+  subject_->setProperty("kind", "muted");
+  choice_ = new QComboBox;
+  choice_->setObjectName("analysis.choice");
+  choice_->setAccessibleName(tr("Analysis, simulation or placement"));
+  choice_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+  choice_->setMinimumContentsLength(16);
+  choice_->setMaxVisibleItems(30);
+  add_choices();
+  about_ = new QLabel;
+  about_->setWordWrap(true);
+  about_->setProperty("kind", "faint");
+  form_ = new OptionForm;
+  auto* body = new QWidget;
+  auto* stack = new QVBoxLayout(body);
+  stack->setContentsMargins(0, 0, 8, 0);
+  stack->addWidget(about_);
+  stack->addWidget(form_);
+  stack->addStretch(1);
+  auto* scroll = new QScrollArea;
+  scroll->setFrameShape(QFrame::NoFrame);
+  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
+  scroll->setWidgetResizable(true);
+  scroll->setWidget(body);
+  scroll->setMinimumHeight(QFontMetrics(word_font()).lineSpacing() * 2);
+  for (QWidget* plain : {scroll->viewport(), body}) plain->setAutoFillBackground(false);
+  auto* buttons = new QHBoxLayout;
+  run_ = new QPushButton;
+  run_->setObjectName("analysis.run");
+  cancel_ = new QPushButton(tr("Cancel"));
+  cancel_->setObjectName("analysis.cancel");
+  buttons->addWidget(run_, 1);
+  buttons->addWidget(cancel_);
+  auto* left = new QWidget;
+  auto* side = new QVBoxLayout(left);
+  side->setContentsMargins(0, 0, 4, 0);
+  side->addWidget(subject_);
+  side->addWidget(choice_);
+  side->addWidget(scroll, 1);
+  side->addLayout(buttons);
+  return left;
+}
+
+QWidget* AnalysisPanel::build_right() {
+  const auto narrow = [](const char* name, const QString& accessible) {
+    auto* choice = new QComboBox;
+    choice->setObjectName(name);
+    choice->setAccessibleName(accessible);
+    choice->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+    choice->setMinimumContentsLength(5);
+    return choice;
+  };
+  tables_ = narrow("analysis.table", tr("Table"));
+  quantity_ = narrow("analysis.quantity", tr("Quantity of the picture"));
+  save_ = new QPushButton(tr("Save"));
+  save_->setObjectName("analysis.save");
+  auto* menu = new QMenu(save_);
+  menu->addAction(tr("This table…"), this, [this] { ask_to_save(false); });
+  menu->addAction(tr("Everything as JSON…"), this, [this] { ask_to_save(true); });
+  save_->setMenu(menu);
+  mute_ = new QPushButton(tr("Mute these experts"));
+  mute_->setObjectName("analysis.mute");
+  mute_->setToolTip(tr("Mutes the experts that the chosen rows name, as one edit"));
+  use_ = new QPushButton(tr("Use this placement"));
+  use_->setObjectName("analysis.use");
+  use_->setToolTip(tr("Keeps it, and goes to the traffic simulation under it"));
+  auto* bar = new QHBoxLayout;
+  bar->addWidget(tables_, 2);
+  bar->addWidget(quantity_, 2);
+  bar->addWidget(save_);
+  bar->addWidget(mute_);
+  bar->addWidget(use_);
+  notes_ = new ElidedLabel;
+  notes_->setObjectName("analysis.notes");
+  notes_->setProperty("kind", "muted");
+  picture_ = new ResultPicture;
+  placement_ = new PlacementPicture;
+  pictures_ = new QStackedWidget;
+  pictures_->addWidget(picture_);
+  pictures_->addWidget(placement_);
+  twin_ = new TableTwin(this);
+  table_ = new TablePanel(twin_, [] {});
+  auto* both = new QSplitter(Qt::Horizontal);
+  both->setChildrenCollapsible(false);
+  both->addWidget(pictures_);
+  both->addWidget(table_);
+  auto* right = new QWidget;
+  auto* shown = new QVBoxLayout(right);
+  shown->setContentsMargins(4, 0, 0, 0);
+  shown->addLayout(bar);
+  shown->addWidget(notes_);
+  shown->addWidget(both, 1);
+  return right;
+}
+
+// Three lists in one, each under its heading.
+void AnalysisPanel::add_choices() {
+  const auto heading = [this](const QString& text) {
+    if (choice_->count() > 0) choice_->insertSeparator(choice_->count());
+    choice_->addItem(text);
+    auto* item = qobject_cast<QStandardItemModel*>(choice_->model())->item(choice_->count() - 1);
+    item->setFlags(Qt::NoItemFlags);
+    QFont bold = choice_->font();
+    bold.setBold(true);
+    item->setFont(bold);
+  };
+  const auto add = [this](const std::string& name) { choice_->addItem(QString::fromStdString(name), QString::fromStdString(name)); };
+  heading(tr("Analyses"));
+  for (const AnalysisInfo& info : analyses()) add(info.name);
+  StudyKind kind = StudyKind::kPlacement;
+  for (const StudyInfo& info : studies()) {
+    if (info.kind != kind) heading(info.kind == StudyKind::kSimulation ? tr("Simulations") : tr("Placements"));
+    kind = info.kind;
+    add(command_of(info));
+  }
+  choice_->setCurrentIndex(1);
 }
 
 std::filesystem::path AnalysisPanel::subject() const {
@@ -152,140 +229,141 @@ std::filesystem::path AnalysisPanel::subject() const {
   return model_.recording() ? std::filesystem::path(recorded.string() + ".part") : recorded;
 }
 
-void AnalysisPanel::choose(const QString& analysis) {
-  const int at = choice_->findData(analysis);
+void AnalysisPanel::choose(const QString& name) {
+  const int at = choice_->findData(name);
   if (at >= 0) choice_->setCurrentIndex(at);
 }
 
-void AnalysisPanel::build_options() {
-  while (form_->rowCount() > 0) form_->removeRow(0);
-  fields_.clear();
-  const AnalysisInfo* info = find_analysis(choice_->currentData().toString().toStdString());
-  if (!info) return;
-  about_->setText(QString::fromUtf8(info->title) + ".");
-  for (const AnalysisOption& option : analysis_options()) {
-    if (std::none_of(info->options.begin(), info->options.end(), [&](const char* one) { return std::string_view(one) == option.name; })) continue;
-    const QString name = QString::fromUtf8(option.name), help = QString::fromUtf8(option.help);
-    QWidget* field = nullptr;
-    if (option.standard) {
-      auto* line = new QLineEdit(QString::fromUtf8(option.standard));
-      connect(line, &QLineEdit::returnPressed, this, &AnalysisPanel::run);
-      field = line;
-      form_->addRow(name, field);
-    } else {
-      field = new QCheckBox(name);
-      form_->addRow(field);
-    }
-    field->setToolTip(help);
-    field->setAccessibleName(name);
-    field->setObjectName("analysis.option." + name);
-    fields_.emplace_back(name, field);
-  }
-  layers_ = new QLineEdit;
-  layers_->setObjectName("analysis.layers");
-  layers_->setPlaceholderText(tr("all; or 3, 2-5, 1,4-6"));
-  connect(layers_, &QLineEdit::returnPressed, this, &AnalysisPanel::run);
-  domain_ = new QLineEdit;
-  domain_->setObjectName("analysis.domain");
-  domain_->setPlaceholderText(tr("all"));
-  connect(domain_, &QLineEdit::returnPressed, this, &AnalysisPanel::run);
-  phase_ = new QComboBox;
-  phase_->setObjectName("analysis.phase");
-  phase_->addItems({tr("all tokens"), tr("prefill"), tr("decode")});
-  form_->addRow(tr("layers"), layers_);
-  form_->addRow(tr("domain"), domain_);
-  form_->addRow(tr("phase"), phase_);
-}
-
-Result<std::pair<AnalysisOptions, WalkFilter>> AnalysisPanel::options() const {
-  AnalysisOptions out;
-  WalkFilter filter;
-  for (const auto& [name, field] : fields_) {
-    const auto* box = qobject_cast<QCheckBox*>(field);
-    if (box && !box->isChecked()) continue;
-    SY_CHECK(set_option(out, name.toStdString(), box ? std::string() : qobject_cast<QLineEdit*>(field)->text().trimmed().toStdString()));
-  }
-  SY_TRY(filter.layers, number_list(layers_->text().trimmed().toStdString(), "layers"));
-  filter.domain = domain_->text().trimmed().toStdString();
-  if (phase_->currentIndex() > 0) filter.phase = uint8_t(phase_->currentIndex() - 1);
-  return std::pair{out, filter};
+void AnalysisPanel::show_options() {
+  const std::string name = choice_->currentData().toString().toStdString();
+  const AnalysisInfo* analysis = find_analysis(name);
+  const StudyInfo* study = study_named(name);
+  if (analysis) form_->show_analysis(*analysis);
+  if (study) form_->show_study(*study);
+  if (kept_) form_->offer("placement", QString::fromStdString(kept_->name));
+  if (analysis || study) about_->setText(QString::fromUtf8(analysis ? analysis->title : study->title) + ".");
+  run_->setText(analysis ? tr("Analyse") : study && study->kind == StudyKind::kPlacement ? tr("Place") : tr("Simulate"));
 }
 
 void AnalysisPanel::run() {
   const std::filesystem::path path = subject();
   if (path.empty() || running_ != 0) return;
-  auto chosen = options();
-  if (!chosen) return Q_EMIT failed(chosen.error());
   const std::string name = choice_->currentData().toString().toStdString();
-  running_ = jobs_.start(
-      "analysis", tr("Analysing: %1").arg(choice_->currentText()),
-      [path, name, chosen = std::move(*chosen)](Task& task) { return analyze_trace(path, name, chosen.first, chosen.second, &task); },
-      [this](Result<TraceAnalysis> result) {
-        running_ = 0;
-        if (!result) {
-          if (result.error().code != ErrorCode::kCancelled) Q_EMIT failed(result.error());
-          return refresh();
-        }
-        result_ = std::move(*result);
-        tables_->clear();
-        int shown = 0;
-        for (const ResultTable& table : result_->tables) {
-          if (shown == 0 && !ResultPicture::quantities(table).isEmpty()) shown = tables_->count();
-          tables_->addItem(tr("%1 (%2 rows)").arg(QString::fromStdString(table.name)).arg(table.rows.size()));
-        }
-        if (tables_->count() > 0) {
-          tables_->setCurrentIndex(shown);
-          show_table(shown);
-        }
-        refresh();
-        Q_EMIT finished();
-      });
+  const QString title = tr("Analysing: %1").arg(choice_->currentText());
+  const auto done = [this](Result<TraceAnalysis> result) { take(std::move(result)); };
+  if (const StudyInfo* study = study_named(name)) {
+    auto chosen = form_->study_options();
+    if (!chosen) return Q_EMIT failed(chosen.error());
+    const auto placement = kept_ && form_->chosen("placement", QString::fromStdString(kept_->name)) ? kept_ : nullptr;
+    running_ = jobs_.start(
+        "analysis", title, [path, study, placement, chosen = std::move(*chosen)](Task& task) { return study_trace(path, *study, chosen, placement, task); },
+        done);
+  } else {
+    auto chosen = form_->analysis_options();
+    if (!chosen) return Q_EMIT failed(chosen.error());
+    running_ = jobs_.start(
+        "analysis", title,
+        [path, name, chosen = std::move(*chosen)](Task& task) { return analyze_trace(path, name, chosen.first, chosen.second, &task); }, done);
+  }
   refresh();
+}
+
+void AnalysisPanel::take(Result<TraceAnalysis> result) {
+  running_ = 0;
+  if (!result) {
+    if (result.error().code != ErrorCode::kCancelled) Q_EMIT failed(result.error());
+    return refresh();
+  }
+  result_ = std::move(*result);
+  QStringList notes;
+  for (const std::string& note : result_->notes) notes << QString::fromStdString(note);
+  notes_->set_full_text(notes.join("  ·  "));
+  tables_->clear();
+  int shown = -1;
+  for (const ResultTable& table : result_->tables) {
+    const bool first = result_->study ? table.name == result_->study->table : !ResultPicture::quantities(table).isEmpty();
+    if (shown < 0 && first) shown = tables_->count();
+    tables_->addItem(tr("%1 (%2 rows)").arg(QString::fromStdString(table.name)).arg(table.rows.size()));
+  }
+  if (tables_->count() > 0) {
+    tables_->setCurrentIndex(std::max(shown, 0));
+    show_table(tables_->currentIndex());
+  }
+  refresh();
+  Q_EMIT finished();
 }
 
 void AnalysisPanel::show_table(int index) {
   if (!result_ || index < 0 || size_t(index) >= result_->tables.size()) return;
   const ResultTable& table = result_->tables[size_t(index)];
+  const StudyInfo* study = result_->study;
   quantity_->clear();
   quantity_->addItems(ResultPicture::quantities(table));
-  picture_->show_table(table, quantity_->currentText());
+  if (study && table.name == study->table) quantity_->setCurrentText(QString::fromUtf8(study->quantity));
+  const bool matrix = study && study->kind == StudyKind::kPlacement && table.name == study->table;
+  quantity_->setVisible(!matrix);
+  if (matrix) {
+    const nlohmann::ordered_json& object = result_->object;
+    if (auto placed = placed_experts(object))
+      placement_->show_placement(std::move(*placed), titled(tr("contiguous"), object, "contiguous_cut"), titled(QString::fromUtf8(study->name), object, "cut"));
+  } else {
+    picture_->show_table(table, quantity_->currentText());
+  }
+  pictures_->setCurrentWidget(matrix ? static_cast<QWidget*>(placement_) : picture_);
   twin_->set(table_data(table));
   table_->data_changed();
+}
+
+void AnalysisPanel::refresh_choices() {
+  auto* items = qobject_cast<QStandardItemModel*>(choice_->model());
+  if (!items) return;
+  TraceShape shape;
+  if (model_.has_trace()) {
+    shape.fields = model_.trace()->info.fields;
+    shape.counts_only = model_.trace()->info.counts_only;
+  }
+  for (int i = 0; i < items->rowCount(); ++i) {
+    const std::string name = choice_->itemData(i).toString().toStdString();
+    const AnalysisInfo* analysis = find_analysis(name);
+    const StudyInfo* study = study_named(name);
+    if (!analysis && !study) continue;
+    QString reason;
+    if (model_.has_trace() && analysis) {
+      QStringList lacks;
+      for (const std::string& field : missing_fields(*analysis, shape)) lacks << QString::fromStdString(field);
+      if (!lacks.isEmpty()) reason = tr("The trace holds no %1.").arg(lacks.join(", "));
+    }
+    if (model_.has_trace() && study)
+      if (const std::string why = why_not(*study, shape); !why.empty()) reason = tr("The trace %1").arg(QString::fromStdString(why));
+    items->item(i)->setEnabled(reason.isEmpty());
+    items->item(i)->setToolTip(reason.isEmpty() ? QString::fromUtf8(analysis ? analysis->title : study->title) : reason);
+  }
 }
 
 void AnalysisPanel::refresh() {
   const std::filesystem::path path = subject();
   if (path.empty()) {
-    subject_->setText(tr("Open a trace, or record the run: analyses read traces."));
+    subject_->setText(tr("Open a trace, or record the run: what is here reads traces."));
   } else {
     subject_->setText(model_.recording() && !model_.has_trace() ? tr("%1, as far as it is recorded").arg(QString::fromStdString(path.stem().string()))
                                                                 : QString::fromStdString(path.filename().string()));
   }
-  // An analysis that the shown trace cannot feed is greyed, with what it lacks.
-  if (auto* items = qobject_cast<QStandardItemModel*>(choice_->model())) {
-    TraceShape shape;
-    if (model_.has_trace()) shape.fields = model_.trace()->info.fields;
-    for (int i = 0; i < items->rowCount(); ++i) {
-      const AnalysisInfo* info = find_analysis(choice_->itemData(i).toString().toStdString());
-      QString lacks;
-      if (model_.has_trace() && info)
-        for (const std::string& field : missing_fields(*info, shape)) lacks += (lacks.isEmpty() ? "" : ", ") + QString::fromStdString(field);
-      items->item(i)->setEnabled(lacks.isEmpty());
-      items->item(i)->setToolTip(lacks.isEmpty() ? QString::fromUtf8(info ? info->title : "") : tr("The trace holds no %1.").arg(lacks));
-    }
-  }
+  refresh_choices();
   run_->setEnabled(!path.empty() && running_ == 0);
   cancel_->setVisible(running_ != 0);
   save_->setEnabled(result_.has_value() && !result_->tables.empty());
-  const bool edits = model_.has_session();
+  notes_->setVisible(!notes_->full_text().isEmpty());
+  const bool places = result_ && result_->study && result_->study->kind == StudyKind::kPlacement;
+  use_->setVisible(places);
+  mute_->setVisible(!result_ || !result_->study);
   const auto experts = experts_of_selection();
-  mute_->setEnabled(edits && !experts.empty());
+  mute_->setEnabled(model_.has_session() && !experts.empty());
   mute_->setText(experts.empty() ? tr("Mute these experts") : tr("Mute %n experts", "", int(experts.size())));
 }
 
 std::vector<std::pair<int, int>> AnalysisPanel::experts_of_selection() const {
   std::set<std::pair<int, int>> found;
-  if (!result_ || tables_->currentIndex() < 0) return {};
+  if (!result_ || result_->study || tables_->currentIndex() < 0) return {};
   const ResultTable& table = result_->tables[size_t(tables_->currentIndex())];
   const auto column = [&](const char* name) {
     const auto at = std::find(table.columns.begin(), table.columns.end(), name);
@@ -313,18 +391,35 @@ void AnalysisPanel::mute_selected() {
   if (!script.empty()) model_.edit(std::move(script), "analysis");
 }
 
-void AnalysisPanel::save_tables() {
+void AnalysisPanel::use_placement() {
+  const std::string name = fmt::format("{} on {} GPUs", result_->study->name, result_->object["gpus"].get<int>());
+  kept_ = std::make_shared<KeptPlacement>(KeptPlacement{name, Json(result_->object)});
+  choose("simulate traffic");
+  const QString entry = QString::fromStdString(name);
+  form_->offer("placement", entry);
+  form_->set("placement", entry);
+  form_->set("gpus", QString::number(result_->object["gpus"].get<int>()));
+}
+
+void AnalysisPanel::ask_to_save(bool whole) {
   if (!result_ || tables_->currentIndex() < 0) return;
-  const ResultTable& table = result_->tables[size_t(tables_->currentIndex())];
-  const QString suggested = QString::fromStdString(result_->name + "-" + table.name + ".csv");
-  const QString file = QFileDialog::getSaveFileName(this, tr("Save table"), suggested, tr("CSV (*.csv);;Markdown (*.md);;LaTeX (*.tex);;The whole analysis (*.json)"));
+  const bool places = result_->study && result_->study->kind == StudyKind::kPlacement;
+  const std::string base = QString::fromStdString(result_->name).replace(' ', '-').toStdString();
+  const std::string name = !whole ? base + "-" + result_->tables[size_t(tables_->currentIndex())].name + ".csv" : places ? "placement.json" : base + ".json";
+  QString file = QFileDialog::getSaveFileName(this, tr("Save"), QString::fromStdString(name),
+                                              whole ? tr("JSON (*.json)") : tr("CSV (*.csv);;Markdown (*.md);;LaTeX (*.tex)"));
   if (file.isEmpty()) return;
+  if (whole && !file.endsWith(".json")) file += ".json";
+  if (const auto written = save_to(file); !written) Q_EMIT failed(written.error());
+}
+
+Result<void> AnalysisPanel::save_to(const QString& file) const {
+  const ResultTable& table = result_->tables[size_t(tables_->currentIndex())];
   const std::string text = file.endsWith(".md")     ? markdown_of(table)
                            : file.endsWith(".tex")  ? latex_of(table, result_->name + ": " + table.name)
                            : file.endsWith(".json") ? result_->object.dump(1) + "\n"
                                                     : csv_of(table);
-  const auto written = write_file(file.toStdString(), text, Overwrite::kAllow);
-  if (!written) Q_EMIT failed(written.error());
+  return write_file(file.toStdString(), text, Overwrite::kAllow);
 }
 
 }  // namespace switchyard

@@ -1,8 +1,8 @@
-// Analyses of the trace that is shown, or of the recording that goes on: choose one, set its options, see its picture and
-// its tables, and act on what they name. GUI thread; the work is a job.
+// Analyses, simulations and placements of the trace that is shown, or of the recording that goes on: choose one, set its
+// options, see its picture and its tables, and act on what they name. GUI thread; the work is a job.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <optional>
 
 #include <QWidget>
@@ -10,15 +10,16 @@
 #include "app/session/jobs.h"
 #include "app/session/trace_analysis.h"
 
-class QCheckBox;
 class QComboBox;
-class QFormLayout;
 class QLabel;
-class QLineEdit;
 class QPushButton;
+class QStackedWidget;
 
 namespace switchyard {
 
+class ElidedLabel;
+class OptionForm;
+class PlacementPicture;
 class ResultPicture;
 class RunModel;
 class TablePanel;
@@ -31,10 +32,13 @@ class AnalysisPanel : public QWidget {
 
   // The trace that an analysis would read: the one shown, else that of the recording; empty: none.
   std::filesystem::path subject() const;
-  void choose(const QString& analysis);
+  void choose(const QString& name);  // "load", "simulate cache", "place affinity"
   void run();
   const std::optional<TraceAnalysis>& result() const { return result_; }
   ResultPicture& picture() const { return *picture_; }
+  PlacementPicture& placement() const { return *placement_; }
+  // By the suffix: the shown table as CSV, Markdown or LaTeX, or the whole result as JSON.
+  Result<void> save_to(const QString& file) const;
   TablePanel& table() const { return *table_; }
 
  Q_SIGNALS:
@@ -42,11 +46,16 @@ class AnalysisPanel : public QWidget {
   void finished();
 
  private:
-  void refresh();           // what can be done now
-  void build_options();     // of the chosen analysis
-  Result<std::pair<AnalysisOptions, WalkFilter>> options() const;
+  QWidget* build_left();
+  QWidget* build_right();
+  void add_choices();
+  void refresh();         // what can be done now
+  void refresh_choices(); // greyed with the reason
+  void show_options();    // of what is chosen
+  void take(Result<TraceAnalysis> result);
   void show_table(int index);
-  void save_tables();
+  void ask_to_save(bool whole);
+  void use_placement();
   std::vector<std::pair<int, int>> experts_of_selection() const;  // (model layer, expert) that chosen rows name
   void mute_selected();
 
@@ -54,14 +63,15 @@ class AnalysisPanel : public QWidget {
   Jobs& jobs_;
   Jobs::Id running_ = 0;
   std::optional<TraceAnalysis> result_;
+  std::shared_ptr<const KeptPlacement> kept_;  // for the traffic study
   QLabel *subject_, *about_;
+  ElidedLabel* notes_;
   QComboBox *choice_, *tables_, *quantity_;
-  QFormLayout* form_;
-  QLineEdit *layers_ = nullptr, *domain_ = nullptr;
-  QComboBox* phase_ = nullptr;
-  std::vector<std::pair<QString, QWidget*>> fields_;  // of the chosen analysis, by option name
-  QPushButton *run_, *cancel_, *mute_, *save_;
+  OptionForm* form_;
+  QPushButton *run_, *cancel_, *mute_, *save_, *use_;
+  QStackedWidget* pictures_;
   ResultPicture* picture_;
+  PlacementPicture* placement_;
   TableTwin* twin_;
   TablePanel* table_;
 };
