@@ -5,7 +5,7 @@
 #include "app/cli/trace_files.h"
 #include "engine/trace/trace_json.h"
 #include "engine/base/text.h"
-#include "engine/trace/compare.h"
+#include "engine/studies/compare_study.h"
 #include "engine/trace/trace.h"
 
 namespace switchyard {
@@ -119,13 +119,9 @@ Result<int> compare(Cli& cli, const std::string& base, const std::string& other)
   SY_TRY(const TraceComparison found, compare_traces(*first, *second, &task));
   const double chance = double(found.k) / double(found.experts);
   if (cli.output.json()) {
-    Document layers = Document::array();
-    for (size_t row = 0; row < found.rows.size(); ++row)
-      layers.push_back({{"layer", found.layers[row]}, {"overlap", found.rows[row].overlap}, {"jaccard", found.rows[row].jaccard},
-                        {"first_difference", found.first_difference[row]}});
-    cli.output.json({{"command", "trace compare"}, {"schema", kSchema}, {"base", trace_json(first->info())}, {"other", trace_json(second->info())},
-                     {"tokens", found.tokens}, {"left_out", {{"base", found.left_out_base}, {"other", found.left_out_other}}},
-                     {"equal_tokens", found.equal_tokens}, {"random_overlap", chance}, {"layers", std::move(layers)}});
+    Document out = {{"command", "trace compare"}, {"schema", kSchema}, {"base", trace_json(first->info())}, {"other", trace_json(second->info())}};
+    out.update(comparison_fields(found));
+    cli.output.json(out);
     return 0;
   }
   cli.output.data(fmt::format("{} tokens on both sides, {} routed alike in every layer; by chance {:.4g} of an expert set is shared\n", found.tokens,

@@ -83,7 +83,7 @@ Result<void> StudyRun::walk(std::set<std::string> fields, const std::function<Re
 
 std::span<const StudyInfo> studies() {
   static const std::vector<StudyInfo> list = [] {
-    std::vector<StudyInfo> all = {cache_study(), capacity_study(), traffic_study(), schedule_study()};
+    std::vector<StudyInfo> all = {compare_study(), cache_study(), capacity_study(), traffic_study(), schedule_study()};
     for (StudyInfo& info : placement_studies()) all.push_back(std::move(info));
     return all;
   }();
@@ -97,7 +97,8 @@ const StudyInfo* find_study(std::string_view name) {
 }
 
 std::string command_of(const StudyInfo& info) {
-  return (info.kind == StudyKind::kPlacement ? "place " : "simulate ") + std::string(info.name);
+  constexpr const char* kNouns[] = {"trace ", "simulate ", "place "};
+  return kNouns[size_t(info.kind)] + std::string(info.name);
 }
 
 std::string why_not(const StudyInfo& info, const TraceShape& shape) {
@@ -113,14 +114,15 @@ Result<StudyResult> run_study(const StudyInfo& info, const StudyOptions& options
   if (info.check != nullptr) SY_CHECK(info.check(options));
   StudyRun run{input, options, task};
   StudyResult result;
-  result.document = {{info.kind == StudyKind::kPlacement ? "method" : "simulation", info.name},
+  constexpr const char* kKeys[] = {"comparison", "simulation", "method"};
+  result.document = {{kKeys[size_t(info.kind)], info.name},
                      {"schema", kDocumentSchema}};
   if (input.walk != nullptr) {
     if (std::string reason = why_not(info, run.shape()); !reason.empty())
       return fail(ErrorCode::kUsage, std::move(reason), run.trace_path());
     result.document["trace"] = trace_json(input.walk->trace(0).info());
-  } else if (info.kind == StudyKind::kSimulation) {
-    return fail(ErrorCode::kInternal, "a simulation was started without a trace.");
+  } else if (info.kind != StudyKind::kPlacement) {
+    return fail(ErrorCode::kInternal, "a study of a trace was started without one.");
   }
   SY_TRY(const Document fields, info.run(run));
   result.document.update(fields);
@@ -130,7 +132,7 @@ Result<StudyResult> run_study(const StudyInfo& info, const StudyOptions& options
 
 std::vector<ResultTable> study_tables(const Document& document) {
   Document shown = document;
-  for (const char* key : {"schema", "trace", "method", "simulation"}) shown.erase(key);
+  for (const char* key : {"schema", "trace", "other", "method", "simulation", "comparison"}) shown.erase(key);
   std::vector<ResultTable> tables = result_tables(shown);
   if (document.contains("method")) {
     if (const auto placed = placed_experts(document)) tables.push_back(experts_table(*placed));

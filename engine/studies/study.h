@@ -1,5 +1,5 @@
-// What would a machine that was not there have made of a trace, and where would its experts best lie: the simulations
-// and placements, in one list (specs/analyses.md A8, A9, A11-A14; JSON: specs/cli-json.md). The command line and the
+// How far two traces agree, what a machine that was not there would have made of one, and where its experts would best lie:
+// comparison, simulations and placements in one list (specs/analyses.md A6, A8, A9, A11-A14; JSON: specs/cli-json.md). The command line and the
 // window run what stands here. One thread at a time; some share their work out to a pool of their own.
 #pragma once
 
@@ -47,7 +47,7 @@ struct StudyRun {
                     double from = 0, double to = 1);
 };
 
-enum class StudyKind : uint8_t { kSimulation, kPlacement };
+enum class StudyKind : uint8_t { kComparison, kSimulation, kPlacement };
 
 struct StudyInfo {
   StudyKind kind;
@@ -64,9 +64,9 @@ struct StudyInfo {
   // The fields of the document beside its name, "schema" and "trace".
   Result<Document> (*run)(StudyRun&);
 };
-std::span<const StudyInfo> studies();  // simulations first
+std::span<const StudyInfo> studies();  // by kind
 const StudyInfo* find_study(std::string_view name);
-std::string command_of(const StudyInfo& info);  // "simulate cache", "place affinity"
+std::string command_of(const StudyInfo& info);  // "trace compare", "simulate cache", "place affinity"
 
 // Why traces of this shape cannot feed it, as a sentence; empty: they can.
 std::string why_not(const StudyInfo& info, const TraceShape& shape);

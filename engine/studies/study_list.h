@@ -8,6 +8,7 @@
 
 namespace switchyard {
 
+StudyInfo compare_study();
 StudyInfo cache_study();
 StudyInfo capacity_study();
 StudyInfo traffic_study();

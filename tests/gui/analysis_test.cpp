@@ -161,6 +161,23 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   show_table("layers.values");
 }
 
+TEST_F(AnalysisWindow, ComparesTwoTraces) {
+  record("The router sends each token", 12);
+  const auto other = folder_ / "other.moetrace.h5";
+  std::filesystem::copy_file(folder_ / "run.moetrace.h5", other);
+  panel().choose("trace compare");
+  EXPECT_EQ(child<QPushButton>("analysis.run")->text(), "Compare");
+  child<QComboBox>("analysis.option.other")->setCurrentText(QString::fromStdString((folder_ / "none.moetrace.h5").string()));
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return newest_message().find("none.moetrace.h5") != std::string::npos; })) << newest_message();
+  child<QComboBox>("analysis.option.other")->setCurrentText(QString::fromStdString(other.string()));
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return panel().result().has_value(); })) << newest_message();
+  EXPECT_EQ(panel().result()->object["equal_tokens"], panel().result()->object["tokens"]);
+  EXPECT_EQ(panel().result()->object["layers"].size(), 8u);
+  show_table("layers");
+}
+
 TEST_F(AnalysisWindow, CachePoliciesStandSideBySide) {
   record("The router sends each token", 24);
   panel().choose("simulate cache");
@@ -243,6 +260,7 @@ TEST_F(AnalysisWindow, APlacementIsShownSavedAndUsed) {
 TEST_F(AnalysisWindow, EveryStudyOfTheListRunsFromItsForm) {
   record("The router sends each token", 24);
   for (const StudyInfo& info : studies()) {
+    if (info.kind == StudyKind::kComparison) continue;  // needs a second trace: ComparesTwoTraces
     SCOPED_TRACE(info.name);
     panel().choose(QString::fromStdString(command_of(info)));
     if (auto* sweeps = child<QLineEdit>("analysis.option.sweeps")) sweeps->setText("50");
@@ -294,8 +312,14 @@ TEST_F(AnalysisWindow, EveryAnalysisHasItsRowInTheHelpPage) {
   for (const AnalysisInfo& info : analyses()) EXPECT_TRUE(page.contains(QString("| `%1` |").arg(info.name))) << info.name;
   EXPECT_EQ(window_->workbench().dock("analysis")->help_page(), "analyses");
   const QString placement = help_page("placement"), simulations = help_page("simulations");
-  for (const StudyInfo& info : studies())
-    EXPECT_TRUE(info.kind == StudyKind::kPlacement ? placement.contains(QString("| `%1` |").arg(info.name)) : simulations.contains(QString("\n## %1:").arg(info.name))) << info.name;
+  for (const StudyInfo& info : studies()) {
+    const QString name = QString::fromUtf8(info.name);
+    switch (info.kind) {
+      case StudyKind::kPlacement: EXPECT_TRUE(placement.contains("| `" + name + "` |")) << info.name; break;
+      case StudyKind::kSimulation: EXPECT_TRUE(simulations.contains("\n## " + name + ":")) << info.name; break;
+      case StudyKind::kComparison: EXPECT_TRUE(page.contains(QString::fromStdString(command_of(info)))) << info.name; break;
+    }
+  }
 }
 
 // A pair list is a line; a grid of layers and experts a heat map; a cell without a number stays empty.

@@ -62,6 +62,22 @@ class Studies : public ::testing::Test {
   const SyntheticShape shape_;
 };
 
+TEST_F(Studies, ATraceIsWhatItIs) {
+  const Document found = document("compare", {{"other", path_.string()}});
+  EXPECT_EQ(found["comparison"], "compare");
+  EXPECT_EQ(found["tokens"], found["equal_tokens"]);
+  EXPECT_EQ(found["other"], found["trace"]);
+  ASSERT_FALSE(found["layers"].empty());
+  for (const Document& layer : found["layers"]) {
+    EXPECT_EQ(layer["jaccard"], 1.0);
+    EXPECT_EQ(layer["first_difference"], 0);
+    EXPECT_EQ(layer["overlap"][0], 1.0);
+  }
+  EXPECT_EQ(table(study_tables(found), "layers").rows.size(), found["layers"].size());
+  EXPECT_EQ(run("compare", {}).error().code, ErrorCode::kUsage);
+  EXPECT_EQ(run("compare", {{"other", (folder_ / "none.moetrace.h5").string()}}).error().code, ErrorCode::kNotFound);
+}
+
 TEST_F(Studies, GiveTheDocumentsOfTheCommandLine) {
   const std::vector<std::pair<std::string, Given>> runs = {
       {"cache", {{"policies", "lru,belady,plec"}, {"slots", "4,8"}, {"expert-mb", "2"}, {"bandwidth-gb", "1"}}},

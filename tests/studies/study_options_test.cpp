@@ -14,7 +14,7 @@ std::string refusal(const char* study, const char* option, const char* value) {
 }
 
 TEST(StudyOptions, StandardsAndSuggestionsFitTheirOwnTable) {
-  EXPECT_EQ(studies().size(), 8u);
+  EXPECT_EQ(studies().size(), 9u);
   for (const StudyInfo& info : studies()) {
     EXPECT_EQ(find_study(info.name), &info);
     StudyOptions options(info.options);

@@ -198,7 +198,7 @@ QWidget* AnalysisPanel::build_right() {
   return right;
 }
 
-// Three lists in one, each under its heading.
+// Four lists in one, each under its heading.
 void AnalysisPanel::add_choices() {
   const auto heading = [this](const QString& text) {
     if (choice_->count() > 0) choice_->insertSeparator(choice_->count());
@@ -212,10 +212,11 @@ void AnalysisPanel::add_choices() {
   const auto add = [this](const std::string& name) { choice_->addItem(QString::fromStdString(name), QString::fromStdString(name)); };
   heading(tr("Analyses"));
   for (const AnalysisInfo& info : analyses()) add(info.name);
-  StudyKind kind = StudyKind::kPlacement;
+  const QString titles[] = {tr("Comparison"), tr("Simulations"), tr("Placements")};  // by StudyKind
+  const StudyInfo* before = nullptr;
   for (const StudyInfo& info : studies()) {
-    if (info.kind != kind) heading(info.kind == StudyKind::kSimulation ? tr("Simulations") : tr("Placements"));
-    kind = info.kind;
+    if (!before || info.kind != before->kind) heading(titles[size_t(info.kind)]);
+    before = &info;
     add(command_of(info));
   }
   choice_->setCurrentIndex(1);
@@ -242,7 +243,8 @@ void AnalysisPanel::show_options() {
   if (study) form_->show_study(*study);
   if (kept_) form_->offer("placement", QString::fromStdString(kept_->name));
   if (analysis || study) about_->setText(QString::fromUtf8(analysis ? analysis->title : study->title) + ".");
-  run_->setText(analysis ? tr("Analyse") : study && study->kind == StudyKind::kPlacement ? tr("Place") : tr("Simulate"));
+  const QString verbs[] = {tr("Compare"), tr("Simulate"), tr("Place")};  // by StudyKind
+  run_->setText(study ? verbs[size_t(study->kind)] : tr("Analyse"));
 }
 
 void AnalysisPanel::run() {
