@@ -130,13 +130,12 @@ void RunModel::export_model(const std::filesystem::path& folder) {
 
 void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
   if (!session_ || recording()) return;
-  preparing_recording_ = true;
   recording_path_ = path;
   const Session* const target = session_.get();
   const CaptureLevel level =
       std::max(data_.snapshot ? data_.snapshot->capture : CaptureLevel::kLogits, CaptureLevel::kIds);
   const uint8_t taps = data_.snapshot ? data_.snapshot->taps : 0;
-  jobs_.start(
+  preparing_recording_ = jobs_.start(
       "record", tr("Preparing the trace"),
       [checkpoint = session_->checkpoint(), path, overwrite, level,
        taps](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
@@ -148,7 +147,7 @@ void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
       },
       [this, target](Result<std::shared_ptr<TraceRecorder>> recorder) {
         if (session_.get() != target) return;
-        preparing_recording_ = false;
+        preparing_recording_ = 0;
         if (recorder) {
           recorder_ = std::move(*recorder);
           session_->record_to(recorder_);
@@ -173,6 +172,7 @@ void RunModel::follow_recording() {
 }
 
 void RunModel::stop_recording() {
+  if (preparing_recording_) return jobs_.cancel(preparing_recording_);
   if (!session_ || !recorder_) return;
   follow_recording();
   session_->record_to(nullptr);

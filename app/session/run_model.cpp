@@ -99,7 +99,7 @@ void RunModel::tear_down() {
   why_no_chat_template_ = tr("No model is open.");
   shadows_.clear();
   starting_ = false;
-  preparing_recording_ = false;
+  preparing_recording_ = 0;
   if (recorder_) {
     recorder_.reset();
     recording_path_.clear();

@@ -133,7 +133,7 @@ class RunModel : public QObject {
   // Recording to a trace. The header hashes the model's files: a job.
   void record_to(const std::filesystem::path& path, bool overwrite);
   void stop_recording();
-  bool recording() const { return recorder_ != nullptr || preparing_recording_; }
+  bool recording() const { return recorder_ != nullptr || preparing_recording_ != 0; }
   const std::filesystem::path& recording_path() const { return recording_path_; }
   uint64_t recorded_tokens() const { return recorder_ ? recorder_->committed_tokens() : 0; }
 
@@ -207,7 +207,7 @@ class RunModel : public QObject {
 
   std::shared_ptr<TraceRecorder> recorder_;
   std::filesystem::path recording_path_;
-  bool preparing_recording_ = false;
+  Jobs::Id preparing_recording_ = 0;  // 0: no trace is being prepared
   Journal* journal_ = nullptr;
 };
 

@@ -317,6 +317,21 @@ TEST_F(Window, RecordingWritesATraceOfTheSameTokens) {
   EXPECT_EQ(model().data().snapshot->dropped_frames, 0u);
 }
 
+// Stopped before the header is hashed: no recording begins, and the next one can.
+TEST_F(Window, ARecordingStopsWhileItIsPrepared) {
+  const TemporaryFolder folder;
+  model().record_to(folder / "first.moetrace.h5", false);
+  EXPECT_TRUE(model().recording());
+  model().stop_recording();
+  EXPECT_FALSE(model().recording());
+  model().record_to(folder / "second.moetrace.h5", false);
+  ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
+  EXPECT_EQ(model().recording_path(), folder / "second.moetrace.h5");
+  run("2 + 3 = 5\n", 4);
+  model().stop_recording();
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(folder / "second.moetrace.h5"); })) << newest_message();
+}
+
 TEST_F(Window, EverySequenceOfATraceCanBeShown) {
   const TemporaryFolder folder;
   model().record_to(folder / "two.moetrace.h5", false);
