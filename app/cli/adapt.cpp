@@ -5,22 +5,17 @@
 
 #include "app/cli/adapt_input.h"
 #include "app/cli/cli.h"
-#include "app/cli/edits_input.h"
-#include "app/cli/forced.h"
-#include "app/cli/text_input.h"
+#include "app/cli/edited_text.h"
 #include "engine/base/atomic_file.h"
 #include "engine/runtime/adapt.h"
-#include "engine/tokenizer/tokenizer.h"
 
 namespace switchyard {
 namespace {
 
-struct Options {
-  std::string model, out;
-  SequenceInput input;
-  BackendChoice backend{.name = ""};
-  EditsInput edits;
+struct Options : EditedTextInput {
+  std::string out;
   AdaptInputOptions adapt;
+  Options() { backend.name.clear(); }  // as the method needs
 };
 
 Document document_of(const Adaptation& found, AdaptMethod method, const ModelPlan& plan, const std::string& backend) {
@@ -46,46 +41,33 @@ Document document_of(const Adaptation& found, AdaptMethod method, const ModelPla
 Result<int> run(Cli& cli, Options options) {
   const AdaptOptions how = options.adapt.options();
   if (options.backend.name.empty()) options.backend.name = how.method == AdaptMethod::kRewire ? "reference" : "auto";
-  SY_CHECK(options.backend.check());
   if (!options.out.empty() && std::filesystem::exists(options.out) && !cli.output.options.force)
     return fail(ErrorCode::kOutput, "exists already.", options.out, "Give --force to write over it.");
-  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
-  SY_TRY(const std::vector<EditCommand> edits, options.edits.read(checkpoint.plan));
-  Recipe start;
-  for (const EditCommand& edit : edits) {
-    if (edit.at_token.value_or(0) > 0) return fail(ErrorCode::kUsage, "an edit begins within the text.", "--edits", "Leave out at_token.");
-    apply(edit.edit, checkpoint.plan, start);
-  }
-  if (!options.input.given())
-    return fail(ErrorCode::kUsage, "no text given.", {}, "Give --text-file FILE (- is stdin), --text T or --token-ids 1,2,3.");
-  const auto tokenizer = Tokenizer::load(checkpoint);
-  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
-  SY_TRY(const std::vector<TokenId> ids, options.input.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab));
-  if (ids.size() > size_t(checkpoint.plan.context))
-    return fail(ErrorCode::kUsage, fmt::format("the text has {} tokens, the model's context is {}.", ids.size(), checkpoint.plan.context));
+  SY_TRY(const EditedText text, options.read(2));
+  const ModelPlan& plan = text.checkpoint.plan;
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size())));
-  SY_TRY(const auto weights, WeightStore::open(checkpoint, &task));
-  SY_TRY(const Adaptation found, adapt({.backend = *backend, .plan = checkpoint.plan, .tokens = ids, .start = start, .weights = weights.get()}, how, &task));
+  SY_TRY(const auto backend, options.open(text, task));
+  SY_TRY(const auto weights, WeightStore::open(text.checkpoint, &task));
+  SY_TRY(const Adaptation found, adapt({.backend = *backend, .plan = plan, .tokens = text.ids, .start = text.recipe, .weights = weights.get()}, how, &task));
 
   if (!options.out.empty()) {
-    std::vector<EditCommand> all = edits;
+    std::vector<EditCommand> all = text.edits;
     all.insert(all.end(), found.edits.begin(), found.edits.end());
     SY_CHECK(write_file(options.out, to_json_script(all) + "\n", cli.output.options.force ? Overwrite::kAllow : Overwrite::kRefuse));
     cli.output.info(fmt::format("{} edits written to {}", found.edits.size(), options.out));
   }
   if (cli.output.json()) {
-    cli.output.json(document_of(found, how.method, checkpoint.plan, backend->info().name));
+    cli.output.json(document_of(found, how.method, plan, backend->info().name));
     return 0;
   }
-  std::vector<std::vector<std::string>> rows = {{"loss before", fmt::format("{:.6f} nats per token over {}", found.loss_before, ids.size() - 1)},
+  std::vector<std::vector<std::string>> rows = {{"loss before", fmt::format("{:.6f} nats per token over {}", found.loss_before, text.ids.size() - 1)},
                                                 {"loss after", fmt::format("{:.6f}, so {:+.6f}", found.loss_after, found.loss_after - found.loss_before)}};
   for (size_t i = 0; i < found.steps.size(); ++i)
     rows.push_back({fmt::format("step {}", i), fmt::format("loss {:.6f}, {:.2f} % of the decisions moved", found.steps[i].loss, 100 * found.steps[i].rerouted)});
   std::string layers;
-  for (const int row : found.rows) layers += fmt::format("{}{}", layers.empty() ? "" : ", ", checkpoint.plan.moe_layers[row]);
+  for (const int row : found.rows) layers += fmt::format("{}{}", layers.empty() ? "" : ", ", plan.moe_layers[row]);
   rows.push_back({"layers", layers});
   rows.push_back({"rerouted", fmt::format("{:.2f} % of the decisions, {:.2f} experts of a token's path", 100 * found.rerouted, found.path_distance)});
   rows.push_back({"edits", fmt::format("{} {}", found.edits.size(), how.method == AdaptMethod::kEma ? "schemes and router rows" : "biases")});
@@ -100,12 +82,9 @@ void add_adapt(CLI::App& app, Cli& cli) {
                               "  switchyard adapt demo --text-file assets/prompts/python.txt --out biases.json\n"
                               "  switchyard adapt demo --text-file notes.txt --method spsa --steps 20 --json");
   const auto options = std::make_shared<Options>();
-  command->add_option("MODEL", options->model, "A folder, org/name of the HF cache, or demo")->required();
-  options->input.add_options(*command, "--text", "--text-file");
+  options->add_options(*command);
   options->adapt.add_options(*command, "--method", "--");
   command->add_option("--out", options->out, "Edit script to write")->type_name("FILE");
-  options->backend.add_options(*command);
-  options->edits.add_options(*command);
   command->callback([&cli, options] { cli.action = [&cli, options] { return run(cli, *options); }; });
 }
 

@@ -5,11 +5,8 @@
 
 #include <fmt/format.h>
 
-#include "app/cli/calibrate_gradient.h"
 #include "app/cli/cli.h"
-#include "app/cli/edits_input.h"
-#include "app/cli/forced.h"
-#include "app/cli/text_input.h"
+#include "app/cli/edited_text.h"
 #include "app/cli/texts_file.h"
 #include "engine/analysis/carving.h"
 #include "engine/analysis/compare.h"
@@ -243,12 +240,9 @@ Result<int> carve_experts(Cli& cli, const CarveOptions& options) {
   return 0;
 }
 
-struct SensitivityOptions {
-  std::string model, each;
-  SequenceInput input;
+struct SensitivityOptions : EditedTextInput {
+  std::string each;
   int k = 1;
-  BackendChoice backend;
-  EditsInput edits;
 };
 
 // The edit of one layer: --each FILE with its layers replaced, or top_k.
@@ -262,11 +256,10 @@ Result<std::vector<EditCommand>> edits_for(int layer, const std::vector<EditComm
 }
 
 Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
-  SY_CHECK(options.backend.check());
-  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
-  const ModelPlan& plan = checkpoint.plan;
-  if (plan.encoder_layers > 0) return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", checkpoint.name);
-  SY_TRY(const std::vector<EditCommand> start, options.edits.read(plan));
+  SY_TRY(const EditedText text, options.read(2));
+  const ModelPlan& plan = text.checkpoint.plan;
+  const std::vector<EditCommand>& start = text.edits;
+  const std::vector<TokenId>& ids = text.ids;
   std::vector<EditCommand> each;
   if (!options.each.empty()) {
     SY_TRY(each, read_script(options.each, plan));
@@ -275,18 +268,12 @@ Result<int> sensitivity(Cli& cli, const SensitivityOptions& options) {
     for (const EditCommand& command : each)
       if (std::holds_alternative<LayerPath>(command.edit)) return fail(ErrorCode::kUsage, "a layer path is of the whole model, not of one layer.", options.each, "Give it with --edits.");
   }
-  const auto tokenizer = Tokenizer::load(checkpoint);
-  SY_TRY(const Tokenizer* encoder, borrowed(tokenizer));
-  if (!options.input.given()) return fail(ErrorCode::kUsage, "no text given.", {}, "Give --text-file FILE (- is stdin), --text T or --token-ids 1,2,3.");
-  SY_TRY(const std::vector<TokenId> ids, options.input.ids(encoder, plan.vocab));
-  if (ids.size() < 2) return fail(ErrorCode::kUsage, "nothing to score: a text needs at least two tokens.");
-  if (ids.size() > size_t(plan.context)) return fail(ErrorCode::kUsage, fmt::format("the text has {} tokens, the model's context is {}.", ids.size(), plan.context));
 
   std::vector<int> layers = plan.moe_layers;
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, options.backend.open(checkpoint, task, int64_t(ids.size()), start));
+  SY_TRY(const auto backend, options.open(text, task));
   const auto vocab = size_t(plan.vocab);
   std::vector<EditEffect> effects(layers.size());
   std::atomic<size_t> done{0};
@@ -372,12 +359,9 @@ void add_calibrate(CLI::App& app, Cli& cli) {
                                "  switchyard calibrate sensitivity demo --text-file assets/prompts/python.txt --k 1\n"
                                "  switchyard calibrate sensitivity demo --text-file notes.txt --each scheme.json --json");
   const auto sweep = std::make_shared<SensitivityOptions>();
-  sweeping->add_option("MODEL", sweep->model, "A folder, org/name of the HF cache, or demo")->required();
-  sweep->input.add_options(*sweeping, "--text", "--text-file");
+  sweep->add_options(*sweeping);
   sweeping->add_option("--k", sweep->k, "Experts per token in the layer under test")->check(CLI::Range(1, 65534))->capture_default_str();
   sweeping->add_option("--each", sweep->each, "An edit script instead of --k; its layers are replaced by the one under test")->type_name("FILE");
-  sweep->backend.add_options(*sweeping);
-  sweep->edits.add_options(*sweeping);
   sweeping->callback([&cli, sweep] { cli.action = [&cli, sweep] { return sensitivity(cli, *sweep); }; });
   add_calibrate_bank(*noun, cli);
   add_calibrate_gradient(*noun, cli);

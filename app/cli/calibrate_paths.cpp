@@ -8,9 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "app/cli/cli.h"
-#include "app/cli/edits_input.h"
-#include "app/cli/forced.h"
-#include "app/cli/text_input.h"
+#include "app/cli/edited_text.h"
 #include "engine/analysis/analysis.h"
 #include "engine/analysis/compare.h"
 #include "engine/analysis/options.h"
@@ -18,65 +16,17 @@
 #include "engine/runtime/expert_oracle.h"
 #include "engine/runtime/path_planner.h"
 #include "engine/runtime/path_search.h"
-#include "engine/tokenizer/tokenizer.h"
 #include "engine/trace/walk.h"
 
 namespace switchyard {
 namespace {
-
-// One text under a model and start edits: what the first three commands share.
-struct TextOptions {
-  std::string model;
-  SequenceInput input;
-  BackendChoice backend;
-  EditsInput edits;
-
-  void add_options(CLI::App& command) {
-    command.add_option("MODEL", model, "A folder, org/name of the HF cache, or demo")->required();
-    input.add_options(command, "--text", "--text-file");
-    backend.add_options(command);
-    edits.add_options(command);
-  }
-};
-struct Text {
-  Checkpoint checkpoint;
-  std::vector<EditCommand> edits;
-  std::vector<TokenId> ids;
-  Recipe recipe;  // of the edits
-};
-
-Result<Text> read(const TextOptions& options, size_t least) {
-  SY_CHECK(options.backend.check());
-  Text text;
-  SY_TRY(text.checkpoint, open_checkpoint(options.model));
-  const ModelPlan& plan = text.checkpoint.plan;
-  if (plan.encoder_layers > 0)
-    return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", text.checkpoint.name);
-  SY_TRY(text.edits, options.edits.read(plan));
-  for (const EditCommand& command : text.edits)
-    if (command.at_token.value_or(0) > 0)
-      return fail(ErrorCode::kUsage, "an edit begins within the text.", "--edits", "Leave out at_token.");
-  if (!options.input.given())
-    return fail(ErrorCode::kUsage, "no text given.", {},
-                "Give --text-file FILE (- is stdin), --text T or --token-ids 1,2,3.");
-  const auto tokenizer = Tokenizer::load(text.checkpoint);
-  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
-  SY_TRY(text.ids, options.input.ids(tokenizer ? tokenizer->get() : nullptr, plan.vocab));
-  if (text.ids.size() < least)
-    return fail(ErrorCode::kUsage, fmt::format("the text has {} tokens, needs at least {}.", text.ids.size(), least));
-  if (text.ids.size() > size_t(plan.context))
-    return fail(ErrorCode::kUsage,
-                fmt::format("the text has {} tokens, the model's context is {}.", text.ids.size(), plan.context));
-  text.recipe = *recipe_spans(text.edits, plan).front().recipe;
-  return text;
-}
 
 Overwrite overwrite(const Cli& cli) {
   return cli.output.options.force ? Overwrite::kAllow : Overwrite::kRefuse;
 }
 
 // The start edits with this path instead of any of theirs.
-std::string script_of(const Text& text, const LayerPath& path) {
+std::string script_of(const EditedText& text, const LayerPath& path) {
   std::vector<EditCommand> script;
   for (const EditCommand& command : text.edits)
     if (!std::holds_alternative<LayerPath>(command.edit)) script.push_back(command);
@@ -84,14 +34,14 @@ std::string script_of(const Text& text, const LayerPath& path) {
   return to_json_script(script) + "\n";
 }
 
-struct PathSearchArguments : TextOptions {
+struct PathSearchArguments : EditedTextInput {
   PathSearchOptions search;
   std::string grade = "ce", out;
   int target_tokens = 0;
 };
 
 // Cross-entropy and exactness of the last `targets` tokens under a path.
-Result<PathScore> score_path(Backend& backend, const Text& text, const std::vector<uint8_t>& passes, size_t targets,
+Result<PathScore> score_path(Backend& backend, const EditedText& text, const std::vector<uint8_t>& passes, size_t targets,
                              const Task& task) {
   const ModelPlan& plan = text.checkpoint.plan;
   auto recipe = std::make_shared<Recipe>(text.recipe);
@@ -125,7 +75,7 @@ Document trial_json(const PathTrial& trial) {
 }
 
 Result<int> path_search(Cli& cli, const PathSearchArguments& arguments) {
-  SY_TRY(const Text text, read(arguments, 2));
+  SY_TRY(const EditedText text, arguments.read(2));
   const ModelPlan& plan = text.checkpoint.plan;
   const size_t targets = arguments.target_tokens > 0 ? size_t(arguments.target_tokens) : text.ids.size() - 1;
   if (targets >= text.ids.size())
@@ -185,13 +135,13 @@ Result<int> path_search(Cli& cli, const PathSearchArguments& arguments) {
   return 0;
 }
 
-struct PathRouteArguments : TextOptions {
+struct PathRouteArguments : EditedTextInput {
   std::string routers, out;
   double budget = -0.5;
 };
 
 Result<int> path_route(Cli& cli, const PathRouteArguments& arguments) {
-  SY_TRY(Text text, read(arguments, 1));
+  SY_TRY(EditedText text, arguments.read(1));
   const ModelPlan& plan = text.checkpoint.plan;
   LayerPath asking{.passes = {},
                    .chooser = {.file = arguments.routers, .budget = arguments.budget, .routers = nullptr}};
@@ -200,7 +150,7 @@ Result<int> path_route(Cli& cli, const PathRouteArguments& arguments) {
   text.recipe.path = asking;
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, arguments.backend.open(text.checkpoint, task, int64_t(text.ids.size())));
+  SY_TRY(const auto backend, arguments.open(text, task));
   const auto cache = backend->new_cache(int(text.ids.size()));
   SY_TRY(const std::vector<LayerDecision> decisions,
          decide_path(*backend, plan, text.recipe, *cache, text.ids, 0, &task));
@@ -234,7 +184,7 @@ Result<int> path_route(Cli& cli, const PathRouteArguments& arguments) {
   return 0;
 }
 
-struct OracleArguments : TextOptions {
+struct OracleArguments : EditedTextInput {
   OracleOptions oracle;
   int tokens = 0;
   std::string csv;
@@ -247,12 +197,12 @@ std::string pattern_text(const UsePattern& pattern) {
 }
 
 Result<int> oracle(Cli& cli, const OracleArguments& arguments) {
-  SY_TRY(const Text text, read(arguments, 2));
+  SY_TRY(const EditedText text, arguments.read(2));
   const ModelPlan& plan = text.checkpoint.plan;
   const size_t count = std::min(text.ids.size() - 1, arguments.tokens > 0 ? size_t(arguments.tokens) : text.ids.size());
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
-  SY_TRY(const auto backend, arguments.backend.open(text.checkpoint, task, int64_t(text.ids.size())));
+  SY_TRY(const auto backend, arguments.open(text, task));
   auto made = ExpertOracle::create(*backend, plan, text.recipe, int(text.ids.size()), arguments.oracle);
   if (!made) return fail(made.error().code, made.error().what, text.checkpoint.name, made.error().hint);
   std::vector<OracleToken> tokens;

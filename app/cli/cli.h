@@ -34,6 +34,7 @@ void add_analyze(CLI::App& app, Cli& cli);
 void add_adapt(CLI::App& app, Cli& cli);
 void add_calibrate(CLI::App& app, Cli& cli);
 void add_calibrate_bank(CLI::App& calibrate, Cli& cli);
+void add_calibrate_gradient(CLI::App& calibrate, Cli& cli);
 void add_calibrate_lens(CLI::App& calibrate, Cli& cli);
 void add_calibrate_prune(CLI::App& calibrate, Cli& cli);
 void add_calibrate_paths(CLI::App& calibrate, Cli& cli);  // path-search, path-route, oracle, esft

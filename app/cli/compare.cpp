@@ -8,13 +8,10 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
-#include "app/cli/edits_input.h"
-#include "app/cli/forced.h"
-#include "app/cli/text_input.h"
+#include "app/cli/edited_text.h"
 #include "engine/analysis/compare.h"
 #include "engine/analysis/shadow.h"
 #include "engine/base/text.h"
-#include "engine/tokenizer/tokenizer.h"
 
 namespace switchyard {
 namespace {
@@ -204,22 +201,6 @@ void show(Output& out, const ModelPlan& plan, const std::vector<Compared>& recip
   out.table(rows);
 }
 
-Result<std::vector<TokenId>> text_of(const CompareOptions& options, const Checkpoint& checkpoint) {
-  if (!options.input.given())
-    return fail(ErrorCode::kUsage, "no text given.", {}, "Give --text-file FILE (- is stdin) or --token-ids 1,2,3.");
-  const auto tokenizer = Tokenizer::load(checkpoint);
-  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
-  SY_TRY(std::vector<TokenId> ids, options.input.ids(tokenizer ? tokenizer->get() : nullptr, checkpoint.plan.vocab));
-  if (ids.size() > static_cast<size_t>(checkpoint.plan.context))
-    return fail(ErrorCode::kUsage,
-                fmt::format("the text has {} tokens, the model's context is {}.", ids.size(), checkpoint.plan.context));
-  const size_t needed = options.mode == "twin" ? 2 : 1;
-  if (ids.size() < needed)
-    return fail(ErrorCode::kUsage,
-                fmt::format("the text has {} tokens, --mode {} needs at least {}.", ids.size(), options.mode, needed));
-  return ids;
-}
-
 Result<std::vector<Compared>> recipes_of(const CompareOptions& options, const ModelPlan& plan) {
   const std::vector<std::string> names = names_of(options.recipes);
   std::vector<Compared> recipes(names.size());
@@ -250,7 +231,7 @@ Result<int> compare(Cli& cli, const CompareOptions& options) {
     for (const RecipeSpan& span : one.spans)
       if (const std::string why = ShadowRouter::unavailable(*span.recipe); !twin && !why.empty())
         return fail(ErrorCode::kUsage, why + ".", one.name + ", --mode shadow", "Use --mode twin.");
-  SY_TRY(const std::vector<TokenId> ids, text_of(options, checkpoint));
+  SY_TRY(const std::vector<TokenId> ids, read_ids(options.input, checkpoint, options.mode == "twin" ? 2 : 1));
 
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });

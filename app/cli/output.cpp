@@ -81,11 +81,16 @@ void Output::json(const Document& document) {
   held_ = document.dump(-1, ' ', false, Document::error_handler_t::replace) + "\n";
 }
 
+// Columns that a UTF-8 text takes: its code points.
+static size_t columns(std::string_view text) {
+  return size_t(std::count_if(text.begin(), text.end(), [](char byte) { return (byte & 0xC0) != 0x80; }));
+}
+
 void Output::table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns(row[i]));
   }
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
@@ -95,7 +100,7 @@ void Output::table(const std::vector<std::vector<std::string>>& rows) {
       else if (options.plain)
         held_ += '\t';
       else
-        held_.append(widths[i] - row[i].size() + 2, ' ');
+        held_.append(widths[i] - columns(row[i]) + 2, ' ');
     }
   }
 }

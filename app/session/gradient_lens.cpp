@@ -1,6 +1,5 @@
 #include "app/session/gradient_lens.h"
 
-#include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -36,12 +35,8 @@ TableData gradient_table(const GradientLens& lens, int row, const std::vector<st
 
 std::string gradient_summary(const GradientLens& lens, int row) {
   const GateLens& one = lens.rows[size_t(row)];
-  std::vector<int> order(one.wanted.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return one.wanted[size_t(a)] > one.wanted[size_t(b)]; });
   std::string most;
-  for (size_t i = 0; i < std::min<size_t>(3, order.size()) && one.wanted[size_t(order[i])] > 0; ++i)
-    most += fmt::format("{}{} ({})", most.empty() ? ": " : ", ", order[i], one.wanted[size_t(order[i])]);
+  for (const int expert : most_wanted(one, 3)) most += fmt::format("{}{} ({})", most.empty() ? ": " : ", ", expert, one.wanted[size_t(expert)]);
   return fmt::format("{} of {} tokens want an idle expert{}; cosine of dense and sparse {:.3f}",
                      std::accumulate(one.wanted.begin(), one.wanted.end(), uint64_t(0)), one.tokens.size(), most, one.cosine);
 }

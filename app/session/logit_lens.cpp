@@ -1,7 +1,5 @@
 #include "app/session/logit_lens.h"
 
-#include <fmt/format.h>
-
 #include "engine/backend/backend.h"
 #include "engine/runtime/lens_run.h"
 
@@ -14,8 +12,7 @@ Result<LogitLens> logit_lens_of(const Checkpoint& checkpoint, const std::vector<
   task.report(-1, "reading the layers");
   LogitLens out;
   SY_TRY(out.places, logit_lens(*backend, checkpoint.plan, tokens, recipe, last, &task));
-  for (const LensPlace& place : out.places)
-    out.behind.push_back(fmt::format("{} {}", place.layer, sublayer_word(checkpoint.plan.layers[size_t(place.layer)].sublayers[size_t(place.sublayer)])));
+  for (const LensPlace& place : out.places) out.behind.push_back(place_name(place, checkpoint.plan));
   if (!out.places.empty()) out.first_token = tokens.size() - out.places[0].tokens.size();
   return out;
 }

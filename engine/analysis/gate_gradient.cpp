@@ -1,6 +1,7 @@
 // See gate_gradient.h.
 #include "engine/analysis/gate_gradient.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace switchyard {
@@ -55,6 +56,15 @@ GateLens gate_lens(const GateTerms& terms, int experts) {
   }
   if (dense_square > 0 && sparse_square > 0) out.cosine = product / std::sqrt(dense_square * sparse_square);
   return out;
+}
+
+std::vector<int> most_wanted(const GateLens& lens, size_t most) {
+  std::vector<int> order;
+  for (size_t e = 0; e < lens.wanted.size(); ++e)
+    if (lens.wanted[e] > 0) order.push_back(int(e));
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return lens.wanted[size_t(a)] > lens.wanted[size_t(b)]; });
+  order.resize(std::min(order.size(), most));
+  return order;
 }
 
 }  // namespace switchyard

@@ -34,5 +34,7 @@ struct GateLens {
   uint64_t flips = 0;                 // (token, expert) whose two gradients have opposite signs
 };
 GateLens gate_lens(const GateTerms& terms, int experts);
+// The experts that most tokens want, at most `most`, those that some token wants; ties: lower id.
+std::vector<int> most_wanted(const GateLens& lens, size_t most);
 
 }  // namespace switchyard

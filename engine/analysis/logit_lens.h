@@ -23,6 +23,7 @@ LensReading read_lens(std::span<const float> model, std::span<const float> lens)
 // Of all tokens behind one sublayer.
 struct LensPlace {
   int layer = 0, sublayer = 0;  // of ModelPlan::layers
+  int pass = 0;                 // over the layer, where a layer path takes several
   std::vector<LensReading> tokens;
 
   double mean_kl() const;

@@ -15,11 +15,16 @@ namespace switchyard {
 class LayerProbe {
  public:
   virtual ~LayerProbe() = default;
-  // layer, sublayer: of ModelPlan::layers; logits: [n, vocab] of the tokens from `first` on, by the model's final norm and
-  // head on the residual stream behind that sublayer. What a sublayer defers (Sublayer::deferred) shows with the layer's last.
-  using See = std::function<void(int layer, int sublayer, size_t first, std::span<const float> logits)>;
-  // The whole text in one pass from an empty cache, under `recipe`. kUsage: encoder-decoders.
-  virtual Result<void> lens(std::span<const TokenId> tokens, const Recipe& recipe, const See& see, const Task* task) = 0;
+  // Behind this sublayer of ModelPlan::layers, in this pass over the layer (a layer path may take several).
+  struct Place {
+    int layer = 0, sublayer = 0, pass = 0;
+  };
+  // logits: [n, vocab] of the tokens from `token` on, by the model's final norm and head on the residual stream there. What
+  // a sublayer defers (Sublayer::deferred) shows with the layer's last.
+  using See = std::function<void(const Place& place, size_t token, std::span<const float> logits)>;
+  // The whole text in one go from an empty cache, under `recipe`; tokens before `first` are run, not seen. kUsage:
+  // encoder-decoders.
+  virtual Result<void> lens(std::span<const TokenId> tokens, const Recipe& recipe, size_t first, const See& see, const Task* task) = 0;
 };
 
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/analysis/logit_lens.h"
@@ -14,12 +15,15 @@
 
 namespace switchyard {
 
-// Behind every sublayer, in the order of execution; of the last `last` tokens (0: all). Under `recipe`. kUsage: the backend
-// is no LayerProbe (reference is), or the model an encoder-decoder.
+// Behind every sublayer, in the order of execution; of the last `last` tokens (0: all). Under `recipe`; where routers of
+// layers decide its path, they do from these tokens. kUsage: the backend is no LayerProbe (reference is), the model an
+// encoder-decoder, or no tokens.
 Result<std::vector<LensPlace>> logit_lens(Backend& backend, const ModelPlan& plan, std::span<const TokenId> tokens,
                                           const Recipe& recipe, size_t last, const Task* task);
 
 // "attention", "experts", "feed-forward", "mixer": what a sublayer is, for people.
 const char* sublayer_word(const Sublayer& sublayer);
+// "3 attention", "3 experts · pass 2".
+std::string place_name(const LensPlace& place, const ModelPlan& plan);
 
 }  // namespace switchyard

@@ -19,7 +19,7 @@ TEST(LogitLens, WorkedNumbers) {
   const LensReading same = read_lens(model, model);
   EXPECT_EQ(same.kl, 0);
   EXPECT_EQ(same.rank, 0);
-  const LensPlace place{0, 1, {reading, same}};
+  const LensPlace place{0, 1, 0, {reading, same}};
   EXPECT_EQ(place.agreement(), 0.5);
   EXPECT_NEAR(place.mean_kl(), 0.210256, 1e-6);
 }

@@ -8,6 +8,7 @@
 #include <iostream>
 #include <map>
 
+#include "engine/backend/layer_probe.h"
 #include "engine/routing/edit.h"
 #include "tests/backend/harness.h"
 
@@ -140,6 +141,42 @@ TEST_P(LayerPaths, EveryLayerOnceIsTheModelItself) {
     const Output want = plain.feed(ids);
     EXPECT_TRUE(identical(want, once.feed(ids)));
     EXPECT_TRUE(identical(want, by_hand.feed(ids))) << "through the code of paths too";
+  }
+}
+
+// The logit lens sees every pass, and no layer that is skipped.
+TEST_P(LayerPaths, TheLensSeesEveryPass) {
+  if (backend_names() == std::vector<std::string>{"cpu"}) GTEST_SKIP() << "the reference backend is not built";
+  const ModelPlan& plan = checkpoint(GetParam()).plan;
+  const auto ids = text(plan, 12);
+  struct Seen {
+    int sublayer;
+    std::vector<float> logits;
+    bool operator==(const Seen&) const = default;
+  };
+  const auto see = [&](Backend& backend, const Recipe& recipe, std::vector<LayerProbe::Place>& places) {
+    std::vector<Seen> out;
+    const auto done = dynamic_cast<LayerProbe&>(backend).lens(ids, recipe, 9, [&](const LayerProbe::Place& place, size_t token, std::span<const float> logits) {
+      EXPECT_EQ(token, 9u);
+      places.push_back(place);
+      out.push_back({place.sublayer, {logits.begin(), logits.end()}});
+    }, nullptr);
+    EXPECT_TRUE(done) << done.error().message();
+    return out;
+  };
+  for (const std::vector<uint8_t>& passes : paths(plan.layers.size())) {
+    SCOPED_TRACE(describe(LayerPath{passes}));
+    const Recipe recipe{.path = {.passes = passes}};
+    const auto theirs = backend_of(walked(plan, passes), GetParam(), "reference");
+    std::vector<LayerProbe::Place> places, theirs_places;
+    EXPECT_EQ(see(backend(GetParam(), "reference"), recipe, places), see(*theirs, {}, theirs_places));
+    std::vector<int> layers;
+    for (const LayerProbe::Place& place : places)
+      if (place.sublayer == 0) {
+        layers.push_back(place.layer);
+        EXPECT_EQ(place.pass, std::count(layers.begin(), layers.end(), place.layer) - 1);
+      }
+    EXPECT_EQ(layers, path_of(passes, int(plan.layers.size())));
   }
 }
 

@@ -350,6 +350,26 @@ class Lens(CliTest):
         self.assertEqual((few["tokens"], few["first_token"]), (12, 9))
         self.assertEqual([place["rank"] for place in few["places"]], [place["rank"][-3:] for place in document["places"]])
         self.assert_refused(2, "does not show its residual stream", "calibrate", "lens", "demo", "--token-ids", ids, "--backend", "cpu")
+        self.assert_refused(2, "has 0 tokens, needs at least 1", "calibrate", "lens", "demo", "--text", "")
+
+    def test_layers_of_a_path_are_read_in_each_pass(self):
+        if not REFERENCE:
+            self.skipTest("the reference backend is not built")
+        text = ("--token-ids", "5,6,7,8,9,10,11,12")
+        routed = self.edits({"kind": "layer_path", "routers": "layer_routers.safetensors", "budget": -0.5})
+        document = self.json_of("calibrate_lens", "calibrate", "lens", "demo", *text, "--edits", routed)
+        path = self.json_of("calibrate_path_route", "calibrate", "path-route", "demo", *text, "--routers", "layer_routers.safetensors", "--budget", "-0.5", "--backend", "reference")["path"]
+        self.assertNotEqual(path, list(range(8)))
+        places = [place for place in document["places"] if place["behind"] == "experts"]
+        self.assertEqual([place["layer"] for place in places], path)
+        self.assertEqual([place["pass"] for place in places], [path[:i].count(layer) for i, layer in enumerate(path)])
+        self.assertAlmostEqual(places[-1]["mean_kl"], 0, places=6, msg="what is left is what the model predicts under the path")
+        last = self.json_of("calibrate_lens", "calibrate", "lens", "demo", *text, "--edits", self.edits({"kind": "layer_path", "layers": path}), "--last", 2)
+        for some, every in zip(last["places"], document["places"]):
+            for a, b in zip(some["kl"], every["kl"][-2:]):
+                self.assertAlmostEqual(a, b, delta=1e-5)
+        self.assert_refused(2, "knows no layer paths", "calibrate", "gradient", "demo", *text, "--edits", routed)
+        self.assert_refused(2, "has 0 tokens, needs at least 2", "calibrate", "gradient", "demo", "--text", "")
 
 
 if __name__ == "__main__":

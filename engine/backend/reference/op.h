@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/layer_probe.h"
 #include "engine/backend/reference/loader.h"
 #include "engine/backend/sequence_choices.h"
 #include "engine/model/plan.h"
@@ -46,6 +47,9 @@ struct LensRow {
   std::function<at::Tensor(const at::Tensor& gradient)> gains;  // [tokens, E]
 };
 
+// h: the residual stream [tokens, hidden] there.
+using ShowStream = std::function<void(const LayerProbe::Place& place, const at::Tensor& h)>;
+
 // The tokens in hand.
 struct Step {
   int64_t past = 0;    // tokens of this side (encoder or decoder) before them
@@ -77,7 +81,7 @@ struct Step {
   // Gradients only, else null: the logit bias of every routing row [E], leaves of the graph.
   const std::vector<at::Tensor>* biases = nullptr;
   // Shown the residual stream behind every sublayer; null: nobody looks.
-  const std::function<void(int layer, int sublayer, const at::Tensor& h)>* see = nullptr;
+  const ShowStream* see = nullptr;
   std::vector<LensRow>* lens = nullptr;  // [routing rows], with biases only; null: not wanted
   at::Tensor memory;               // decoder only: the encoder's output [tokens, hidden], for cross-attention
 

@@ -258,15 +258,16 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     });
   }
 
-  Result<void> lens(std::span<const TokenId> tokens, const Recipe& recipe, const See& see, const Task* task) override {
+  Result<void> lens(std::span<const TokenId> tokens, const Recipe& recipe, size_t first, const See& see, const Task* task) override {
     if (plan_.encoder_layers > 0) return fail(ErrorCode::kUsage, "the logit lens knows no encoder-decoders.");
     ReferenceCache cache(plan_, int(tokens.size()));
     const ForwardRequest request{.tokens = tokens, .cache = &cache, .recipe = &recipe, .rows = LogitRows::kNone, .task = task};
     SY_CHECK(check_request(plan_, request));
-    const std::function<void(int, int, const at::Tensor&)> show = [&](int layer, int sublayer, const at::Tensor& h) {
-      for (int64_t first = 0; first < h.size(0); first += kLogitChunk) {
-        const at::Tensor logits = logits_of(h.narrow(0, first, std::min(kLogitChunk, h.size(0) - first)));
-        see(layer, sublayer, size_t(first), {logits.const_data_ptr<float>(), size_t(logits.numel())});
+    cache.lay_out(recipe);
+    const ShowStream show = [&](const Place& place, const at::Tensor& h) {
+      for (int64_t token = int64_t(first); token < h.size(0); token += kLogitChunk) {
+        const at::Tensor logits = logits_of(h.narrow(0, token, std::min(kLogitChunk, h.size(0) - token)));
+        see(place, size_t(token), {logits.const_data_ptr<float>(), size_t(logits.numel())});
       }
     };
     return guarded([&]() -> Result<void> { return run(request, cache, &show); });
@@ -288,6 +289,8 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
 
   Result<std::vector<GateTerms>> gate_terms(std::span<const TokenId> tokens, const Recipe& recipe, const Task* task) override {
     for (int row = 0; row < int(plan_.rows.size()); ++row) SY_CHECK(check_softmax(row));
+    if (!recipe.path.native())
+      return fail(ErrorCode::kUsage, "the gradient lens knows no layer paths: a skipped layer decides nothing, a repeated one more than once.", {}, "Leave the path out.");
     using Terms = std::vector<GateTerms>;
     return with_gradients<Terms>(tokens, recipe, task, [&](const ForwardRequest& request, ReferenceCache& cache) -> Result<Terms> {
       std::vector<at::Tensor> biases;
@@ -398,7 +401,7 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
     return double(loss.item<float>());
   }
 
-  Result<void> run(const ForwardRequest& request, ReferenceCache& cache, const std::function<void(int, int, const at::Tensor&)>* see = nullptr) {
+  Result<void> run(const ForwardRequest& request, ReferenceCache& cache, const ShowStream* see = nullptr) {
     const c10::InferenceMode mode;
     at::set_num_threads(threads_);
     const int64_t past = cache.length() - cache.encoded();
@@ -420,7 +423,6 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
               .prompt = uint64_t(request.prompt),
               .adapter_log = request.adapter_log,
               .adapter_rows = adapters,
-
               .model_routers = int(plan_.rows.size()),
               .experts_off = request.experts_off,
               .see = see};
@@ -504,7 +506,7 @@ class ReferenceBackend final : public Backend, public Differentiable, public Exp
         h = off ? base : base + y;
       }
       if (deferred.defined() && i + 1 == layers_[layer].size()) h = h + deferred;
-      if (step.see) (*step.see)(int(layer), int(i), h);
+      if (step.see) (*step.see)({int(layer), int(i), step.layer_pass}, h);
     }
     return h;
   }
