@@ -4,12 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include <QHelpEvent>
 #include <QLocale>
 #include <QPainter>
-#include <QToolTip>
 
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 
@@ -56,15 +55,11 @@ QString ActiveExpertsPlot::sentence(int experts) const {
 }
 
 bool ActiveExpertsPlot::event(QEvent* event) {
-  if (event->type() == QEvent::ToolTip) {
-    const auto* help = static_cast<QHelpEvent*>(event);
+  return show_tip(this, event, [this](const QPoint& at) {
     const QRectF area = plot();
-    const int column = int((help->pos().x() - area.x()) / area.width() * columns());
-    if (counts_.total > 0 && column >= 0 && column < columns())
-      QToolTip::showText(help->globalPos(), sentence(column), this);
-    return true;
-  }
-  return QWidget::event(event);
+    const int column = int((at.x() - area.x()) / area.width() * columns());
+    return counts_.total > 0 && column >= 0 && column < columns() ? sentence(column) : QString();
+  }) || QWidget::event(event);
 }
 
 void ActiveExpertsPlot::paintEvent(QPaintEvent*) {

@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include <QHelpEvent>
 #include <QLocale>
 #include <QPainter>
 #include <QPainterPath>
-#include <QToolTip>
 
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 
@@ -125,23 +124,24 @@ void AdaptationPlot::paint_chart(QPainter& p, size_t which) const {
 }
 
 bool AdaptationPlot::event(QEvent* event) {
-  if (event->type() != QEvent::ToolTip || !state_ || state_->log.empty()) return QWidget::event(event);
-  const auto* help = static_cast<QHelpEvent*>(event);
+  return show_tip(this, event, [this](const QPoint& at) { return sentence_at(at); }) || QWidget::event(event);
+}
+
+QString AdaptationPlot::sentence_at(const QPoint& at) const {
+  if (!state_ || state_->log.empty()) return {};
   for (size_t chart = 0; chart < charts_.size(); ++chart) {
+    if (!cell(chart).contains(at)) continue;
     const QRectF inner = area(chart);
-    if (!cell(chart).contains(help->pos())) continue;
     const size_t count = state_->log.size();
-    const double share = std::clamp((help->pos().x() - inner.left()) / inner.width(), 0.0, 1.0);
+    const double share = std::clamp((at.x() - inner.left()) / inner.width(), 0.0, 1.0);
     const AdaptationEntry& entry = state_->log[std::min(count - 1, size_t(std::lround(share * double(count - 1))))];
     const auto number = [](double value, int decimals) { return QLocale::c().toString(value, 'f', decimals); };
-    QToolTip::showText(help->globalPos(),
-                       tr("step %1, token %2: loss %3 to %4, %5 % rerouted, path distance %6")
-                           .arg(entry.number)
-                           .arg(entry.token)
-                           .arg(number(entry.loss_before, 4), number(entry.loss_after, 4), number(100 * entry.rerouted, 1), number(entry.path_distance, 2)),
-                       this);
+    return tr("step %1, token %2: loss %3 to %4, %5 % rerouted, path distance %6")
+        .arg(entry.number)
+        .arg(entry.token)
+        .arg(number(entry.loss_before, 4), number(entry.loss_after, 4), number(100 * entry.rerouted, 1), number(entry.path_distance, 2));
   }
-  return true;
+  return {};
 }
 
 }  // namespace switchyard

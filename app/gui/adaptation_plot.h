@@ -35,6 +35,7 @@ class AdaptationPlot : public QWidget {
   bool event(QEvent* event) override;  // tooltip: the numbers of a step
 
  private:
+  QString sentence_at(const QPoint& at) const;
   QRectF cell(size_t chart) const;
   QRectF area(size_t chart) const;
   void paint_chart(class QPainter& painter, size_t chart) const;

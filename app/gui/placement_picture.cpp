@@ -4,12 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include <QHelpEvent>
 #include <QPainter>
-#include <QTextDocument>
-#include <QToolTip>
 
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 namespace {
@@ -96,14 +94,7 @@ QString PlacementPicture::value_at(const QPoint& at) const {
 }
 
 bool PlacementPicture::event(QEvent* event) {
-  if (event->type() == QEvent::ToolTip) {
-    const auto* help = static_cast<QHelpEvent*>(event);
-    const QString text = value_at(help->pos());
-    if (text.isEmpty()) QToolTip::hideText();
-    else QToolTip::showText(help->globalPos(), Qt::convertFromPlainText(text), this);
-    return true;
-  }
-  return QWidget::event(event);
+  return show_tip(this, event, [this](const QPoint& at) { return value_at(at); }) || QWidget::event(event);
 }
 
 // Each GPU's colour and number; of very many the first and the last.

@@ -5,14 +5,12 @@
 #include <cmath>
 #include <map>
 
-#include <QHelpEvent>
 #include <QPainter>
 #include <QPainterPath>
-#include <QTextDocument>
-#include <QToolTip>
 
 #include "app/gui/line_style.h"
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 namespace {
@@ -236,14 +234,7 @@ QString ResultPicture::value_at(const QPoint& at) const {
 }
 
 bool ResultPicture::event(QEvent* event) {
-  if (event->type() == QEvent::ToolTip) {
-    const auto* help = static_cast<QHelpEvent*>(event);
-    const QString text = value_at(help->pos());
-    if (text.isEmpty()) QToolTip::hideText();
-    else QToolTip::showText(help->globalPos(), Qt::convertFromPlainText(text), this);
-    return true;
-  }
-  return QWidget::event(event);
+  return show_tip(this, event, [this](const QPoint& at) { return value_at(at); }) || QWidget::event(event);
 }
 
 void ResultPicture::paint_heat_map(QPainter& p, const QRectF& area) const {

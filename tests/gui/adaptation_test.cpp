@@ -192,8 +192,23 @@ TEST_F(AdaptationWindow, ReadsTheLayersBesideTheRun) {
   EXPECT_GT(lens.places.front().mean_kl(), 0.1);
   EXPECT_TRUE(panel.picture().is_heat_map());
   EXPECT_EQ(panel.table().rows(), 16 * lens.places[0].tokens.size());
-  run("Another text", 4);
+  // Another branch of the sequence is another text, once it differs.
+  model().rewind(s.prompt_ids.size() + 2);
   EXPECT_TRUE(wait_until([&] { return panel.lens() == nullptr; }));
+
+  // Each pass over a layer is read, a skipped layer is not.
+  ASSERT_TRUE(model().edit(EditCommand{LayerPath{.passes = {1, 2, 1, 0, 1, 1, 1, 1}}, {}}));
+  run("Another text", 4);
+  window_->actions().run("lens.compute");
+  ASSERT_TRUE(wait_until([&] { return panel.lens() != nullptr; }, 60'000)) << newest_message();
+  const auto& behind = panel.lens()->behind;
+  EXPECT_EQ((std::vector<std::string>(behind.begin() + 2, behind.begin() + 8)),
+            (std::vector<std::string>{"1 attention", "1 experts", "1 attention · pass 2", "1 experts · pass 2", "2 attention", "2 experts"}));
+  EXPECT_EQ(behind[8], "4 attention");
+  EXPECT_NEAR(panel.lens()->places.back().mean_kl(), 0, 1e-6);
+  // Where the gradient is not to be had, the window says why and goes on.
+  window_->actions().run("gradient.compute");
+  EXPECT_TRUE(wait_until([&] { return newest_message().find("knows no layer paths") != std::string::npos; }, 60'000)) << newest_message();
 }
 #endif
 

@@ -17,6 +17,7 @@
 
 #include "app/gui/adaptation_plot.h"
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 #include "app/session/adaptation_log.h"
 #include "app/session/run_model.h"
 
@@ -33,15 +34,6 @@ QString title_of(AdaptMethod method) {
     case AdaptMethod::kEma: return AdaptationPanel::tr("Moving centres (AdaptDHM)");
   }
   return {};
-}
-
-QLabel* text_label(const char* kind, const char* name) {
-  auto* label = new QLabel;
-  label->setObjectName(name);
-  label->setWordWrap(true);
-  label->setTextFormat(Qt::PlainText);
-  label->setProperty("kind", kind);
-  return label;
 }
 
 }  // namespace

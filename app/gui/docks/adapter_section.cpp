@@ -19,6 +19,7 @@
 
 #include "app/gui/dock.h"
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 #include "app/session/run_model.h"
 #include "engine/routing/edit.h"
 
@@ -26,15 +27,6 @@ namespace switchyard {
 namespace {
 
 using Type = AdapterParameter::Type;
-
-QLabel* text_label(const char* kind) {
-  auto* label = new QLabel;
-  label->setWordWrap(true);
-  label->setTextFormat(Qt::PlainText);
-  label->setProperty("kind", kind);
-  label->setTextInteractionFlags(Qt::TextSelectableByMouse);
-  return label;
-}
 
 // "a; b" of paths, which may hold spaces and commas.
 QString joined(const std::vector<std::string>& words, const char* between) {

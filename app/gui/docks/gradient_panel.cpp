@@ -5,17 +5,14 @@
 #include <cmath>
 
 #include <QHBoxLayout>
-#include <QHelpEvent>
 #include <QLabel>
 #include <QLocale>
 #include <QPainter>
 #include <QPushButton>
-#include <QToolTip>
 #include <QVBoxLayout>
 
 #include "app/gui/style.h"
-#include "app/session/edits_in_force.h"
-#include "app/session/run_model.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 
@@ -78,21 +75,20 @@ void GradientPlot::paintEvent(QPaintEvent*) {
 }
 
 bool GradientPlot::event(QEvent* event) {
-  if (event->type() != QEvent::ToolTip || !lens_) return QWidget::event(event);
-  const auto* help = static_cast<QHelpEvent*>(event);
-  const GateLens& one = lens_->rows[size_t(row_)];
-  const int e = int((help->pos().x() - area().x()) / area().width() * double(one.dense.size()));
-  if (e >= 0 && size_t(e) < one.dense.size())
-    QToolTip::showText(help->globalPos(),
-                       tr("expert %1: dense %2, sparse %3; %4 tokens want it most")
-                           .arg(e)
-                           .arg(QLocale::c().toString(one.dense[size_t(e)], 'g', 4), QLocale::c().toString(one.sparse[size_t(e)], 'g', 4))
-                           .arg(one.wanted[size_t(e)]),
-                       this);
-  return true;
+  return show_tip(this, event, [this](const QPoint& at) -> QString {
+    if (!lens_) return {};
+    const GateLens& one = lens_->rows[size_t(row_)];
+    const double place = (at.x() - area().x()) / area().width() * double(one.dense.size());
+    if (place < 0 || place >= double(one.dense.size())) return {};
+    const auto e = size_t(place);
+    return tr("expert %1: dense %2, sparse %3; %4 tokens want it most")
+        .arg(e)
+        .arg(QLocale::c().toString(one.dense[e], 'g', 4), QLocale::c().toString(one.sparse[e], 'g', 4))
+        .arg(one.wanted[e]);
+  }) || QWidget::event(event);
 }
 
-GradientPanel::GradientPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), jobs_(jobs) {
+GradientPanel::GradientPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), probe_(model, jobs) {
   auto* column = new QVBoxLayout(this);
   column->setContentsMargins(8, 6, 8, 6);
   column->setSpacing(6);
@@ -102,16 +98,10 @@ GradientPanel::GradientPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   line->addWidget(compute_);
   line->addStretch(1);
   column->addLayout(line);
-  summary_ = new QLabel;
-  summary_->setObjectName("gradient.summary");
-  message_ = new QLabel;
-  message_->setObjectName("gradient.message");
-  for (QLabel* label : {summary_, message_}) {
-    label->setWordWrap(true);
-    label->setTextFormat(Qt::PlainText);
-    column->addWidget(label);
-  }
-  message_->setProperty("kind", "muted");
+  summary_ = text_label("", "gradient.summary");
+  message_ = text_label("muted", "gradient.message");
+  column->addWidget(summary_);
+  column->addWidget(message_);
   plot_ = new GradientPlot(this);
   column->addWidget(plot_, 1);
   connect(compute_, &QPushButton::clicked, this, &GradientPanel::compute);
@@ -123,61 +113,39 @@ GradientPanel::GradientPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
 QString GradientPanel::why_not() const {
   if (!model_.has_session()) return tr("open a model first");
   if (model_.data().tokens() < 2) return tr("there are no tokens yet");
-  if (running_) return tr("the gradient is being taken");
+  if (probe_.running()) return tr("the gradient is being taken");
   return {};
 }
 
 void GradientPanel::compute() {
   if (!why_not().isEmpty()) return;
-  const SessionSnapshot& s = *model_.snapshot();
-  std::vector<TokenId> tokens = s.prompt_ids;
-  tokens.insert(tokens.end(), s.generated_ids.begin(), s.generated_ids.end());
-  const Recipe* recipe = recipe_in_force(s);
-  running_ = true;
-  jobs_.start(
-      "gradient", tr("Taking the gradient"),
-      [checkpoint = *model_.checkpoint(), tokens = std::move(tokens), recipe = recipe ? *recipe : Recipe{}](Task& task) {
-        return gradient_lens(checkpoint, tokens, recipe, task);
-      },
-      [this, checkpoint = model_.checkpoint(), sequence = s.sequence](Result<GradientLens> lens) {
-        running_ = false;
-        if (checkpoint == model_.checkpoint()) {
-          if (lens) {
-            lens_ = std::make_shared<const GradientLens>(std::move(*lens));
-            sequence_ = sequence;
-            Q_EMIT lens_changed();
-          } else if (lens.error().code != ErrorCode::kCancelled) {
-            Q_EMIT model_.failed(lens.error());
-          }
-        }
-        refresh();
-      });
+  probe_.start("gradient", tr("Taking the gradient"), gradient_lens, [this] {
+    Q_EMIT lens_changed();
+    refresh();
+  });
   refresh();
 }
 
 TableData GradientPanel::table() const {
   const int row = model_.selection().moe_layer;
-  return lens_ && size_t(row) < lens_->rows.size() ? gradient_table(*lens_, row, model_.texts()) : TableData{};
+  return lens() && size_t(row) < lens()->rows.size() ? gradient_table(*lens(), row, model_.texts()) : TableData{};
 }
 
 void GradientPanel::refresh() {
-  if (lens_ && (!model_.has_session() || !model_.snapshot() || model_.snapshot()->sequence != sequence_)) {
-    lens_.reset();
-    Q_EMIT lens_changed();
-  }
+  if (probe_.drop_of_other_text()) Q_EMIT lens_changed();
   const QString why = why_not();
   compute_->setEnabled(why.isEmpty());
   compute_->setToolTip(why);
   const int row = model_.selection().moe_layer;
-  const bool there = lens_ && size_t(row) < lens_->rows.size();
-  summary_->setText(there ? tr("Layer %1: %2").arg(model_.model_layer()).arg(QString::fromStdString(gradient_summary(*lens_, row))) : QString());
+  const bool there = lens() && size_t(row) < lens()->rows.size();
+  summary_->setText(there ? tr("Layer %1: %2").arg(model_.model_layer()).arg(QString::fromStdString(gradient_summary(*lens(), row))) : QString());
   summary_->setVisible(there);
-  message_->setText(running_ ? tr("The reference backend takes the gradient; the run goes on.")
+  message_->setText(probe_.running() ? tr("The reference backend takes the gradient; the run goes on.")
                     : there  ? QString()
                              : tr("Which experts that did not run would the loss of this text like? Runs every expert on every token, in the "
                                   "reference backend, beside the run."));
   message_->setVisible(!message_->text().isEmpty());
-  plot_->show_row(there ? lens_ : nullptr, row);
+  plot_->show_row(there ? lens() : nullptr, row);
 }
 
 }  // namespace switchyard

@@ -6,15 +6,13 @@
 
 #include <QWidget>
 
+#include "app/gui/docks/text_probe.h"
 #include "app/session/gradient_lens.h"
-#include "app/session/jobs.h"
 
 class QLabel;
 class QPushButton;
 
 namespace switchyard {
-
-class RunModel;
 
 // Two bars per expert: the dense and the sparse gradient, summed over the text.
 class GradientPlot : public QWidget {
@@ -41,7 +39,7 @@ class GradientPanel : public QWidget {
 
   void compute();
   QString why_not() const;  // empty: it can be computed now
-  std::shared_ptr<const GradientLens> lens() const { return lens_; }
+  std::shared_ptr<const GradientLens> lens() const { return probe_.reading(); }
   TableData table() const;  // of the selected layer
 
  Q_SIGNALS:
@@ -51,10 +49,7 @@ class GradientPanel : public QWidget {
   void refresh();
 
   RunModel& model_;
-  Jobs& jobs_;
-  std::shared_ptr<const GradientLens> lens_;
-  uint32_t sequence_ = 0;  // that lens_ is of
-  bool running_ = false;
+  TextProbe<GradientLens> probe_;
   QPushButton* compute_;
   QLabel *summary_, *message_;
   GradientPlot* plot_;

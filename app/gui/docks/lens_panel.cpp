@@ -8,8 +8,7 @@
 #include <QVBoxLayout>
 
 #include "app/gui/result_picture.h"
-#include "app/session/edits_in_force.h"
-#include "app/session/run_model.h"
+#include "app/gui/words.h"
 
 namespace switchyard {
 namespace {
@@ -18,7 +17,7 @@ constexpr size_t kLastTokens = 64;
 
 }  // namespace
 
-LensPanel::LensPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), jobs_(jobs) {
+LensPanel::LensPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), probe_(model, jobs) {
   auto* column = new QVBoxLayout(this);
   column->setContentsMargins(8, 6, 8, 6);
   column->setSpacing(6);
@@ -33,11 +32,7 @@ LensPanel::LensPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(par
   line->addStretch(1);
   line->addWidget(quantity_);
   column->addLayout(line);
-  message_ = new QLabel;
-  message_->setObjectName("lens.message");
-  message_->setWordWrap(true);
-  message_->setTextFormat(Qt::PlainText);
-  message_->setProperty("kind", "muted");
+  message_ = text_label("muted", "lens.message");
   column->addWidget(message_);
   picture_ = new ResultPicture(this);
   column->addWidget(picture_, 1);
@@ -51,61 +46,46 @@ QString LensPanel::why_not() const {
   if (!model_.has_session()) return tr("open a model first");
   if (model_.data().tokens() < 1) return tr("there are no tokens yet");
   if (model_.checkpoint()->plan.encoder_layers > 0) return tr("the lens knows no encoder-decoders");
-  if (running_) return tr("the layers are being read");
+  if (probe_.running()) return tr("the layers are being read");
   return {};
 }
 
 void LensPanel::compute() {
   if (!why_not().isEmpty()) return;
-  const SessionSnapshot& s = *model_.snapshot();
-  std::vector<TokenId> tokens = s.prompt_ids;
-  tokens.insert(tokens.end(), s.generated_ids.begin(), s.generated_ids.end());
-  const Recipe* recipe = recipe_in_force(s);
-  running_ = true;
-  jobs_.start(
+  probe_.start(
       "lens", tr("Reading the layers"),
-      [checkpoint = *model_.checkpoint(), tokens = std::move(tokens), recipe = recipe ? *recipe : Recipe{}](Task& task) {
+      [](const Checkpoint& checkpoint, const std::vector<TokenId>& tokens, const Recipe& recipe, Task& task) {
         return logit_lens_of(checkpoint, tokens, recipe, kLastTokens, task);
       },
-      [this, checkpoint = model_.checkpoint(), sequence = s.sequence](Result<LogitLens> lens) {
-        running_ = false;
-        if (checkpoint == model_.checkpoint()) {
-          if (lens) {
-            lens_ = std::make_shared<const LogitLens>(std::move(*lens));
-            sequence_ = sequence;
-            show_picture();
-            Q_EMIT lens_changed();
-          } else if (lens.error().code != ErrorCode::kCancelled) {
-            Q_EMIT model_.failed(lens.error());
-          }
-        }
+      [this] {
+        show_picture();
+        Q_EMIT lens_changed();
         refresh();
       });
   refresh();
 }
 
 TableData LensPanel::table() const {
-  if (!lens_) return {};
-  return lens_table(*lens_, model_.texts(), [this](TokenId id) { return model_.token_name(id); });
+  if (!lens()) return {};
+  return lens_table(*lens(), model_.texts(), [this](TokenId id) { return model_.token_name(id); });
 }
 
 void LensPanel::show_picture() {
-  picture_->show_table(lens_ ? lens_cells(*lens_) : ResultTable{}, lens_ ? quantity_->currentText() : QString());
+  picture_->show_table(lens() ? lens_cells(*lens()) : ResultTable{}, lens() ? quantity_->currentText() : QString());
 }
 
 void LensPanel::refresh() {
-  if (lens_ && (!model_.has_session() || !model_.snapshot() || model_.snapshot()->sequence != sequence_)) {
-    lens_.reset();
+  if (probe_.drop_of_other_text()) {
     show_picture();
     Q_EMIT lens_changed();
   }
   const QString why = why_not();
   compute_->setEnabled(why.isEmpty());
   compute_->setToolTip(why);
-  quantity_->setVisible(lens_ != nullptr);
-  picture_->setVisible(lens_ != nullptr);
-  message_->setText(running_ ? tr("The reference backend reads the layers; the run goes on.")
-                    : lens_  ? tr("Of the last %1 tokens, as they run under the edits in force when the layers were read.").arg(lens_->places.empty() ? 0 : lens_->places[0].tokens.size())
+  quantity_->setVisible(lens() != nullptr);
+  picture_->setVisible(lens() != nullptr);
+  message_->setText(probe_.running() ? tr("The reference backend reads the layers; the run goes on.")
+                    : lens() ? tr("Of the last %1 tokens, as they run under the edits in force when the layers were read.").arg(lens()->places.empty() ? 0 : lens()->places[0].tokens.size())
                              : tr("What would every layer predict if nothing came after it? Reads the residual stream behind each attention and each block of "
                                   "experts through the model's own head, in the reference backend, beside the run."));
 }

@@ -5,7 +5,7 @@
 
 #include <QWidget>
 
-#include "app/session/jobs.h"
+#include "app/gui/docks/text_probe.h"
 #include "app/session/logit_lens.h"
 
 class QComboBox;
@@ -15,8 +15,6 @@ class QPushButton;
 namespace switchyard {
 
 class ResultPicture;
-class RunModel;
-
 class LensPanel : public QWidget {
   Q_OBJECT
  public:
@@ -24,7 +22,7 @@ class LensPanel : public QWidget {
 
   void compute();
   QString why_not() const;  // empty: it can be computed now
-  std::shared_ptr<const LogitLens> lens() const { return lens_; }
+  std::shared_ptr<const LogitLens> lens() const { return probe_.reading(); }
   TableData table() const;
   const ResultPicture& picture() const { return *picture_; }
 
@@ -36,10 +34,7 @@ class LensPanel : public QWidget {
   void show_picture();
 
   RunModel& model_;
-  Jobs& jobs_;
-  std::shared_ptr<const LogitLens> lens_;
-  uint32_t sequence_ = 0;  // that lens_ is of
-  bool running_ = false;
+  TextProbe<LogitLens> probe_;
   QPushButton* compute_;
   QComboBox* quantity_;
   QLabel* message_;

@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <array>
 
-#include <QHelpEvent>
 #include <QKeyEvent>
 #include <QMouseEvent>
 #include <QPainter>
-#include <QToolTip>
 
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 #include "app/session/edits_in_force.h"
 #include "app/session/run_model.h"
 
@@ -185,15 +184,10 @@ bool PathStrip::event(QEvent* event) {
     event->accept();
     return true;
   }
-  if (event->type() == QEvent::ToolTip) {
-    const auto* help = static_cast<QHelpEvent*>(event);
-    if (const int layer = layer_at(help->pos()); layer >= 0)
-      QToolTip::showText(
-          help->globalPos(),
-          sentence(layer) + "\n" + note() + "\n" + tr("Click or space: skip, repeat, run. S, R, 2 to 4."), this);
-    return true;
-  }
-  return QWidget::event(event);
+  return show_tip(this, event, [this](const QPoint& at) {
+    const int layer = layer_at(at);
+    return layer < 0 ? QString() : sentence(layer) + "\n" + note() + "\n" + tr("Click or space: skip, repeat, run. S, R, 2 to 4.");
+  }) || QWidget::event(event);
 }
 
 void PathStrip::paintEvent(QPaintEvent*) {

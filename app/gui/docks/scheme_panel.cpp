@@ -27,6 +27,7 @@
 #include "app/gui/docks/path_budget.h"
 #include "app/gui/docks/path_strip.h"
 #include "app/gui/style.h"
+#include "app/gui/words.h"
 #include "app/session/run_model.h"
 #include "app/session/scheme_choices.h"
 #include "engine/routing/scheme_file.h"
@@ -79,15 +80,6 @@ QString in_lines(const Error& error) {
   QString text = QString::fromStdString(error.where.empty() ? error.what : error.where + ": " + error.what);
   if (!error.hint.empty()) text += "\n" + QString::fromStdString(error.hint);
   return text;
-}
-
-QLabel* text_label(const char* kind) {
-  auto* label = new QLabel;
-  label->setWordWrap(true);
-  label->setTextFormat(Qt::PlainText);
-  label->setProperty("kind", kind);
-  label->setTextInteractionFlags(Qt::TextSelectableByMouse);
-  return label;
 }
 
 }  // namespace
