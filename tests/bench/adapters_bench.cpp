@@ -1,8 +1,6 @@
 // What adapters cost: decode tokens per second of the cpu backend with 0, 1 and 4 adapters of rank 8 on every q_proj,
 // taken in turn; 1 with fixed weights, 4 routed by arrow (k 2). Not a test: run it by hand on a quiet machine.
 // Arguments: model (demo), turns (7), new tokens (600), threads (0).
-#include <time.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include "engine/model/checkpoint.h"
 #include "engine/model/linears.h"
 #include "engine/routing/edit.h"
+#include "tests/bench/token_speed.h"
 #include "tests/support/tiny_checkpoint.h"
 
 using namespace switchyard;
@@ -45,17 +44,6 @@ std::shared_ptr<const AdapterSet> adapters(const ModelPlan& plan, int count, con
   return *set;
 }
 
-struct Speed {
-  double tokens_per_s = 0;
-  double cpu_us = 0;  // processor time of the program per token, all threads: what a loaded machine still tells truly
-};
-
-double cpu_seconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return double(now.tv_sec) + double(now.tv_nsec) / 1e9;
-}
-
 // `tokens` forward passes of one token each behind a prompt of 64.
 Speed speed_of(Backend& backend, const ModelPlan& plan, int tokens, const std::shared_ptr<const AdapterSet>& set) {
   Recipe recipe;
@@ -78,11 +66,6 @@ Speed speed_of(Backend& backend, const ModelPlan& plan, int tokens, const std::s
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {tokens / seconds, (cpu_seconds() - before) * 1e6 / tokens};
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

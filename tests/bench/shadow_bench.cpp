@@ -1,15 +1,13 @@
 // What shadow comparison costs: decode tokens per second of a session on the demo with no and with four shadow
 // recipes, taken in turn. Not a test: run it by hand on a quiet machine. Arguments: turns (7), new tokens (600),
 // threads (0).
-#include <time.h>
-
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
 #include "engine/model/checkpoint.h"
 #include "engine/runtime/session.h"
+#include "tests/bench/token_speed.h"
 
 using namespace switchyard;
 
@@ -23,17 +21,6 @@ std::vector<ShadowRecipe> four() {
           {"forced and biased", {{Force{{}, {5}}, {}}, {Bias{{}, {1, 2, 3}, 0.5f}, {}}}}};
 }
 
-struct Speed {
-  double tokens_per_s = 0;
-  double cpu_us = 0;  // processor time of the program per token, all threads: what a loaded machine still tells truly
-};
-
-double cpu_seconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return double(now.tv_sec) + double(now.tv_nsec) / 1e9;
-}
-
 Speed speed_of(Session& session, uint64_t tokens, bool shadows) {
   session.send(SetShadows{shadows ? four() : std::vector<ShadowRecipe>{}});
   std::vector<TokenId> prompt;
@@ -45,11 +32,6 @@ Speed speed_of(Session& session, uint64_t tokens, bool shadows) {
   const auto end = session.wait();
   if (end->error) std::printf("%s\n", end->error->message().c_str());
   return {end->mean_decode_tokens_per_s, (cpu_seconds() - before) * 1e6 / double(tokens)};
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

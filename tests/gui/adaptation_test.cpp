@@ -245,14 +245,17 @@ TEST_F(AdaptationWindow, ReplaysATrace) {
   EXPECT_TRUE(wait_until([&] { return newest_message().find("none.moetrace.h5") != std::string::npos; }));
 }
 
-// Types a path into the file dialog that the action opens, and accepts it.
+// Types a path into the file dialog that the action opens, and accepts it. Not QFileDialog::selectFile, which leaves the
+// name alone once the field has the focus. A dialog that does not take the path is closed, so that the test fails.
 void answer_dialog(const QString& path, bool* seen) {
   QTimer::singleShot(50, [path, seen] {
     auto* dialog = qobject_cast<QFileDialog*>(QApplication::activeModalWidget());
-    if (!dialog) return answer_dialog(path, seen);
-    *seen = true;
-    dialog->selectFile(path);
+    auto* name = dialog ? dialog->findChild<QLineEdit*>("fileNameEdit") : nullptr;
+    if (!name) return answer_dialog(path, seen);
+    name->setText(path);
     QMetaObject::invokeMethod(dialog, "accept");
+    *seen = !dialog->isVisible();
+    if (!*seen) dialog->reject();
   });
 }
 
@@ -279,6 +282,7 @@ TEST_F(AdaptationWindow, ExportsTheEditedModelFromTheMenu) {
   run("The king said unto the people", 16);
   answer_dialog(target, &seen);
   window_->actions().run("file.export");
+  EXPECT_TRUE(seen);
   ASSERT_TRUE(newest_is("Exported to")) << newest_message();
   // What was written is the edited model: two experts fewer in every layer, and the same text.
   const auto written = open_checkpoint((folder / "edited").string());

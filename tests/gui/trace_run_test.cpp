@@ -34,6 +34,23 @@ class TraceWithoutModel : public testing::TestWithParam<const char*> {
     return *made;
   }
 
+  // What a short run under an edit routed, while the trace was written.
+  std::vector<std::shared_ptr<const RoutingFrame>> recorded(const Edit& edit) const {
+    auto opened = Session::open(checkpoint_, {.backend = "auto", .threads = 1, .capture = CaptureLevel::kWeights, .ignore_eos = true});
+    EXPECT_TRUE(opened) << opened.error().message();
+    const std::unique_ptr<Session> session = std::move(*opened);
+    EXPECT_TRUE(session->send(EditCommand{edit, {}}));
+    session->record_to(recorder());
+    session->send(Start{{5, 9, 12, 7}, 5});
+    const auto end = session->wait();
+    EXPECT_EQ(end->state, RunState::kFinished) << (end->error ? end->error->message() : "");
+    auto frames = end->frames->range(0, end->frames->size());
+    EXPECT_FALSE(frames.empty());
+    session->record_to(nullptr);
+    session->wait();
+    return frames;
+  }
+
   // The trace, and its plan against the model's.
   TraceRun loaded() const {
     fs::remove_all(folder_.path() / "gone");
@@ -70,20 +87,8 @@ INSTANTIATE_TEST_SUITE_P(Goldens, TraceWithoutModel,
 class TraceOfPasses : public TraceWithoutModel {};
 
 TEST_P(TraceOfPasses, ComesBackWithEveryDecision) {
-  auto opened = Session::open(checkpoint_, {.backend = "cpu", .threads = 1, .capture = CaptureLevel::kWeights, .ignore_eos = true});
-  ASSERT_TRUE(opened) << opened.error().message();
-  const std::unique_ptr<Session> session = std::move(*opened);
-  const int layer = checkpoint_.plan.moe_layers.back();
   const auto scheme = make_scheme({"chain_of_experts", {{"iterations", 3.0}}});
-  ASSERT_TRUE(session->send(EditCommand{SetScheme{{{layer}}, *scheme}, {}}));
-  session->record_to(recorder());
-  session->send(Start{{5, 9, 12, 7}, 5});
-  const auto end = session->wait();
-  ASSERT_EQ(end->state, RunState::kFinished) << (end->error ? end->error->message() : "");
-  const auto frames = end->frames->range(0, end->frames->size());
-  session->record_to(nullptr);
-  session->wait();
-
+  const auto frames = recorded(SetScheme{{{checkpoint_.plan.moe_layers.back()}}, *scheme});
   const TraceRun run = loaded();
   ASSERT_EQ(run.frames.size(), frames.size());
   const int routers = int(checkpoint_.plan.rows.size());
@@ -102,20 +107,9 @@ INSTANTIATE_TEST_SUITE_P(Goldens, TraceOfPasses, testing::Values("qwen3_moe"), [
 class TraceOfAPath : public TraceWithoutModel {};
 
 TEST_P(TraceOfAPath, ComesBackWithEveryPass) {
-  auto opened = Session::open(checkpoint_, {.backend = "auto", .threads = 1, .capture = CaptureLevel::kWeights, .ignore_eos = true});
-  ASSERT_TRUE(opened) << opened.error().message();
-  const std::unique_ptr<Session> session = std::move(*opened);
   std::vector<uint8_t> passes(checkpoint_.plan.layers.size(), 1);
   passes[size_t(checkpoint_.plan.moe_layers.front())] = 2, passes[size_t(checkpoint_.plan.moe_layers.back())] = 0;
-  ASSERT_TRUE(session->send(EditCommand{LayerPath{passes}, {}}));
-  session->record_to(recorder());
-  session->send(Start{{5, 9, 12, 7}, 5});
-  const auto end = session->wait();
-  ASSERT_EQ(end->state, RunState::kFinished) << (end->error ? end->error->message() : "");
-  const auto frames = end->frames->range(0, end->frames->size());
-  session->record_to(nullptr);
-  session->wait();
-
+  const auto frames = recorded(LayerPath{passes});
   const TraceRun run = loaded();
   ASSERT_EQ(run.frames.size(), frames.size());
   const int routers = int(checkpoint_.plan.rows.size());
