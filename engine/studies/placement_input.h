@@ -15,6 +15,8 @@ struct PlacementInput {
   std::vector<float> loads;       // [L, E]; empty: not given
   std::optional<HopCounts> hops;  // nullopt: not given
   std::vector<uint64_t> homes;    // [L, G, E]; empty: no trace, or one that does not tell first choices
+  std::vector<float> windows;     // [W, L, E] loads of whole windows, where the option "window" asks for them
+  const char* window_unit = "tokens";
   std::vector<int> model_layers;  // names of the layers in the document
 
   std::span<const float> loads_of(int layer) const {

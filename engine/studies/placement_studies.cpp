@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "engine/placement/eplb.h"
+#include "engine/placement/eplb_staleness.h"
 #include "engine/studies/placement_input.h"
 #include "engine/studies/study_list.h"
 
@@ -15,6 +16,26 @@ Document rows_of(const std::vector<T>& values, int width) {
   for (size_t at = 0; at < values.size(); at += size_t(width))
     rows.push_back(std::vector<T>(values.begin() + std::ptrdiff_t(at), values.begin() + std::ptrdiff_t(at) + width));
   return rows;
+}
+
+// Each way of planning: its mean, and its means of layers and of windows.
+Document staleness_json(const EplbStaleness& of, const std::vector<int>& model_layers) {
+  Document out = Document::array();
+  const auto add = [&](const char* policy, const std::vector<double>& values) {
+    if (values.empty()) return;
+    Document one = {{"policy", policy}, {"balancedness", std::accumulate(values.begin(), values.end(), 0.0) / double(values.size())}};
+    const auto layers = of.by_layer(values), windows = of.by_window(values);
+    for (size_t l = 0; l < layers.size(); ++l)
+      one["layers"].push_back({{"layer", model_layers[l]}, {"balancedness", layers[l]}});
+    for (size_t w = 0; w < windows.size(); ++w)
+      one["windows"].push_back({{"position", w + 1}, {"balancedness", windows[w]}});
+    out.push_back(std::move(one));
+  };
+  add("previous", of.previous);
+  add("own", of.own);
+  add("whole", of.whole);
+  add("contiguous", of.contiguous);
+  return out;
 }
 
 Result<Document> run_eplb(StudyRun& run) {
@@ -38,6 +59,10 @@ Result<Document> run_eplb(StudyRun& run) {
     }
     out["layers"].push_back(std::move(layer));
   }
+  if (input.windows.empty()) return out;
+  SY_TRY(const EplbStaleness aged, eplb_staleness(input.windows, input.layers, input.experts, shape, &run.task));
+  out["window"] = {{"length", run.options.number<uint64_t>("window")}, {"unit", input.window_unit}, {"windows", aged.windows}};
+  out["staleness"] = staleness_json(aged, input.model_layers);
   return out;
 }
 
@@ -179,8 +204,12 @@ std::vector<StudyInfo> placement_studies() {
   return {
       row_of("eplb", "A12", "Copies of the loaded experts, so that GPUs are evenly loaded",
              {nodes, whole_option("groups", "1", "Expert groups that stay on one node", 1, 65'535),
-              whole_option("replicas", "", "Physical experts a layer (no copies)", 1, 1e6)},
-             {"--trace run.moetrace.h5 --replicas 72 --groups 8 --nodes 2 --gpus 8"}, false, run_eplb),
+              whole_option("replicas", "", "Physical experts a layer (no copies)", 1, 1e6),
+              whole_option("window", "",
+                           "Score the plan of each window of so many tokens (of counts: passes) on the next", 1, 1e12)},
+             {"--trace run.moetrace.h5 --replicas 72 --groups 8 --nodes 2 --gpus 8",
+              "--trace run.moetrace.h5 --gpus 4 --window 1000"},
+             false, run_eplb),
       row_of("affinity", "A11", "Few hops between GPUs from layer to layer",
              {nodes, pairs,
               switch_option("coherent", "Count the hop from a token's home (sequence modulo GPUs) in a trace too"),

@@ -125,6 +125,13 @@ class Counts(CliTest):
             got = self.json_of("place", "place", "--method", method, "--trace", path, "--gpus", 2)
             self.assertEqual([sum(layer["gpu_load"]) for layer in got["layers"]], counts.sum(axis=1).tolist())
             self.assertNotIn("cut", got)
+        with h5py.File(path) as file:
+            passes = file["/agg/pass_count"][:].astype(float)  # [F, L, E]
+        aged = self.json_of("place", "place", "--method", "eplb", "--trace", path, "--gpus", 2, "--window", 1)
+        self.assertEqual(aged["window"], {"length": 1, "unit": "passes", "windows": len(passes)})
+        halves = passes[1:].reshape(len(passes) - 1, passes.shape[1], 2, -1).sum(3)
+        naive = [one for one in aged["staleness"] if one["policy"] == "contiguous"][0]
+        numpy.testing.assert_allclose([row["balancedness"] for row in naive["windows"]], (halves.mean(2) / halves.max(2)).mean(1), atol=1e-9)
         even = self.json_of("place", "place", "--method", "load", "--trace", path, "--gpus", 2)
         for l, layer in enumerate(even["placement"]):
             self.assertEqual(even["layers"][l]["gpu_load"], [int(counts[l][numpy.array(layer) == g].sum()) for g in range(2)])
@@ -169,6 +176,38 @@ class OnTrace(CliTest):
             slots = got["physical_to_logical"][l]
             share = [load[e] / got["logical_count"][l][e] for e in slots]
             self.assertAlmostEqual(layer["gpu_load"][0], sum(share[:len(share) // 2]), places=6)
+
+    def test_plans_of_a_window_are_scored_on_the_next(self):
+        rows, gpus = self.rows, 2
+        window = rows.tokens // 3
+        count = rows.tokens // window
+        got = self.json_of("place", "place", "--method", "eplb", "--trace", self.path, "--gpus", gpus, "--window", window)
+        self.assertEqual(got["window"], {"length": window, "unit": "tokens", "windows": count})
+        loads = [[numpy.bincount(rows.ids[l, w * window:(w + 1) * window].ravel(), minlength=rows.experts) for l in range(rows.layers)] for w in range(count)]
+
+        def plan(of):  # by the command itself, whose plans the published ones check
+            file = self.write("window.json", json.dumps({"schema": 1, "loads": [row.tolist() for row in of]}))
+            return self.json_of("place", "place", "--method", "eplb", "--loads", file, "--gpus", gpus)["physical_to_logical"]
+
+        def balance(placed, load):
+            on = numpy.asarray(load, float)[placed].reshape(gpus, -1).sum(1)  # no copies: a slot each
+            return on.mean() / on.max()
+
+        plans = [plan(of) for of in loads]
+        whole = plan([sum(loads[w][l] for w in range(count)) for l in range(rows.layers)])
+        naive = [list(range(rows.experts))] * rows.layers
+        want = {"previous": lambda w: plans[w - 1], "own": lambda w: plans[w], "whole": lambda w: whole, "contiguous": lambda w: naive}
+        self.assertEqual([one["policy"] for one in got["staleness"]], list(want))
+        for one in got["staleness"]:
+            values = numpy.array([[balance(want[one["policy"]](w)[l], loads[w][l]) for l in range(rows.layers)] for w in range(1, count)])
+            self.assertAlmostEqual(one["balancedness"], values.mean(), places=9)
+            numpy.testing.assert_allclose([row["balancedness"] for row in one["layers"]], values.mean(0), atol=1e-9)
+            numpy.testing.assert_allclose([row["balancedness"] for row in one["windows"]], values.mean(1), atol=1e-9)
+            self.assertEqual([row["position"] for row in one["windows"]], list(range(1, count)))
+        of = ("place", "--method", "eplb", "--gpus", gpus, "--window")
+        self.assert_refused(2, "two windows", *of, rows.tokens, "--trace", self.path)
+        self.assert_refused(2, "--window", *of, 0, "--trace", self.path)
+        self.assert_refused(2, "--window needs a trace", *of, 5, "--loads", self.folder / "window.json")
 
     def test_loads_weigh_in_beside_the_hops_of_the_trace(self):
         rows, gpus, weight = self.rows, 2, 3

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/placement/eplb.h"
+#include "engine/placement/eplb_staleness.h"
 #include "tests/placement/check_data.h"
 
 namespace switchyard::testing {
@@ -87,6 +88,26 @@ TEST(Eplb, AStalePlanIsScoredOnOtherLoads) {
   // Shares 3 3 1 1: GPU 0 = {0, 1}, GPU 1 = {0, 2}.
   EXPECT_EQ(gpu_loads(*plan, 0, planned), (std::vector<double>{4, 4}));
   EXPECT_EQ(gpu_loads(*plan, 0, later), (std::vector<double>{1.5, 6.5}));
+}
+
+// The same loads as windows: 6 1 1, then 1 1 6, then 1 1 6 again. By hand, balancedness of window 1 under the plan of
+// window 0: mean 4, max 6.5; under its own: 4 of 4; of window 2 under that of window 1, the same. Of all together
+// (8 3 13) expert 2 has two copies of 6.5, packed as {0, 1} and {2, 2}: 1 1 6 lies on them as 2 and 6.
+TEST(Eplb, StalenessScoresEachPlanOnTheNextWindow) {
+  const std::vector<float> windows = {6, 1, 1, 1, 1, 6, 1, 1, 6};
+  const auto aged = eplb_staleness(windows, 1, 3, {4, 1, 1, 2});
+  ASSERT_TRUE(aged);
+  EXPECT_EQ(aged->windows, 3);
+  EXPECT_EQ(aged->previous, (std::vector<double>{4 / 6.5, 1}));
+  EXPECT_EQ(aged->own, (std::vector<double>{1, 1}));
+  EXPECT_EQ(aged->whole, (std::vector<double>{4.0 / 6, 4.0 / 6}));
+  EXPECT_TRUE(aged->contiguous.empty()) << "2 GPUs do not divide 3 experts";
+  EXPECT_EQ(aged->by_window(aged->previous), aged->previous);
+  EXPECT_DOUBLE_EQ(aged->by_layer(aged->previous)[0], (4 / 6.5 + 1) / 2);
+  EXPECT_EQ(eplb_staleness(std::span(windows).first(3), 1, 3, {4, 1, 1, 2}).error().code, ErrorCode::kUsage);
+  Task task;
+  task.cancel();
+  EXPECT_EQ(eplb_staleness(windows, 1, 3, {4, 1, 1, 2}, &task).error().code, ErrorCode::kCancelled);
 }
 
 TEST(Eplb, RefusesNumbersThatCannotFit) {

@@ -92,7 +92,7 @@ TEST_F(Studies, GiveTheDocumentsOfTheCommandLine) {
         {"spines", "2"},
         {"draws", "20"}}},
       {"schedule", {{"batch", "4"}, {"limit", "30"}}},
-      {"eplb", {{"gpus", "4"}, {"replicas", "20"}}},
+      {"eplb", {{"gpus", "4"}, {"replicas", "20"}, {"window", "500"}}},
       {"affinity", {{"gpus", "4"}, {"sweeps", "100"}, {"seed", "9"}, {"coherent", ""}, {"load-weight", "0.5"}}},
       {"load", {{"gpus", "2"}, {"pairs", "topk"}}},
       {"contiguous", {{"gpus", "8"}}}};
