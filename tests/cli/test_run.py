@@ -187,6 +187,7 @@ class Run(CliTest):
         self.assert_refused(2, "no gradients", "run", "demo", *prompt, "--adapt", "rewire", "--backend", "cpu")
         self.assert_refused(2, "layer 99 has no experts", "run", "demo", *prompt, "--adapt", "spsa", "--adapt-layers", "99")
 
+    @unittest.skipUnless(REFERENCE, "the reference engine is not built")
     def test_the_gradient_lens_shows_who_should_have_run(self):
         expected = json.loads((ASSETS.parent / "tests" / "data" / "gate_gradient.json").read_text())
         found = self.json_of("calibrate_gradient", "calibrate", "gradient", "demo", "--token-ids", ",".join(map(str, expected["ids"])))
