@@ -257,6 +257,22 @@ TEST_F(AnalysisWindow, APlacementIsShownSavedAndUsed) {
   EXPECT_EQ(panel().result()->object, document("traffic", {{"gpus", "8"}}));
 }
 
+TEST_F(AnalysisWindow, APlanOfCopiesAgesFromWindowToWindow) {
+  record("The router sends each token", 24);
+  panel().choose("place eplb");
+  child<QLineEdit>("analysis.option.gpus")->setText("4");
+  child<QLineEdit>("analysis.option.window")->setText("5");
+  QTest::mouseClick(child<QPushButton>("analysis.run"), Qt::LeftButton);
+  ASSERT_TRUE(wait_until([&] { return panel().result().has_value(); })) << newest_message();
+  EXPECT_EQ(panel().result()->object, document("eplb", {{"gpus", "4"}, {"window", "5"}}));
+  show_table("staleness.windows");
+  ResultPicture& picture = panel().picture();
+  ASSERT_TRUE(picture.isVisible());
+  EXPECT_EQ(picture.series(), (QStringList{"previous", "own", "whole", "contiguous"}));
+  show_table("staleness.layers");
+  EXPECT_EQ(picture.series().size(), 4);
+}
+
 TEST_F(AnalysisWindow, EveryStudyOfTheListRunsFromItsForm) {
   record("The router sends each token", 24);
   for (const StudyInfo& info : studies()) {
