@@ -25,7 +25,7 @@ Result<const Tokenizer*> borrowed(const Result<std::shared_ptr<const Tokenizer>>
 struct ContrastOptions {
   std::string model, a, b, steer;
   int top = 20, resamples = 1000, steer_experts = 1;
-  double level = 0.05;
+  double level = kSignificanceLevel;
   uint64_t seed = 0;
   BackendChoice backend;
   EditsInput edits;

@@ -1,4 +1,4 @@
-// Heat map or lines, axes, legend, tooltip. GUI thread.
+// Heat map, lines or volcano, axes, legend, tooltip. GUI thread.
 #include "app/gui/result_picture.h"
 
 #include <algorithm>
@@ -48,6 +48,12 @@ std::optional<double> value_of(const Row& row, size_t column) {
   return row[column].is_number() ? std::optional<double>(row[column].template get<double>()) : std::nullopt;
 }
 
+// The entry that draws a test as a volcano; empty: the table is none.
+QString volcano_name(const ResultTable& table) {
+  const auto test = test_columns(table);
+  return test ? QObject::tr("%1 against %2").arg(QString::fromStdString(table.columns[test->effect]), QString::fromStdString(table.columns[test->q])) : QString();
+}
+
 size_t every(size_t count, double room, double needed) {
   return std::max<size_t>(1, size_t(std::ceil(needed * double(count) / std::max(room, 1.0))));
 }
@@ -64,6 +70,7 @@ QSize ResultPicture::sizeHint() const { return {420, QFontMetrics(word_font()).l
 QStringList ResultPicture::quantities(const ResultTable& table) {
   QStringList names;
   if (table.rows.size() < 2) return names;
+  if (const QString volcano = volcano_name(table); !volcano.isEmpty()) names << volcano;
   for (size_t c = 0; c < table.columns.size(); ++c) {
     const bool numbers = std::any_of(table.rows.begin(), table.rows.end(), [c](const auto& row) { return row[c].is_number(); });
     if (numbers && !is_key(table.columns[c])) names << QString::fromStdString(table.columns[c]);
@@ -72,6 +79,7 @@ QStringList ResultPicture::quantities(const ResultTable& table) {
 }
 
 QStringList ResultPicture::series() const {
+  if (is_volcano()) return volcano_.series();
   QStringList names;
   if (!heat_map_)
     for (const QString& name : row_names_)
@@ -81,15 +89,22 @@ QStringList ResultPicture::series() const {
 
 void ResultPicture::clear() {
   heat_map_ = false;
+  volcano_ = {};
   row_title_.clear(), column_title_.clear();
   row_names_.clear(), column_names_.clear(), places_.clear(), values_.clear();
 }
 
-void ResultPicture::show_table(const ResultTable& table, const QString& quantity) {
+void ResultPicture::show_table(const ResultTable& table, const QString& quantity, const QStringList& sides) {
   clear();
   quantity_ = quantity;
   named_ = true;
   setAccessibleName(quantity.isEmpty() ? tr("No picture") : tr("%1 of %2").arg(quantity, QString::fromStdString(table.name)));
+  setAccessibleDescription({});
+  if (!quantity.isEmpty() && quantity == volcano_name(table)) {
+    volcano_ = VolcanoPlot(table, *test_columns(table), sides);
+    setAccessibleDescription(tr("%1. %2").arg(volcano_.count(), volcano_.strongest(5)));
+    return update();
+  }
   const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
   if (found != table.columns.end()) {
     const auto value = size_t(found - table.columns.begin());
@@ -201,7 +216,9 @@ int ResultPicture::legend_rows() const {
 QRectF ResultPicture::plot() const {
   const QFontMetrics numbers(number_font());
   int label = numbers.horizontalAdvance("00");
-  if (heat_map_) {
+  if (is_volcano()) {
+    label = std::max(label, volcano_.label_width());
+  } else if (heat_map_) {
     for (const QString& name : row_names_) label = std::max(label, std::min(numbers.horizontalAdvance(name), 90));
   } else {
     for (const double value : {low_, (low_ + high_) / 2, high_}) label = std::max(label, numbers.horizontalAdvance(number(value)));
@@ -223,6 +240,7 @@ QString ResultPicture::words(size_t row, size_t column) const {
 // Of lines, every one at the nearest column.
 QString ResultPicture::value_at(const QPoint& at) const {
   const QRectF area = plot();
+  if (is_volcano()) return volcano_.value_at(at, area);
   if (values_.empty() || !area.contains(at)) return {};
   const double x = (at.x() - area.x()) / area.width(), y = (at.y() - area.y()) / area.height();
   const size_t rows = row_names_.size(), columns = column_names_.size();
@@ -327,11 +345,26 @@ void ResultPicture::paint_legend(QPainter& p) const {
     const QColor ink = color(series_color(i, theme));
     const double y = at.y() + line / 2.0;
     p.setPen(line_pen(i, ink));
-    p.drawLine(QPointF(at.x(), y), QPointF(at.x() + kSample, y));
+    if (!is_volcano()) p.drawLine(QPointF(at.x(), y), QPointF(at.x() + kSample, y));
     draw_mark(p, i, {at.x() + kSample / 2.0, y}, ink);
     p.setPen(color(theme.text));
     p.drawText(QRectF(at.x() + kSample + 6, at.y(), width(), line), Qt::AlignVCenter | Qt::AlignLeft, names[i]);
   }
+}
+
+// What is drawn on the left, its range or count on the right.
+void ResultPicture::paint_titles(QPainter& p) const {
+  const Theme& theme = current_theme();
+  const QRectF row(4, 0, width() - 8, QFontMetrics(word_font()).lineSpacing() * 1.3);
+  const QFontMetrics words(word_font()), numbers(number_font());
+  const QString title = words.elidedText(is_volcano() ? volcano_.title() : quantity_, Qt::ElideRight, width() / 2);
+  p.setFont(word_font());
+  p.setPen(color(theme.text));
+  p.drawText(row, Qt::AlignVCenter, title);
+  p.setFont(number_font());
+  p.setPen(color(theme.muted));
+  const QString facts = is_volcano() ? volcano_.count() : tr("%1 to %2").arg(number(low_), number(high_));
+  p.drawText(row, Qt::AlignVCenter | Qt::AlignRight, numbers.elidedText(facts, Qt::ElideRight, int(row.width()) - words.horizontalAdvance(title) - 12));
 }
 
 void ResultPicture::paintEvent(QPaintEvent*) {
@@ -339,18 +372,20 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   const Theme& theme = current_theme();
   const int line = QFontMetrics(word_font()).lineSpacing();
   p.setFont(word_font());
-  if (values_.empty()) {
+  if (values_.empty() && !is_volcano()) {
     p.setPen(color(theme.muted));
     p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, named_ ? tr("This table has no picture; its numbers are beside it.") : tr("Choose what to run and press the button under its options."));
     return;
   }
   const QRectF area = plot();
   p.setPen(color(theme.text));
-  if (!is_low()) p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter, QFontMetrics(word_font()).elidedText(quantity_, Qt::ElideRight, width() / 2));
+  if (!is_low()) paint_titles(p);
   p.setFont(number_font());
   p.setPen(color(theme.muted));
-  if (!is_low()) p.drawText(QRectF(4, 0, width() - 8, line * 1.3), Qt::AlignVCenter | Qt::AlignRight, tr("%1 to %2").arg(number(low_), number(high_)));
-  if (heat_map_) {
+  if (is_volcano()) {
+    volcano_.paint(p, area);
+    if (legend_rows() > 0) paint_legend(p);
+  } else if (heat_map_) {
     paint_heat_map(p, area);
   } else {
     paint_axes(p, area);
@@ -361,8 +396,8 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   if (is_low()) return;
   p.setFont(word_font());
   p.setPen(color(theme.muted));
-  p.drawText(QRectF(area.x(), height() - line * 1.1, area.width(), line), Qt::AlignHCenter,
-             heat_map_ ? tr("%1 across, %2 down").arg(column_title_, row_title_) : column_title_);
+  const QString across = is_volcano() ? volcano_.effect_title() : heat_map_ ? tr("%1 across, %2 down").arg(column_title_, row_title_) : column_title_;
+  p.drawText(QRectF(4, height() - line * 1.1, width() - 8, line), Qt::AlignHCenter, QFontMetrics(word_font()).elidedText(across, Qt::ElideRight, width() - 8));
 }
 
 }  // namespace switchyard

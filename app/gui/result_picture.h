@@ -1,11 +1,13 @@
-// A picture of one table of an analysis or a study: keys against keys as a heat map, or a quantity over the last key as
-// lines, one for each variant that is compared. The numbers are the table's. GUI thread.
+// A picture of one table of an analysis or a study: keys against keys as a heat map, a quantity over the last key as
+// lines, one for each variant that is compared, or an effect against its corrected p as a volcano. The numbers are the
+// table's. GUI thread.
 #pragma once
 
 #include <optional>
 
 #include <QWidget>
 
+#include "app/gui/volcano_plot.h"
 #include "engine/analysis/result_table.h"
 
 class QPainter;
@@ -17,13 +19,15 @@ class ResultPicture : public QWidget {
  public:
   explicit ResultPicture(QWidget* parent = nullptr);
 
-  // Columns that can be drawn, in the table's order.
+  // What can be drawn: of a test of many experts "effect against q" first, then columns, in the table's order.
   static QStringList quantities(const ResultTable& table);
-  void show_table(const ResultTable& table, const QString& quantity);
+  // sides: names of the two sides that a test compares.
+  void show_table(const ResultTable& table, const QString& quantity, const QStringList& sides = {});
 
   QSize minimumSizeHint() const override;
   QSize sizeHint() const override;
   bool is_heat_map() const { return heat_map_; }
+  bool is_volcano() const { return !volcano_.empty(); }
   QStringList series() const;                // names of the lines; a single line has none
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
 
@@ -45,6 +49,7 @@ class ResultPicture : public QWidget {
   QString words(size_t row, size_t column) const;
   double x_of(size_t column, const QRectF& area) const { return area.x() + places_[column] * area.width(); }
   void paint_heat_map(QPainter& p, const QRectF& area) const;
+  void paint_titles(QPainter& p) const;
   void paint_axes(QPainter& p, const QRectF& area) const;
   void paint_line(QPainter& p, const QRectF& area, size_t row) const;
   void paint_legend(QPainter& p) const;
@@ -56,6 +61,7 @@ class ResultPicture : public QWidget {
   std::vector<double> places_;                 // of columns, 0..1
   std::vector<std::optional<double>> values_;  // [rows, columns]
   double low_ = 0, high_ = 0;
+  VolcanoPlot volcano_;
 };
 
 }  // namespace switchyard

@@ -99,7 +99,7 @@ class CohortAnalysis final : public ShapedAnalysis {
     int below = 0;
     for (const ExpertContrast& one : sorted) {
       by_row[one.row][one.expert] = &one;
-      below += one.q < 0.05;
+      below += one.q < kSignificanceLevel;
     }
     out["below_q_0.05"] = below;
     out["layers"] = layers([&](int r, Document& one) {

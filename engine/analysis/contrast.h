@@ -11,6 +11,9 @@
 
 namespace switchyard {
 
+// Corrected p under which an expert counts as used differently, where nobody asks for another level.
+inline constexpr double kSignificanceLevel = 0.05;
+
 // One expert of one routing row. Rates: share of a side's tokens that select the expert.
 struct ExpertContrast {
   int row = 0;

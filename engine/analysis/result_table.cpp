@@ -166,6 +166,14 @@ bool is_key(std::string_view column) {
 
 bool is_series(std::string_view column) { return column == "policy" || column == "capacity_factor"; }
 
+std::optional<TestColumns> test_columns(const ResultTable& table) {
+  const auto find = [&](const char* name) { return size_t(std::find(table.columns.begin(), table.columns.end(), name) - table.columns.begin()); };
+  const TestColumns found{find("delta"), find("q")};
+  const size_t experts = std::min(find("index"), find("expert")), none = table.columns.size();
+  if (found.effect == none || found.q == none || find("layer") == none || experts == none) return std::nullopt;
+  return found;
+}
+
 std::vector<ResultTable> result_tables(const Json& object) {
   Tables tables;
   tables.object(object, "", {});

@@ -2,6 +2,7 @@
 // Markdown, LaTeX (booktabs). Pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,12 @@ struct ResultTable {
 bool is_key(std::string_view column);
 // Whether it is a key whose values are variants to compare: each is a line of one picture.
 bool is_series(std::string_view column);
+
+// Columns of a test of many experts, a row each: the effect, and its p corrected for their number.
+struct TestColumns {
+  size_t effect = 0, q = 0;
+};
+std::optional<TestColumns> test_columns(const ResultTable& table);  // none: no such table
 
 // The object's own scalars; a table for each list of objects in it; its lists of numbers as (index, values); matrices
 // as (i, j, value). Names are the path through the object.

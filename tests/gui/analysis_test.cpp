@@ -1,4 +1,5 @@
 // The Analysis panel from the user's hand: record, analyse, look, mute what a row names, undo; and what it refuses.
+#include <cmath>
 #include <fstream>
 #include <iterator>
 
@@ -16,6 +17,7 @@
 #include "app/gui/help_dialog.h"
 #include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
+#include "app/gui/style.h"
 #include "app/gui/table_panel.h"
 #include "app/gui/workbench.h"
 #include "tests/gui/support.h"
@@ -338,7 +340,7 @@ TEST_F(AnalysisWindow, EveryAnalysisHasItsRowInTheHelpPage) {
   }
 }
 
-// A pair list is a line; a grid of layers and experts a heat map; a cell without a number stays empty.
+// A pair list is a line; a grid of layers and experts a heat map; a test of many experts a volcano; a cell without a number stays empty.
 TEST(ResultPicture, ChoosesTheFormByTheTable) {
   ResultTable grid{"layers.values", {"layer", "index", "counts"}, {}};
   for (int layer = 0; layer < 3; ++layer)
@@ -375,6 +377,41 @@ TEST(ResultPicture, ChoosesTheFormByTheTable) {
   ResultTable pairs{"top_pairs", {"layer", "i", "j", "count"}, {{0, 1, 2, 9}, {0, 3, 4, 7}, {1, 5, 6, 5}}};
   picture.show_table(pairs, "count");
   EXPECT_FALSE(picture.is_heat_map());
+  // A test of many experts; its columns alone are heat maps as before.
+  ResultTable test{"layers.values", {"layer", "index", "delta", "q"}, {}};
+  for (int layer = 0; layer < 3; ++layer)
+    for (int e = 0; e < 4; ++e) test.rows.push_back({layer, e, layer == 1 && e == 2 ? nlohmann::ordered_json() : nlohmann::ordered_json(0.1 * (e - 1.5)), layer == 2 && e == 3 ? 0.0 : e == 0 ? 1e-4 : 0.5});
+  EXPECT_EQ(ResultPicture::quantities(test), (QStringList{"delta against q", "delta", "q"}));
+  picture.show_table(test, "delta against q", {"code", "prose"});
+  EXPECT_TRUE(picture.is_volcano());
+  EXPECT_FALSE(picture.is_heat_map());
+  EXPECT_EQ(picture.series(), (QStringList{"more in code", "more in prose"}));
+  EXPECT_TRUE(picture.accessibleDescription().startsWith("4 of 11 with q < 0.05, 1 with q = 0 at the top. layer 2, expert 3: delta 0.15, q 0 ")) << picture.accessibleDescription().toStdString();
+  picture.grab();
+  picture.show_table(test, "delta");
+  EXPECT_FALSE(picture.is_volcano());
+  EXPECT_TRUE(picture.is_heat_map());
+  EXPECT_TRUE(picture.accessibleDescription().isEmpty());
+}
+
+// Numbers: 5e-5 is 4.3 on the axis, whose top is 5; the points of q = 0 stand above it.
+TEST(VolcanoPlot, PlacesAPointByItsEffectAndItsCorrectedP) {
+  ResultTable table{"layers.values", {"layer", "router", "index", "delta", "q"}, {{3, "key", 7, 0.2, 5e-5}, {3, "key", 8, -0.3, 0.0}, {4, nullptr, 9, 0.1, 0.05}}};
+  const VolcanoPlot plot(table, *test_columns(table), {"code", "prose"});
+  EXPECT_EQ(plot.count(), "2 of 3 with q < 0.05, 1 with q = 0 at the top");
+  EXPECT_EQ(plot.strongest(1), "layer 3, router key, expert 8: delta -0.3, q 0 (too small for a number; drawn at the top)");
+  EXPECT_EQ(plot.title(), "−log₁₀ q");
+  EXPECT_EQ(plot.effect_title(), "delta: rate in code − rate in prose (share of tokens)");
+  const QRectF area(50, 20, 600, 400);
+  const double band = QFontMetrics(number_font()).lineSpacing() * 1.2;
+  const auto at = [&](double effect, double height) { return QPointF(350 + effect / 0.3 * 300, 420 - height / 5 * (400 - band)); };
+  EXPECT_EQ(plot.value_at(at(0.2, -std::log10(5e-5)), area), "layer 3, router key, expert 7: delta 0.2, q 5e-05");
+  EXPECT_EQ(plot.value_at(at(0.1, -std::log10(0.05)), area), "layer 4, expert 9: delta 0.1, q 0.05");
+  EXPECT_TRUE(plot.value_at({50, 20 + band / 2}, area).contains("expert 8"));
+  EXPECT_EQ(plot.value_at({500, 300}, area), "");
+  // No test: a column is missing, or nothing says which expert a row is.
+  EXPECT_FALSE(test_columns({"layers.values", {"layer", "index", "delta", "p"}, {}}));
+  EXPECT_FALSE(test_columns({"layers", {"layer", "delta", "q"}, {}}));
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   connect(cancel_, &QPushButton::clicked, this, [this] { jobs_.cancel(running_); });
   connect(tables_, &QComboBox::activated, this, &AnalysisPanel::show_table);
   connect(quantity_, &QComboBox::activated, this, [this](int) {
-    if (result_ && tables_->currentIndex() >= 0) picture_->show_table(result_->tables[size_t(tables_->currentIndex())], quantity_->currentText());
+    if (result_ && tables_->currentIndex() >= 0) show_picture(result_->tables[size_t(tables_->currentIndex())]);
   });
   connect(mute_, &QPushButton::clicked, this, &AnalysisPanel::mute_selected);
   connect(use_, &QPushButton::clicked, this, &AnalysisPanel::use_placement);
@@ -309,11 +309,20 @@ void AnalysisPanel::show_table(int index) {
     if (auto placed = placed_experts(object))
       placement_->show_placement(std::move(*placed), titled(tr("contiguous"), object, "contiguous_cut"), titled(QString::fromUtf8(study->name), object, "cut"));
   } else {
-    picture_->show_table(table, quantity_->currentText());
+    show_picture(table);
   }
   pictures_->setCurrentWidget(matrix ? static_cast<QWidget*>(placement_) : picture_);
   twin_->set(table_data(table));
   table_->data_changed();
+}
+
+// The sides of a cohort have names.
+void AnalysisPanel::show_picture(const ResultTable& table) {
+  QStringList sides;
+  for (const char* side : {"a", "b"})
+    if (const auto found = result_->object.find(side); found != result_->object.end() && found->is_object() && found->contains("domain"))
+      sides << QString::fromStdString((*found)["domain"].get<std::string>());
+  picture_->show_table(table, quantity_->currentText(), sides);
 }
 
 void AnalysisPanel::refresh_choices() {

@@ -54,6 +54,7 @@ class AnalysisPanel : public QWidget {
   void show_options();    // of what is chosen
   void take(Result<TraceAnalysis> result);
   void show_table(int index);
+  void show_picture(const ResultTable& table);
   void ask_to_save(bool whole);
   void use_placement();
   std::vector<std::pair<int, int>> experts_of_selection() const;  // (model layer, expert) that chosen rows name
