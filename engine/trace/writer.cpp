@@ -84,6 +84,7 @@ void TraceWriter::abandon() {
   }
   datasets_.clear();
   H5Fclose(file_.release());
+  H5Eclear2(H5E_DEFAULT);  // it may have failed, and what a thread does not take of its error stack is lost when it ends
 }
 
 Result<void> TraceWriter::close_file() {

@@ -34,6 +34,13 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
 void* operator new[](std::size_t size, std::align_val_t alignment) {
   return counted(size, std::size_t(alignment));
 }
+// std::stable_sort asks for its buffer so: without these a sanitizer would give memory that is freed here.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return counted(size, 0);
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+  return counted(size, 0);
+}
 void operator delete(void* p) noexcept {
   std::free(p);
 }
