@@ -11,6 +11,12 @@
 
 #include "tests/backend/harness.h"
 
+// LeakSanitizer's own tracer faults on the thread-local storage of LibTorch's pool when this program ends.
+extern "C" const char* __lsan_default_options();
+extern "C" const char* __lsan_default_options() {
+  return "use_tls=0";
+}
+
 namespace switchyard::testing {
 namespace {
 
