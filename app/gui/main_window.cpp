@@ -126,6 +126,7 @@ MainWindow::MainWindow(const WindowOptions& options, RunModel::OpenSession open)
 MainWindow::~MainWindow() {
   model_.disconnect(this);
   jobs_.disconnect(this);
+  disconnect(qApp, nullptr, actions_, nullptr);  // the focus leaves this window after its model is gone
 }
 
 void MainWindow::build_docks() {
