@@ -15,6 +15,7 @@ class QPushButton;
 namespace switchyard {
 
 class ResultPicture;
+
 class LensPanel : public QWidget {
   Q_OBJECT
  public:
