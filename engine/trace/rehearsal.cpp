@@ -31,7 +31,11 @@ namespace {
 struct Patience {
   time_t cpu_seconds, wall_seconds;
 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // they slow every step
+constexpr Patience kReading{15, 180}, kImporting{180, 1800};
+#else
 constexpr Patience kReading{5, 60}, kImporting{60, 600};
+#endif
 constexpr uint64_t kExtraBytes = uint64_t(4) << 30;
 
 // Written by the child, read by the parent when the child is gone. The texts end at a zero byte.
