@@ -27,6 +27,13 @@ function(switchyard_timeout variable seconds)
   set(${variable} ${seconds} PARENT_SCOPE)
 endfunction()
 
+# A program that opens a window.
+function(switchyard_has_window name)
+  if(SWITCHYARD_SANITIZE)
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/keep_modules.cpp)
+  endif()
+endfunction()
+
 # A GoogleTest program.
 #   switchyard_test(routing_test SOURCES … USES routing LABELS slow)
 # Labels: slow (left out of quick runs), gui (wants a display: run through tests/support/with_display.sh).
@@ -52,6 +59,7 @@ function(switchyard_test name)
   switchyard_timeout(TEST_TIMEOUT ${TEST_TIMEOUT})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
   if("gui" IN_LIST TEST_LABELS)
+    switchyard_has_window(${name})
     # A window manager and the software rasteriser want both cores.
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE
       ENVIRONMENT LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/foreign_leaks.supp)
