@@ -12,8 +12,8 @@ void RecordingOptions::add_options(CLI::App& app) {
   app.add_option("--capture", capture_, "off, ids, weights or logits (weights with --trace)")
       ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))
       ->type_name("LEVEL");
-  app.add_option("--taps", taps_, "Further datasets for the trace: out_norm, block_cos or both, joined by a comma")
-      ->check(CLI::IsMember({"out_norm", "block_cos"}))
+  app.add_option("--taps", taps_, "Further datasets for the trace, joined by commas: out_norm, block_cos, pred_gate")
+      ->check(CLI::IsMember({"out_norm", "block_cos", "pred_gate"}))
       ->delimiter(',')
       ->type_name("NAMES");
 }
@@ -34,7 +34,7 @@ Result<void> RecordingOptions::check(bool force) const {
 
 uint8_t RecordingOptions::taps() const {
   uint8_t taps = 0;
-  for (const std::string& name : taps_) taps |= name == "out_norm" ? Taps::kOutNorm : Taps::kBlockCos;
+  for (const std::string& name : taps_) taps |= name == "out_norm" ? Taps::kOutNorm : name == "block_cos" ? Taps::kBlockCos : Taps::kPredGate;
   return taps;
 }
 

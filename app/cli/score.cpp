@@ -74,13 +74,13 @@ Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const C
 class Scorer {
  public:
   Scorer(const Checkpoint& checkpoint, Backend& backend, std::vector<RecipeSpan> spans, int capacity, bool baseline,
-         CaptureLevel capture, uint8_t taps, TraceRecorder* recorder, const Task& task)
+         CaptureLevel capture, uint8_t taps, GateAhead* ahead, TraceRecorder* recorder, const Task& task)
       : plan_(checkpoint.plan),
         edited_(backend, checkpoint.plan, std::move(spans), capacity),
         capture_(capture),
         recorder_(recorder),
         task_(task) {
-    edited_.set_taps(taps);
+    edited_.set_taps(taps, ahead);
     if (baseline) {
       base_.emplace(backend, checkpoint.plan, recipe_spans({}, checkpoint.plan), capacity);
       capture_ = std::max(capture_, CaptureLevel::kIds);
@@ -263,8 +263,12 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
     SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force,
                                               kChunkRows, task, domains));
   }
+  std::unique_ptr<GateAhead> ahead;
+  if (options.recording.taps() & Taps::kPredGate) {
+    SY_TRY(ahead, GateAhead::make(checkpoint));
+  }
   Scorer scorer(checkpoint, *backend, recipe_spans(edits, checkpoint.plan), static_cast<int>(longest), options.baseline,
-                options.recording.level(), options.recording.taps(), recorder.get(), task);
+                options.recording.level(), options.recording.taps(), ahead.get(), recorder.get(), task);
   {
     const Progress progress(cli.output, cli.progress(), [&] {
       const uint64_t done = scorer.tokens_done;

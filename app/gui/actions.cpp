@@ -171,6 +171,18 @@ ActionRow capture_row(MainWindow& w, const char* id, const char* title, CaptureL
           [&w, level] { return w.model().snapshot() && w.model().snapshot()->capture == level; }};
 }
 
+// Switches measurements on and off together.
+ActionRow taps_row(MainWindow& w, const char* id, const char* title, uint8_t taps, const char* help) {
+  RunModel& m = w.model();
+  const auto now = [&m] { return m.snapshot() ? m.snapshot()->taps : uint8_t(0); };
+  return {id, tr(title), "Run", "", tr(help), [&m, now, taps] { m.set_taps(now() ^ taps); },
+          [&w, &m] {
+            const QString no_model = needs_model(w)();
+            return no_model.isEmpty() && m.recording() ? tr("a recording is going on; it cannot change what it holds") : no_model;
+          },
+          [now, taps] { return (now() & taps) != 0; }};
+}
+
 ActionRow backend_row(MainWindow& w, const char* id, const char* title, const char* name, const char* help,
                       const char* menu) {
   return {id,
@@ -397,14 +409,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
                   "Chosen experts and their weights."),
       capture_row(w, "run.capture_logits", "Capture: logits", CaptureLevel::kLogits,
                   "Everything: the gate inspector needs it."),
-      {"run.taps", tr("Measure what experts give"), "Run", "",
-       tr("Norms of expert outputs and turns of the residual stream go into traces, for pruning criteria (analysis saliency)."),
-       [&m] { m.set_taps(m.snapshot() && m.snapshot()->taps ? 0 : Taps::kOutNorm | Taps::kBlockCos); },
-       [&w, &m] {
-         const QString no_model = needs_model(w)();
-         return no_model.isEmpty() && m.recording() ? tr("a recording is going on; it cannot change what it holds") : no_model;
-       },
-       [&m] { return m.snapshot() && m.snapshot()->taps != 0; }},
+      taps_row(w, "run.taps", "Measure what experts give", Taps::kOutNorm | Taps::kBlockCos,
+               "Norms of expert outputs and turns of the residual stream go into traces, for pruning criteria (analysis saliency)."),
+      taps_row(w, "run.taps_ahead", "Guess the next layer's experts", Taps::kPredGate,
+               "What the next router would choose for this one's input goes into traces (analysis next-layer-prediction)."),
       // View
       {"view.previous_token", tr("Previous token"), "View", ",", tr("Moves the time cursor one token back."),
        [&m] { m.step_cursor(-1); }, tokens},

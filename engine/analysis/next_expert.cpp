@@ -62,6 +62,12 @@ Result<void> NextExpert::feed(const RoutingSlab& slab, int row) {
     transition.exact += hits == chosen && chosen == k_;
     transition.frequency_hits += frequent;
     transition.frequency_exact += frequent == chosen && chosen == k_;
+    const auto guess = slab.guessed_of(row + 1, t);
+    if (guess.empty() || guess[0] == kNoExpert) continue;
+    const int ahead = shared(guess, to);
+    ++transition.gate_tokens;
+    transition.gate_hits += ahead;
+    transition.gate_exact += ahead == chosen && chosen == k_;
   }
   return {};
 }
@@ -69,9 +75,13 @@ Result<void> NextExpert::feed(const RoutingSlab& slab, int row) {
 PredictionStats NextExpert::stats(int at) const {
   const Transition& transition = transitions_[at];
   if (transition.tokens == 0) return {};
-  const double tokens = double(transition.tokens);
-  return {transition.tokens, double(transition.hits) / (tokens * k_), double(transition.exact) / tokens,
-          double(transition.frequency_hits) / (tokens * k_), double(transition.frequency_exact) / tokens};
+  const double tokens = double(transition.tokens), guessed = double(transition.gate_tokens);
+  PredictionStats stats{.tokens = transition.tokens,
+                        .transition_recall = double(transition.hits) / (tokens * k_), .transition_exact = double(transition.exact) / tokens,
+                        .frequency_recall = double(transition.frequency_hits) / (tokens * k_), .frequency_exact = double(transition.frequency_exact) / tokens,
+                        .gate_tokens = transition.gate_tokens};
+  if (guessed > 0) stats.gate_recall = double(transition.gate_hits) / (guessed * k_), stats.gate_exact = double(transition.gate_exact) / guessed;
+  return stats;
 }
 
 }  // namespace switchyard

@@ -1,5 +1,5 @@
-// Next-layer predictability (specs/analyses.md A10, predictors a and b): which experts the next row chooses, guessed
-// from those of this row by the transition counts, or by frequency alone. Trained on counts of a first walk, scored
+// Next-layer predictability (specs/analyses.md A10, predictors a, b and c): which experts the next row chooses, guessed
+// from those of this row by the transition counts, by frequency alone, or by the next router on this one's input. Trained on counts of a first walk, scored
 // in a second, on the same tokens unless the counts come from elsewhere. Rows may be fed from different threads.
 #pragma once
 
@@ -17,6 +17,8 @@ struct PredictionStats {
   uint64_t tokens = 0;
   double transition_recall = 0, transition_exact = 0;  // mean |predicted n chosen| / k; share of tokens with equal sets
   double frequency_recall = 0, frequency_exact = 0;    // always the k commonest of the next row
+  uint64_t gate_tokens = 0;                            // with a recorded guess (RoutingSlab::guessed)
+  double gate_recall = 0, gate_exact = 0;              // of those
 };
 
 class NextExpert {
@@ -32,7 +34,7 @@ class NextExpert {
   struct Transition {
     std::vector<double> conditional;   // [E, E]: P(to | from)
     std::vector<ExpertId> commonest;   // [k]
-    uint64_t tokens = 0, hits = 0, exact = 0, frequency_hits = 0, frequency_exact = 0;
+    uint64_t tokens = 0, hits = 0, exact = 0, frequency_hits = 0, frequency_exact = 0, gate_tokens = 0, gate_hits = 0, gate_exact = 0;
   };
   int experts_, k_;
   std::vector<Transition> transitions_;

@@ -143,9 +143,11 @@ class PredictionAnalysis final : public ShapedAnalysis {
     out["transitions"] = Document::array();
     for (int t = 0; t < affinity_.transitions(); ++t) {
       const PredictionStats stats = next_.stats(t);
-      out["transitions"].push_back({{"from", shape_.layers[t]}, {"to", shape_.layers[t + 1]}, {"tokens", stats.tokens},
-                                    {"transition_recall", stats.transition_recall}, {"transition_exact", stats.transition_exact},
-                                    {"frequency_recall", stats.frequency_recall}, {"frequency_exact", stats.frequency_exact}});
+      Document one = {{"from", shape_.layers[t]}, {"to", shape_.layers[t + 1]}, {"tokens", stats.tokens},
+                      {"transition_recall", stats.transition_recall}, {"transition_exact", stats.transition_exact},
+                      {"frequency_recall", stats.frequency_recall}, {"frequency_exact", stats.frequency_exact}};
+      if (stats.gate_tokens > 0) one.update({{"gate_tokens", stats.gate_tokens}, {"gate_recall", stats.gate_recall}, {"gate_exact", stats.gate_exact}});
+      out["transitions"].push_back(std::move(one));
     }
     return out;
   }
@@ -181,7 +183,7 @@ std::vector<AnalysisInfo> sequence_analyses() {
       {.name = "affinity", .section = "A10", .title = "Which expert follows which in the next layer",
        .needs = {kIds}, .options = {"top", "gpus"}, .make = make_affinity},
       {.name = "next-layer-prediction", .section = "A10", .title = "How well this layer's experts tell the next layer's",
-       .needs = {kIds}, .make = plain<PredictionAnalysis>},
+       .needs = {kIds}, .uses = {"/routing/pred_gate_id"}, .make = plain<PredictionAnalysis>},
   };
 }
 

@@ -20,6 +20,7 @@ struct RoutingSlab {
   std::span<const uint32_t> sequence;    // [N]: index of the token's sequence, rising
   std::span<const uint32_t> position;    // [N]: place in its sequence, from 0
   // Empty where the trace does not hold them.
+  std::span<const ExpertId> guessed;     // [L, N, k], for the row by the router before it; of the trace's first row none
   std::span<const float> weights;        // [L, N, k], as applied
   std::span<const float> router_logits;  // [L, N, E], raw
   std::span<const float> entropy, topk_mass, margin, lse;  // [L, N] each
@@ -35,6 +36,9 @@ struct RoutingSlab {
     return all.empty() ? all : all.subspan(all.size() / size_t(rows) * size_t(row), all.size() / size_t(rows));
   }
   std::span<const ExpertId> row_ids(int row) const { return of_row(ids, row); }
+  std::span<const ExpertId> guessed_of(int row, int t) const {  // empty where none are recorded
+    return guessed.empty() ? guessed : guessed.subspan((size_t(row) * size_t(tokens) + size_t(t)) * size_t(k), size_t(k));
+  }
   std::span<const ExpertId> token(int row, int t) const {
     return ids.subspan((size_t(row) * size_t(tokens) + size_t(t)) * size_t(k), size_t(k));
   }

@@ -16,7 +16,7 @@ namespace {
 // Offsets of the arrays inside the arena; every array starts on its element's alignment because the
 // wider types come first.
 struct Layout {
-  size_t layers, logits, weights, norms, cosines, ids, kinds, total;
+  size_t layers, logits, weights, norms, cosines, ids, guesses, kinds, total;
 };
 
 Layout layout_of(const FrameHeader& h) {
@@ -28,7 +28,8 @@ Layout layout_of(const FrameHeader& h) {
   at.norms = at.weights + (h.capture >= CaptureLevel::kWeights ? rows * slots * sizeof(float) : 0);
   at.cosines = at.norms + (h.taps & Taps::kOutNorm ? rows * slots * sizeof(float) : 0);
   at.ids = at.cosines + (h.taps & Taps::kBlockCos ? rows * sizeof(float) : 0);
-  at.kinds = at.ids + rows * slots * sizeof(ExpertId);
+  at.guesses = at.ids + rows * slots * sizeof(ExpertId);
+  at.kinds = at.guesses + (h.taps & Taps::kPredGate ? rows * slots * sizeof(ExpertId) : 0);
   at.total = at.kinds + rows * slots * sizeof(SlotKind);
   return at;
 }
@@ -49,7 +50,7 @@ RoutingFrame::RoutingFrame(int moe_layers, int experts, int slots, CaptureLevel 
   header_.taps = taps;
   const Layout at = layout_of(header_);
   arena_.resize(at.total);
-  auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, size_t(rows()) * slots);
+  auto all_ids = slice<ExpertId>(arena_.data(), at.ids, 0, (at.kinds - at.ids) / sizeof(ExpertId));  // and guesses
   std::fill(all_ids.begin(), all_ids.end(), kNoExpert);
   if (taps & Taps::kBlockCos) {
     auto cosines = slice<float>(arena_.data(), at.cosines, 0, size_t(rows()));
@@ -99,6 +100,12 @@ float RoutingFrame::block_cos(int moe_layer) const {
   return slice<const float>(data, layout_of(header_).cosines, moe_layer, 1)[0];
 }
 
+std::span<const ExpertId> RoutingFrame::guessed(int moe_layer) const {
+  if (!(header_.taps & Taps::kPredGate)) return {};
+  auto* data = const_cast<std::byte*>(arena_.data());
+  return slice<const ExpertId>(data, layout_of(header_).guesses, moe_layer, header_.slots);
+}
+
 void RoutingFrame::note_out_norm(int moe_layer, ExpertId expert, float norm) {
   if (!(header_.taps & Taps::kOutNorm)) return;
   const auto used = used_ids(moe_layer);
@@ -108,6 +115,12 @@ void RoutingFrame::note_out_norm(int moe_layer, ExpertId expert, float norm) {
 
 void RoutingFrame::note_block_cos(int moe_layer, float cosine) {
   if (header_.taps & Taps::kBlockCos) slice<float>(arena_.data(), layout_of(header_).cosines, moe_layer, 1)[0] = cosine;
+}
+
+void RoutingFrame::note_guess(int moe_layer, std::span<const ExpertId> ids) {
+  if (!(header_.taps & Taps::kPredGate)) return;
+  const auto own = slice<ExpertId>(arena_.data(), layout_of(header_).guesses, moe_layer, header_.slots);
+  if (!own.empty() && own[0] == kNoExpert) std::copy_n(ids.begin(), std::min(ids.size(), own.size()), own.begin());
 }
 
 void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<const ExpertId> ids,

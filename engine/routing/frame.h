@@ -22,6 +22,7 @@ enum class CaptureLevel : uint8_t { kOff = 0, kIds = 1, kWeights = 2, kLogits = 
 struct Taps {
   static constexpr uint8_t kOutNorm = 1;   // of each slot: the Euclidean norm of what its expert gave, before weights and scales
   static constexpr uint8_t kBlockCos = 2;  // cosine of the residual stream before and after the routed experts' part is added
+  static constexpr uint8_t kPredGate = 4;  // what a router would choose for the input of the router before it (runtime/gate_ahead.h)
 };
 
 struct FrameFlags {
@@ -97,6 +98,8 @@ class RoutingFrame {
   std::span<const float> out_norms(int moe_layer) const;
   // NaN where it is not tapped, or the block ran in passes or not at all.
   float block_cos(int moe_layer) const;
+  // [slots]; what the router before this one in its stack guessed for it, falling weight; kNoExpert past k and where none did.
+  std::span<const ExpertId> guessed(int moe_layer) const;
   std::span<const ExpertId> used_ids(int moe_layer) const { return ids(moe_layer).first(layer(moe_layer).k_used); }
 
   // Copies one decision in, sorted into slot order. logits may be empty below capture level logits.
@@ -106,6 +109,7 @@ class RoutingFrame {
   // After record(): of the slot that holds the expert; of the row.
   void note_out_norm(int moe_layer, ExpertId expert, float norm);
   void note_block_cos(int moe_layer, float cosine);
+  void note_guess(int moe_layer, std::span<const ExpertId> ids);  // the first of a row stays
 
   // The whole frame as bytes (header excluded): for rings, checksums and fixtures.
   std::span<const std::byte> arena() const { return arena_; }
@@ -113,7 +117,7 @@ class RoutingFrame {
 
  private:
   FrameHeader header_;
-  std::vector<std::byte> arena_;  // layers | logits | weights | norms | cosines | ids | kinds
+  std::vector<std::byte> arena_;  // layers | logits | weights | norms | cosines | ids | guesses | kinds
 };
 
 // The row of frames for a router's decision number `decision` in pass `pass` of its layer, both from 0. layer: the

@@ -95,7 +95,8 @@ Result<void> ForcedPass::run(std::span<const TokenId> tokens, bool encode, std::
     if (!logits.empty()) request.logits = logits.subspan(from * vocab, count * vocab);
     if (capture != CaptureLevel::kOff) request.frames = std::span(frames).subspan(from, count);
     request.task = task;
-    request.tap = tap_;
+    if (ahead_) ahead_->begin(request.frames, tap_);
+    request.tap = ahead_ ? ahead_ : tap_;
     request.units = units_;
     SY_CHECK(backend_.forward(request));
     for (size_t i = 0; i < request.frames.size(); ++i) {

@@ -13,6 +13,7 @@
 #include "engine/routing/edit.h"
 #include "engine/routing/frame.h"
 #include "engine/routing/recipe.h"
+#include "engine/runtime/gate_ahead.h"
 
 namespace switchyard {
 
@@ -44,8 +45,8 @@ class ForcedPass {
                        std::vector<RoutingFrame>& frames, const Task* task = nullptr);
   // Where routers of layers decide the path, that of the sequence once its first token was routed.
   const std::vector<RecipeSpan>& spans() const { return spans_; }
-  // Of Taps: measured in the frames of what follows.
-  void set_taps(uint8_t taps) { taps_ = taps; }
+  // Of Taps: measured in the frames of what follows. ahead: makes the guesses of kPredGate; must outlive this.
+  void set_taps(uint8_t taps, GateAhead* ahead = nullptr) { taps_ = taps, ahead_ = ahead; }
   // See what follows: what routers read, hidden units. Tokens count from the piece in hand. Null: nobody looks.
   void set_router_tap(RouterTap* tap) { tap_ = tap; }
   bool chooses_path() const { return bool(chooser_); }  // of each sequence anew
@@ -67,6 +68,7 @@ class ForcedPass {
   uint64_t encoder_tokens_ = 0;
   RouterTap* tap_ = nullptr;
   uint8_t taps_ = 0;
+  GateAhead* ahead_ = nullptr;
   UnitTap* units_ = nullptr;
 };
 

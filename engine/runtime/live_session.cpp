@@ -51,7 +51,7 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
       options_(options),
       one_piece_(checkpoint_.plan.couples_tokens()),
       capture_(options.capture),
-      taps_(options.taps),
+      taps_(0),
       sampling_(options.sampling),
       logits_(checkpoint_.plan.vocab),
       ledger_(checkpoint_.plan),
@@ -59,6 +59,7 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
       frames_(std::make_shared<FrameLog>()) {
   cache_ = backend_->new_cache(capacity_of(checkpoint_.plan, options));
   if (complaint) report(std::move(*complaint));
+  handle(SetTaps{options.taps});
   publish(true);
   thread_ = std::thread([this] { run(); });
 }
@@ -66,6 +67,19 @@ LiveSession::LiveSession(Checkpoint checkpoint, std::unique_ptr<Backend> backend
 LiveSession::~LiveSession() {
   queue_.shut_down();
   thread_.join();
+}
+
+void LiveSession::handle(const SetTaps& set) {
+  taps_ = set.taps;
+  if (!(taps_ & Taps::kPredGate) || ahead_) return;
+  auto made = weights_ ? GateAhead::make(checkpoint_.plan, *weights_)
+                       : Result<std::unique_ptr<GateAhead>>(fail(ErrorCode::kUsage, "the routers are not at hand, which guess ahead."));
+  if (made) {
+    ahead_ = std::move(*made);
+    return;
+  }
+  taps_ &= ~Taps::kPredGate;
+  report(std::move(made).error());
 }
 
 // Against the model and against the recipe that the edits will meet, as far as it is known here. The engine thread

@@ -55,7 +55,7 @@ class LiveSession final : public Session {
   void handle(const Reset&);
   void handle(const SetSampling& set);
   void handle(const SetCapture& set) { capture_ = set.level; }
-  void handle(const SetTaps& set) { taps_ = set.taps; }
+  void handle(const SetTaps& set);
   void handle(const SetThreads& set) { backend_->set_threads(set.threads); }
   void handle(EditRequest& request);
   void handle(const MoveCursor& move);
@@ -135,6 +135,7 @@ class LiveSession final : public Session {
   Finish finish_ = Finish::kNone;
   CaptureLevel capture_;
   uint8_t taps_;
+  std::unique_ptr<GateAhead> ahead_;  // where taps_ ask for it
   Sampling sampling_;
   uint32_t sequence_ = 0, next_sequence_ = 0;
   std::vector<TokenId> prompt_, generated_;

@@ -278,6 +278,10 @@ Result<void> LiveSession::forward(uint64_t from, uint64_t to, bool logits, const
                          .logits = logits_,
                          .task = task.get()};
   if (capture_ != CaptureLevel::kOff) request.frames = frames;
+  if (ahead_ && (taps_ & Taps::kPredGate)) {
+    ahead_->begin(request.frames, nullptr);
+    request.tap = ahead_.get();
+  }
   AdapterLog decided;
   if (!recipe.adapters.empty()) request.adapter_log = &decided;
   auto done = backend_->forward(request);

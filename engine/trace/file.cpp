@@ -255,11 +255,12 @@ Result<void> TraceFile::open_fields() {
       }
       shape_.slots = int(dims[2]);
     }
+    if (field.axes == Axes::kNextSlot && shape_.layers < 2) return malformed(std::string(field.path) + " needs two layers.");
     std::vector<hsize_t> wanted;
-    if (field.axes != Axes::kToken) wanted.push_back(shape_.layers);
+    if (field.axes != Axes::kToken) wanted.push_back(shape_.rows(field.axes));
     const size_t token_axis = wanted.size();
     wanted.push_back(token_axis < dims.size() ? dims[token_axis] : 0);
-    if (field.axes == Axes::kSlot || field.axes == Axes::kExpert) wanted.push_back(shape_.width(field.axes));
+    if (has_slots(field.axes) || field.axes == Axes::kExpert) wanted.push_back(shape_.width(field.axes));
     if (dims != wanted) {
       return malformed(std::string(field.path) + " has shape " + shape_text(dims) + "; L " + std::to_string(shape_.layers) +
                        ", E " + std::to_string(shape_.experts) + ", k " + std::to_string(shape_.slots) + " need " +
@@ -344,7 +345,7 @@ Result<void> TraceFile::read(const Field& field, int layer, int layers, uint64_t
   }
   start.push_back(first);
   count.push_back(tokens);
-  if (field.axes == Axes::kSlot || field.axes == Axes::kExpert) {
+  if (has_slots(field.axes) || field.axes == Axes::kExpert) {
     start.push_back(0);
     count.push_back(width);
   }
@@ -365,7 +366,7 @@ Result<void> TraceFile::read_stored(const Field& field, uint64_t first, uint64_t
   if (!values || *values > TraceCaps::kReadBytes / H5Tget_size(type))
     return malformed(std::string(field.path) + " holds more than 256 MiB between two commit rows.");
   out.resize(*values * H5Tget_size(type));
-  return read(field, 0, shape_.layers, first, tokens, width, type, out.data());
+  return read(field, 0, int(shape_.rows(field.axes)), first, tokens, width, type, out.data());
 }
 
 // Offsets are clipped to what is committed: the writer moves the last one before each commit.

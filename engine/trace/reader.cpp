@@ -31,19 +31,11 @@ class FileReader final : public TraceReader {
   }
 
   Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const override {
-    SY_TRY(auto ids, read<ExpertId>("/routing/expert_id", row, first, tokens, H5T_NATIVE_UINT16));
-    const int experts = info().experts;
-    const ExpertId empty = experts <= 255 ? 0xFF : kNoExpert;  // all ones, as stored
-    for (size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] == empty) {
-        ids[i] = kNoExpert;
-      } else if (ids[i] >= experts) {
-        return file_->malformed("/routing/expert_id names expert " + std::to_string(ids[i]) + " of " + std::to_string(experts) +
-                                    " at row " + std::to_string(row) + ", token " + std::to_string(first + i / info().top_k) + ".",
-                                "Run switchyard trace verify.");
-      }
-    }
-    return ids;
+    return ids_of("/routing/expert_id", row, first, tokens);
+  }
+
+  Result<std::vector<ExpertId>> guessed_ids(int row, uint64_t first, uint64_t tokens) const override {
+    return ids_of("/routing/pred_gate_id", row - 1, first, tokens);
   }
 
   Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const override {
@@ -93,6 +85,22 @@ class FileReader final : public TraceReader {
   }
 
  private:
+  Result<std::vector<ExpertId>> ids_of(const char* path, int row, uint64_t first, uint64_t tokens) const {
+    SY_TRY(auto ids, read<ExpertId>(path, row, first, tokens, H5T_NATIVE_UINT16));
+    const int experts = info().experts;
+    const ExpertId empty = experts <= 255 ? 0xFF : kNoExpert;  // all ones, as stored
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] == empty) {
+        ids[i] = kNoExpert;
+      } else if (ids[i] >= experts) {
+        return file_->malformed(std::string(path) + " names expert " + std::to_string(ids[i]) + " of " + std::to_string(experts) +
+                                    " at row " + std::to_string(row) + ", token " + std::to_string(first + i / info().top_k) + ".",
+                                "Run switchyard trace verify.");
+      }
+    }
+    return ids;
+  }
+
   template <class T>
   Result<std::vector<T>> labels(T SequenceRow::*field) const {
     std::vector<T> out;
@@ -110,7 +118,7 @@ class FileReader final : public TraceReader {
     const Field* field = schema::find_field(path);
     if (field == nullptr || (axes && field->axes != *axes)) return fail(ErrorCode::kUsage, "traces have no " + path + ".");
     if (!file_->has(*field)) return fail(ErrorCode::kUsage, "the trace has no " + path + ".", info().path.string(), advice(*field));
-    if (row < 0 || row >= info().layers)
+    if (row < 0 || uint64_t(row) >= file_->shape().rows(field->axes == Axes::kToken ? Axes::kRow : field->axes))
       return fail(ErrorCode::kUsage, "routing row " + std::to_string(row) + " of " + std::to_string(info().layers) + ".");
     const auto end = checked_add(first, tokens);
     if (!end || *end > info().tokens) {
@@ -128,6 +136,7 @@ class FileReader final : public TraceReader {
 
   std::string advice(const Field& field) const {
     if (info().counts_only) return "It holds counts only.";
+    if (field.tap == Taps::kPredGate) return "Record it with --taps pred_gate.";
     if (field.tap != 0) return "Record it with --taps " + std::string(field.path).substr(std::string_view("/routing/").size()) + ".";
     if (field.from == CaptureLevel::kIds) return "What it was imported from does not hold that.";
     return field.from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.";

@@ -24,6 +24,7 @@ namespace {
 using schema::Axes;
 using schema::Field;
 using schema::Quantity;
+using schema::Stored;
 using std::chrono::steady_clock;
 
 constexpr size_t kRingBytes = size_t(64) << 20;
@@ -52,6 +53,11 @@ void put_slots(std::byte*& at, std::span<const Source> values, int used, int slo
   for (int slot = 0; slot < slots; ++slot) put(at, slot < used ? T(values[slot]) : empty);
 }
 
+void put_ids(std::byte*& at, std::span<const ExpertId> ids, int used, const schema::Shape& shape) {
+  if (schema::bytes_of(schema::Stored::kExpertId, shape.experts) == 1) return put_slots<uint8_t>(at, ids, used, shape.slots, 0xFF);
+  put_slots<uint16_t>(at, ids, used, shape.slots, kNoExpert);
+}
+
 // The value of a token that does not depend on the layer.
 void put_token(const Field& field, const FrameHeader& header, std::byte* at) {
   switch (field.quantity) {
@@ -67,15 +73,14 @@ void put_token(const Field& field, const FrameHeader& header, std::byte* at) {
 void put_layer(const Field& field, const RoutingFrame& frame, int row, const schema::Shape& shape, std::byte* at) {
   if (row >= frame.rows()) {
     const size_t bytes = shape.width(field.axes) * schema::bytes_of(field.stored, shape.experts);
-    std::memset(at, field.quantity == Quantity::kExpertId ? 0xFF : 0, bytes);
+    std::memset(at, field.stored == Stored::kExpertId ? 0xFF : 0, bytes);
     return;
   }
   const LayerHeader& layer = frame.layer(row);
   const int used = layer.k_used;
   switch (field.quantity) {
-    case Quantity::kExpertId:
-      if (schema::bytes_of(field.stored, shape.experts) == 1) return put_slots<uint8_t>(at, frame.ids(row), used, shape.slots, 0xFF);
-      return put_slots<uint16_t>(at, frame.ids(row), used, shape.slots, kNoExpert);
+    case Quantity::kExpertId: return put_ids(at, frame.ids(row), used, shape);
+    case Quantity::kPredGate: return put_ids(at, frame.guessed(row), int(frame.guessed(row).size()), shape);
     case Quantity::kWeight: return put_slots<float>(at, frame.weights(row), used, shape.slots, 0);
     case Quantity::kSlotKind: return put_slots<uint8_t>(at, frame.kinds(row), used + layer.nulls, shape.slots, 0);
     case Quantity::kEntropy: return put(at, layer.stats.entropy);
@@ -279,8 +284,9 @@ class FileRecorder final : public TraceSink {
           put_token(field, frame.header(), column.data() + t * bytes);
           continue;
         }
-        for (int row = 0; row < shape.layers; ++row)
-          put_layer(field, frame, frame_rows_.empty() ? row : frame_rows_[size_t(row)], shape, column.data() + (size_t(row) * count + t) * bytes);
+        const int skipped = field.axes == Axes::kNextSlot;  // the first row has no router before it
+        for (int row = 0; row < int(shape.rows(field.axes)); ++row)
+          put_layer(field, frame, frame_rows_.empty() ? row + skipped : frame_rows_[size_t(row + skipped)], shape, column.data() + (size_t(row) * count + t) * bytes);
       }
     }
   }

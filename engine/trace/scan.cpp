@@ -32,7 +32,7 @@ class Aggregates {
 
   Result<void> feed(const std::vector<const Field*>& fields, uint32_t slots, const TraceColumns& columns) {
     for (size_t f = 0; f < fields.size(); ++f) {
-      if (fields[f]->stored == schema::Stored::kExpertId) SY_CHECK(feed_ids(columns.fields[f], columns.tokens, slots));
+      if (fields[f]->quantity == schema::Quantity::kExpertId) SY_CHECK(feed_ids(columns.fields[f], columns.tokens, slots));
       if (fields[f]->axes != Axes::kExpert) continue;
       // The sums of a packed trace are those of the recording: reduced logits do not give them.
       reduced_ = columns.fields[f].size() != columns.tokens * shape_.layers * shape_.experts * 4;
@@ -171,7 +171,7 @@ Result<void> for_each_commit(const TraceFile& file, const SoundRows& sound, cons
     std::string what = block_is_damaged ? "they follow a damaged row of their block" : "";
     for (size_t f = 0; f < fields.size() && what.empty(); ++f) {
       const Field& field = *fields[f];
-      const uint64_t width = field.axes == Axes::kSlot ? commit.slots : file.shape().width(field.axes);
+      const uint64_t width = has_slots(field.axes) ? commit.slots : file.shape().width(field.axes);
       auto& bytes = columns.fields.emplace_back();
       if (const auto read = file.read_stored(field, done, columns.tokens, width, bytes); !read) {
         what = read.error().what;

@@ -257,6 +257,10 @@ class Builder {
           made = dataset(field->path, type, {layers, 0, slots}, {layers, kUnlimited, experts}, {1, rows, slots}, &fill, options_.packed);
           attach(made, field->path, {"/layer", "/token", "/slot"});
           break;
+        case Axes::kNextSlot:
+          made = dataset(field->path, type, {layers - 1, 0, slots}, {layers - 1, kUnlimited, experts}, {1, rows, slots}, &fill, options_.packed);
+          attach(made, field->path, {"/transition", "/token", "/slot"});
+          break;
         case Axes::kExpert: {
           const hsize_t fit = std::clamp<hsize_t>((options_.packed ? kPackedChunkBytes : kChunkBytes) / (4 * experts), 1, rows);
           made = dataset(field->path, type, {layers, 0, experts}, {layers, kUnlimited, experts}, {1, fit, experts}, nullptr, options_.packed);
@@ -372,7 +376,7 @@ std::vector<const Field*> fields_of(const TraceHeader& header) {
   if (header.fields.empty()) {
     fields = fields_of(header.capture);
     for (const Field& field : kFields)
-      if (field.tap & header.taps) fields.push_back(&field);
+      if ((field.tap & header.taps) && (field.axes != Axes::kNextSlot || header.moe_layers.size() > 1)) fields.push_back(&field);
     return fields;
   }
   for (const Field& field : kFields)

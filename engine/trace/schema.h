@@ -2,6 +2,7 @@
 // formats.md section 6). Used by the writer, the reader, verify and recover; no state.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -22,12 +23,13 @@ inline constexpr uint64_t kBlockTokens = 4096;              // a checksum covers
 inline constexpr uint64_t kBlockBytes = uint64_t(64) << 20;  // and, as we write, so many bytes
 inline constexpr char kSuffix[] = ".moetrace.h5";
 
-// Axes after the leading one of layers: [N], [L, N], [L, N, k], [L, N, E].
-enum class Axes : uint8_t { kToken, kRow, kSlot, kExpert };
+// [N], [L, N], [L, N, k], [L - 1, N, k] (of row 1 and later), [L, N, E].
+enum class Axes : uint8_t { kToken, kRow, kSlot, kNextSlot, kExpert };
+inline bool has_slots(Axes axes) { return axes == Axes::kSlot || axes == Axes::kNextSlot; }
 enum class Stored : uint8_t { kU8, kU32, kExpertId, kF32 };  // kExpertId: u8 iff E <= 255, else u16
 enum class Quantity : uint8_t {
   kTokenId, kPosition, kPhase, kRecipeEpoch, kExpertId, kWeight, kSlotKind, kEntropy, kTopkMass, kMargin, kLse, kLogits,
-  kOutNorm, kBlockCos,
+  kOutNorm, kBlockCos, kPredGate,
 };
 
 // One recorded dataset.
@@ -71,6 +73,8 @@ inline constexpr Field kFields[] = {
      "Euclidean norm of what the slot's expert gave, before weight and scale; 0: it did not run", "1", Taps::kOutNorm},
     {"/routing/block_cos", Quantity::kBlockCos, Axes::kRow, Stored::kF32, CaptureLevel::kIds,
      "cosine of the residual stream before and after the routed experts' part is added", "1", Taps::kBlockCos},
+    {"/routing/pred_gate_id", Quantity::kPredGate, Axes::kNextSlot, Stored::kExpertId, CaptureLevel::kIds,
+     "what the next row's router would choose for the input of this row's; all ones: empty slot", "1", Taps::kPredGate},
 };
 std::vector<const Field*> fields_of(CaptureLevel capture);
 std::vector<const Field*> fields_of(const TraceHeader& header);  // those it names, or all of its capture level and taps
@@ -81,9 +85,10 @@ struct Shape {
   int layers = 0, experts = 0, slots = 0;
 
   uint64_t width(Axes axes) const {  // values of one token in one layer
-    return axes == Axes::kSlot ? uint64_t(slots) : axes == Axes::kExpert ? uint64_t(experts) : 1;
+    return has_slots(axes) ? uint64_t(slots) : axes == Axes::kExpert ? uint64_t(experts) : 1;
   }
-  uint64_t rows(Axes axes) const { return axes == Axes::kToken ? 1 : uint64_t(layers); }  // layers of the field
+  // Of the field; the first of kNextSlot belongs to routing row 1.
+  uint64_t rows(Axes axes) const { return axes == Axes::kToken ? 1 : axes == Axes::kNextSlot ? uint64_t(std::max(layers, 1) - 1) : uint64_t(layers); }
 };
 hid_t file_type(Stored stored, int experts);  // borrowed, little-endian
 size_t bytes_of(Stored stored, int experts);

@@ -103,6 +103,8 @@ class TraceReader {
   virtual Result<std::vector<TokenId>> token_ids(uint64_t first, uint64_t tokens) const = 0;
   virtual Result<std::vector<uint32_t>> token_column(std::string_view name, uint64_t first, uint64_t tokens) const = 0; // position, phase, recipe_epoch
   virtual Result<std::vector<ExpertId>> expert_ids(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, top_k]
+  // What the router of the row before guessed for this one; row > 0. As stored: falling weight, empty slots kNoExpert.
+  virtual Result<std::vector<ExpertId>> guessed_ids(int row, uint64_t first, uint64_t tokens) const = 0;    // [tokens, top_k]
   virtual Result<std::vector<float>> weights(int row, uint64_t first, uint64_t tokens) const = 0;           // [tokens, top_k]
   virtual Result<std::vector<uint8_t>> slot_kinds(int row, uint64_t first, uint64_t tokens) const = 0;      // [tokens, top_k] of SlotKind
   virtual Result<std::vector<float>> out_norms(int row, uint64_t first, uint64_t tokens) const = 0;         // [tokens, top_k]

@@ -17,6 +17,7 @@ uint64_t bytes_per_token(const TraceShape& shape, const std::set<std::string>& f
   uint64_t per_row = uint64_t(shape.k) * sizeof(ExpertId);
   for (const std::string& field : fields) {
     if (field == "/routing/router_logits") per_row += uint64_t(shape.experts) * sizeof(float);
+    else if (field == "/routing/pred_gate_id") per_row += uint64_t(shape.k) * sizeof(ExpertId);
     else if (field == "/routing/weight" || field == "/routing/out_norm") per_row += uint64_t(shape.k) * sizeof(float);
     else per_row += sizeof(float);
   }
@@ -120,7 +121,7 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
         }
         for (uint64_t t = 0; t < count && !filter_.domain.empty(); ++t) mask[t] = mask[t] && with_domain && domains[t] == wanted_domain;
       }
-      std::vector<ExpertId> ids(rows * count * k, kNoExpert);
+      std::vector<ExpertId> ids(rows * count * k, kNoExpert), guessed(wants("/routing/pred_gate_id") ? ids.size() : 0, kNoExpert);
       std::vector<float> weights, norms, logits, scalars[5];
       const auto widened = [&](std::vector<float>& to, size_t r, const std::vector<float>& part) {
         to.resize(rows * count * k);
@@ -130,6 +131,10 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
         SY_TRY(const auto part, trace.expert_ids(rows_[r], first, count));
         for (uint64_t t = 0; t < count; ++t)
           if (mask.empty() || mask[t] != 0) std::copy_n(part.begin() + t * top_k, top_k, ids.begin() + (r * count + t) * k);
+        if (!guessed.empty() && rows_[r] > 0) {
+          SY_TRY(const auto values, trace.guessed_ids(rows_[r], first, count));
+          for (uint64_t t = 0; t < count; ++t) std::copy_n(values.begin() + t * top_k, top_k, guessed.begin() + (r * count + t) * k);
+        }
         if (wants("/routing/weight")) {
           SY_TRY(const auto values, trace.weights(rows_[r], first, count));
           widened(weights, r, values);
@@ -149,7 +154,7 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
           scalars[s].insert(scalars[s].end(), values.begin(), values.end());
         }
       }
-      slab.ids = ids, slab.weights = weights, slab.out_norm = norms, slab.router_logits = logits;
+      slab.ids = ids, slab.guessed = guessed, slab.weights = weights, slab.out_norm = norms, slab.router_logits = logits;
       slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3], slab.block_cos = scalars[4];
       slab.sequence = sequences, slab.position = positions, slab.domain = domains, slab.mask = mask;
       std::vector<TokenId> token_ids;

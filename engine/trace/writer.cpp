@@ -225,8 +225,8 @@ Result<void> TraceWriter::need_slots(int slots) {
   std::iota(ids.begin(), ids.end(), before);
   SY_CHECK(extend("/slot", before, ids.size(), H5T_NATIVE_INT32, ids.data()));
   for (const Field* field : fields_) {
-    if (field->axes != Axes::kSlot) continue;
-    const hsize_t extent[3] = {hsize_t(shape_.layers), tokens_, hsize_t(shape_.slots)};
+    if (!has_slots(field->axes)) continue;
+    const hsize_t extent[3] = {hsize_t(shape_.rows(field->axes)), tokens_, hsize_t(shape_.slots)};
     if (H5Dset_extent(dataset(field->path), extent) < 0) return failed(field->path);
   }
   return {};
@@ -237,7 +237,7 @@ Result<void> TraceWriter::write(const TraceColumns& columns) {
   if (count == 0) return {};
   for (size_t f = 0; f < fields_.size(); ++f) {
     const Field& field = *fields_[f];
-    const hsize_t layers = shape_.layers, width = shape_.width(field.axes), end = tokens_ + count;
+    const hsize_t layers = shape_.rows(field.axes), width = shape_.width(field.axes), end = tokens_ + count;
     std::vector<hsize_t> extent{layers, end, width}, start{0, tokens_, 0}, size{layers, count, width};
     if (field.axes == Axes::kToken) extent = {end}, start = {tokens_}, size = {count};
     if (field.axes == Axes::kRow) extent.pop_back(), start.pop_back(), size.pop_back();

@@ -301,6 +301,23 @@ TEST(NextExpert, MatchesTheSpec) {
   EXPECT_EQ(compared, 5);
 }
 
+// Three tokens, two rows, k = 2: guessed {0,1}, none, {3,2}; chosen {1,0}, {1,2}, {2,0}.
+TEST(NextExpert, ScoresRecordedGuessesWhereThereAreSome) {
+  const std::vector<ExpertId> ids = {0, 1, 2, 3, 0, 2, 1, 0, 1, 2, 2, 0};
+  std::vector<ExpertId> guessed(12, kNoExpert);
+  guessed[6] = 0, guessed[7] = 1, guessed[10] = 3, guessed[11] = 2;
+  const std::vector<uint32_t> sequence(3), position = {0, 1, 2};
+  const RoutingSlab slab{.tokens = 3, .rows = 2, .experts = 4, .k = 2, .ids = ids, .sequence = sequence, .position = position, .guessed = guessed};
+  NextExpert next(2, 4, 2);
+  next.train(0, std::vector<uint64_t>(16, 1), std::vector<uint64_t>(4, 1));
+  ASSERT_TRUE(next.feed(slab, 0));
+  const PredictionStats stats = next.stats(0);
+  EXPECT_EQ(stats.tokens, 3u);
+  EXPECT_EQ(stats.gate_tokens, 2u);
+  EXPECT_DOUBLE_EQ(stats.gate_recall, 3.0 / 4);
+  EXPECT_DOUBLE_EQ(stats.gate_exact, 1.0 / 2);
+}
+
 TEST(GateSharpness, MatchesTheSpec) {
   int compared = 0;
   for (const auto& check : checks_of("entropy")) {

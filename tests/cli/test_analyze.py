@@ -145,6 +145,32 @@ class Analyze(CliTest):
         document = self.json_of("analyze", "analyze", scored, "saliency")
         self.assertEqual(document["missing"], ["/routing/block_cos"])
 
+    def test_the_next_gate_on_this_input_is_scored(self):
+        tapped = self.folder / "guessed.moetrace.h5"
+        done = run("run", "demo", "--prompt", "def f(x):", "--max-new-tokens", 12, "--trace", tapped, "--taps", "pred_gate")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(tapped) as file:
+            ids, guesses = file["/routing/expert_id"][:], file["/routing/pred_gate_id"][:]
+        self.assertEqual(guesses.shape, (ids.shape[0] - 1, *ids.shape[1:]))
+        packed = self.folder / "guessed-packed.moetrace.h5"
+        self.assertEqual(run("trace", "pack", tapped, "-o", packed).returncode, 0)
+        for path in (tapped, packed):
+            for at, one in enumerate(self.json_of("analyze", "analyze", path, "next-layer-prediction")["transitions"]):
+                hits = (guesses[at][:, :, None] == ids[at + 1][:, None, :]).any(-1).sum(-1)
+                self.assertEqual(one["gate_tokens"], ids.shape[1])
+                self.assertAlmostEqual(one["gate_recall"], hits.mean() / ids.shape[2], places=12)
+                self.assertAlmostEqual(one["gate_exact"], (hits == ids.shape[2]).mean(), places=12)
+                self.assertGreater(one["gate_recall"], ids.shape[2] / 32)
+        self.assertNotIn("gate_recall", self.json_of("analyze", "analyze", self.trace, "next-layer-prediction")["transitions"][0])
+        texts, scored = self.write("ahead.jsonl", '{"text": "x = 1"}\n'), self.folder / "ahead.moetrace.h5"
+        self.assertEqual(run("score", "demo", "--texts", texts, "--trace", scored, "--taps", "pred_gate").returncode, 0)
+        self.assertGreater(self.json_of("analyze", "analyze", scored, "next-layer-prediction")["transitions"][0]["gate_tokens"], 0)
+        folder = self.folder / "guessed-npy"
+        self.assertEqual(run("trace", "export", scored, "--to", "npy", "-o", folder).returncode, 0)
+        with h5py.File(scored) as file:
+            stored = file["/routing/pred_gate_id"][:].astype(int)
+        self.assertTrue((numpy.load(folder / "pred_gate_id.npy")[1:] == numpy.where(stored == 255, -1, stored)).all())
+
     def test_two_traces_are_analysed_as_one(self):
         document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
         self.assertEqual(document["layers"][1]["counts"], (2 * self.counts(1)).tolist())

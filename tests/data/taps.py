@@ -1,7 +1,7 @@
 """Makes taps.json: what taps measure, for the demo, computed from transformers' activations.
 
 Of the first tokens of a prompt, per layer: the experts of each token by falling weight, the Euclidean norms of what they
-gave for the block's normed input (before weights), and the cosine of the residual stream before and after the routed
+gave for the block's normed input (before weights), what the next layer's router chooses for that same input, and the cosine of the residual stream before and after the routed
 experts' weighted sum is added. Run: taps.py MODEL_FOLDER > taps.json (transformers 5, torch), float64."""
 import json
 import sys
@@ -47,5 +47,7 @@ with torch.no_grad():
                 norms[t, slot] = y.norm()
                 routed[t] += weights[t, slot] * y
         cosines = torch.nn.functional.cosine_similarity(h, h + routed, dim=-1)
-        out.append({"layer": layer, "ids": ids.tolist(), "out_norm": norms.tolist(), "block_cos": cosines.tolist()})
+        following = model.model.layers[layer + 1].mlp if layer + 1 < len(model.model.layers) else None
+        ahead = torch.nn.functional.linear(x, following.gate.weight).softmax(-1).topk(k, dim=-1) if following else None
+        out.append({"layer": layer, "ahead": ahead.indices.tolist() if ahead else [], "ids": ids.tolist(), "out_norm": norms.tolist(), "block_cos": cosines.tolist()})
 print(json.dumps({"token_ids": IDS, "layers": out}))

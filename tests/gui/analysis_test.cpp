@@ -143,12 +143,18 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   window_->actions().run("run.taps");
   ASSERT_TRUE(wait_until([&] { return model().snapshot()->taps == (Taps::kOutNorm | Taps::kBlockCos); }));
   EXPECT_TRUE(window_->actions().action("run.taps")->isChecked());
+  EXPECT_FALSE(window_->actions().action("run.taps_ahead")->isChecked());
+  window_->actions().run("run.taps_ahead");
+  ASSERT_TRUE(wait_until([&] { return window_->actions().action("run.taps_ahead")->isChecked(); }));
   model().record_to(path, false);
   ASSERT_TRUE(wait_until([&] { return model().snapshot()->recording; })) << newest_message();
   EXPECT_FALSE(window_->actions().action("run.taps")->isEnabled());
   run("The router sends each token", 16);
   model().stop_recording();
   ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path) && child<QPushButton>("analysis.run")->isEnabled(); }));
+  analyse("next-layer-prediction");
+  ASSERT_TRUE(panel().result());
+  for (const auto& one : panel().result()->object["transitions"]) EXPECT_EQ(one["gate_tokens"], one["tokens"]);
   analyse("saliency");
   ASSERT_TRUE(panel().result());
   EXPECT_FALSE(panel().result()->object.contains("missing"));

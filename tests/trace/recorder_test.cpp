@@ -193,7 +193,7 @@ TEST(Recorder, ASequenceNamesWhatItGoesOnFrom) {
 // Rows of a file are fixed: a recipe that makes more decisions in a layer is recorded in the next one.
 TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
   const Folder folder;
-  const SyntheticShape shape{.layers = 3};
+  const SyntheticShape shape{.layers = 3, .taps = 0};
   TraceHeader header = synthetic_header(shape);
   header.router_names = {"layer 1", "layer 3", "layer 5"};
   auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", header);
@@ -273,7 +273,7 @@ TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
 
 TEST(Recorder, AFileInWhichNothingIsGetsTheRowsItself) {
   const Folder folder;
-  const SyntheticShape shape{.layers = 2};
+  const SyntheticShape shape{.layers = 2, .taps = 0};
   TraceHeader header = synthetic_header(shape);
   header.router_names = {"layer 1", "layer 3"};
   auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", header);

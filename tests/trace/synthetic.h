@@ -21,6 +21,7 @@ struct SyntheticShape {
   CaptureLevel capture = CaptureLevel::kLogits;
   uint32_t sequence_tokens = 1000;  // a new sequence every so many tokens
   uint32_t epoch_tokens = 300;      // a new epoch every so many tokens
+  uint8_t taps = Taps::kOutNorm | Taps::kBlockCos | Taps::kPredGate;
 };
 
 // k of the token: the model's own, but for a stretch in which a recipe chose more and one in which it chose less.
@@ -38,6 +39,9 @@ inline SlotKind synthetic_kind(uint64_t token, int slot) { return token % 11 == 
 inline float synthetic_logit(uint64_t token, int layer, int expert) {
   return static_cast<float>((token * 31 + layer * 17 + expert * 13) % 257) / 16 - 8;
 }
+inline float synthetic_norm(uint64_t token, int layer, int slot) { return static_cast<float>((token + layer * 5 + slot) % 61) / 4 + 1; }
+inline float synthetic_cosine(uint64_t token, int layer) { return static_cast<float>((token + layer) % 128) / 128; }
+inline ExpertId synthetic_guess(const SyntheticShape& shape, uint64_t token, int layer, int slot) { return synthetic_id(shape, token + 1, layer, slot); }
 inline DecisionStats synthetic_stats(uint64_t token, int layer) {
   const float t = static_cast<float>(token % 4096), l = static_cast<float>(layer);
   return {t / 4096 + l, t / 8192, l + 0.25f, t + 100 * l};
@@ -52,6 +56,7 @@ inline TraceHeader synthetic_header(const SyntheticShape& shape) {
   header.router.experts_per_token = shape.k;
   header.router.renorm = Renorm::kSum;
   header.capture = shape.capture;
+  header.taps = shape.taps;
   header.model_config_json = R"({"name":"synthetic"})";
   header.edits_json = R"({"schema":1,"edits":[]})";
   header.run_json = R"({"seed":7})";
@@ -60,7 +65,7 @@ inline TraceHeader synthetic_header(const SyntheticShape& shape) {
 
 inline RoutingFrame synthetic_frame(const SyntheticShape& shape, uint64_t token) {
   const int k = synthetic_k(shape, token);
-  RoutingFrame frame(shape.layers, shape.experts, std::max(k, shape.k), shape.capture);
+  RoutingFrame frame(shape.layers, shape.experts, std::max(k, shape.k), shape.capture, 1, shape.taps);
   FrameHeader& header = frame.header();
   header.sequence = static_cast<uint32_t>(token / shape.sequence_tokens);
   header.token_index = token % shape.sequence_tokens;
@@ -82,6 +87,10 @@ inline RoutingFrame synthetic_frame(const SyntheticShape& shape, uint64_t token)
     decision.k_used = k;
     decision.stats = synthetic_stats(token, row);
     frame.record(row, decision, ids, weights, kinds, logits);
+    for (int slot = 0; slot < k; ++slot) frame.note_out_norm(row, frame.ids(row)[slot], synthetic_norm(token, row, slot));
+    frame.note_block_cos(row, synthetic_cosine(token, row));
+    for (int slot = 0; slot < k; ++slot) ids[slot] = synthetic_guess(shape, token, row, slot);
+    if (row > 0) frame.note_guess(row, ids);
   }
   return frame;
 }
@@ -124,6 +133,24 @@ inline std::string synthetic_difference(const TraceReader& reader, const Synthet
           const bool used = slot < synthetic_k(shape, first + t);
           if ((*ids)[t * info.top_k + slot] != (used ? synthetic_id(shape, first + t, row, slot) : kNoExpert))
             return at(first + t, row, "expert id");
+        }
+      }
+      if (shape.taps & Taps::kPredGate && row > 0) {
+        const auto guesses = reader.guessed_ids(row, first, n);
+        if (!guesses) return guesses.error().message();
+        for (uint64_t t = 0; t < n; ++t)
+          for (int slot = 0; slot < info.top_k; ++slot)
+            if ((*guesses)[t * info.top_k + slot] != (slot < synthetic_k(shape, first + t) ? synthetic_guess(shape, first + t, row, slot) : kNoExpert))
+              return at(first + t, row, "guess");
+      }
+      if (shape.taps & Taps::kOutNorm) {
+        const auto norms = reader.out_norms(row, first, n);
+        const auto cosines = reader.scalar("block_cos", row, first, n);
+        if (!norms || !cosines) return "a tap could not be read";
+        for (uint64_t t = 0; t < n; ++t) {
+          if ((*cosines)[t] != synthetic_cosine(first + t, row)) return at(first + t, row, "cosine");
+          for (int slot = 0; slot < synthetic_k(shape, first + t); ++slot)
+            if ((*norms)[t * info.top_k + slot] != synthetic_norm(first + t, row, slot)) return at(first + t, row, "norm");
         }
       }
       if (shape.capture < CaptureLevel::kWeights) continue;

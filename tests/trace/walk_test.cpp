@@ -27,7 +27,7 @@ std::vector<std::unique_ptr<TraceReader>> readers(std::initializer_list<std::fil
 
 TEST(TraceWalk, GivesEveryValueInOrder) {
   const Folder folder;
-  const SyntheticShape shape;
+  const SyntheticShape shape{.taps = Taps::kOutNorm | Taps::kPredGate};
   record_synthetic(folder / "a.moetrace.h5", shape, kTokens);
   auto walk = TraceWalk::of(readers({folder / "a.moetrace.h5"}));
   ASSERT_TRUE(walk) << walk.error().message();
@@ -35,11 +35,11 @@ TEST(TraceWalk, GivesEveryValueInOrder) {
   EXPECT_EQ(walk->shape().k, shape.k + 2);
   EXPECT_EQ(walk->shape().sequences, 6u);
   EXPECT_TRUE(walk->shape().ranked);
-  walk->carry({"/routing/weight", "/routing/router_logits", "/routing/entropy", "/tokens/token_id", "/routing/out_norm"});
+  walk->carry({"/routing/weight", "/routing/router_logits", "/routing/entropy", "/tokens/token_id", "/routing/out_norm", "/routing/block_cos", "/routing/pred_gate_id"});
   uint64_t token = 0;
   ASSERT_TRUE(walk->run([&](const RoutingSlab& slab) -> Result<void> {
     EXPECT_EQ(slab.first_token, token);
-    EXPECT_TRUE(slab.out_norm.empty());  // not recorded
+    EXPECT_TRUE(slab.block_cos.empty());  // not recorded
     for (int t = 0; t < slab.tokens; ++t, ++token) {
       EXPECT_EQ(slab.sequence[t], token / shape.sequence_tokens);
       EXPECT_EQ(slab.position[t], token % shape.sequence_tokens);
@@ -49,8 +49,10 @@ TEST(TraceWalk, GivesEveryValueInOrder) {
         for (int slot = 0; slot < slab.k; ++slot) {
           const bool used = slot < synthetic_k(shape, token);
           EXPECT_EQ(chosen[slot], used ? synthetic_id(shape, token, row, slot) : kNoExpert);
+          EXPECT_EQ(slab.guessed_of(row, t)[slot], used && row > 0 ? synthetic_guess(shape, token, row, slot) : kNoExpert);
           if (used) {
             EXPECT_EQ(slab.of_row(slab.weights, row)[size_t(t) * slab.k + slot], synthetic_weight(token, row, slot));
+            EXPECT_EQ(slab.of_row(slab.out_norm, row)[size_t(t) * slab.k + slot], synthetic_norm(token, row, slot));
           }
         }
         EXPECT_EQ(slab.of_row(slab.router_logits, row)[size_t(t) * slab.experts + 5], synthetic_logit(token, row, 5));

@@ -62,6 +62,12 @@ std::string npy_header(std::string_view descr, const std::vector<uint64_t>& shap
   return start + text;
 }
 
+std::vector<int32_t> signed_ids(const std::vector<ExpertId>& ids) {
+  std::vector<int32_t> out;
+  for (const ExpertId id : ids) out.push_back(id == kNoExpert ? -1 : int32_t(id));
+  return out;
+}
+
 Result<void> write_npy(Job& job) {
   const TraceInfo& info = job.info();
   const std::vector<int32_t> layers(info.moe_layers.begin(), info.moe_layers.end());
@@ -82,10 +88,14 @@ Result<void> write_npy(Job& job) {
   }
   SY_CHECK(rows(job, "expert_id", "<i4", k, [&](int row, uint64_t first, uint64_t count) -> Result<std::vector<int32_t>> {
     SY_TRY(const std::vector<ExpertId> ids, trace.expert_ids(row, first, count));
-    std::vector<int32_t> out;
-    for (const ExpertId id : ids) out.push_back(id == kNoExpert ? -1 : int32_t(id));
-    return out;
+    return signed_ids(ids);
   }));
+  if (job.has("/routing/pred_gate_id"))
+    SY_CHECK(rows(job, "pred_gate_id", "<i4", k, [&](int row, uint64_t first, uint64_t count) -> Result<std::vector<int32_t>> {
+      if (row == 0) return std::vector<int32_t>(size_t(count * k), -1);
+      SY_TRY(const std::vector<ExpertId> ids, trace.guessed_ids(row, first, count));
+      return signed_ids(ids);
+    }));
   if (job.has("/routing/weight"))
     SY_CHECK(rows(job, "weight", "<f4", k, [&](int row, uint64_t first, uint64_t count) { return trace.weights(row, first, count); }));
   if (job.has("/routing/out_norm"))
