@@ -41,6 +41,9 @@ class Vocabulary {
   Result<void> feed(const RoutingSlab& slab, int row);
 
   size_t ids() const { return ids_.size(); }      // with at least min_count occurrences
+  TokenId id(size_t x) const { return ids_[x]; }  // rising
+  // [E]: occurrences of id number x that chose each expert, at any rank.
+  std::span<const uint32_t> choices(int row, size_t x) const { return std::span(by_id_[row].any).subspan(x * experts_, experts_); }
   uint64_t tokens() const { return tokens_; }     // occurrences of those
   VocabularyStats stats(int row) const;
   // Ids by falling share of their occurrences that chose the expert, then count, then lower id.

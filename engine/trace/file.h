@@ -52,6 +52,7 @@ class TraceFile {
   Result<std::vector<SequenceRow>> sequences() const;
   Result<std::vector<TraceReader::EpochRow>> epochs() const;
   Result<uint64_t> number(const char* attribute) const;
+  bool exists(const std::string& path) const;
   // All values of a numeric dataset of /agg, `wanted` of them.
   template <class T>
   Result<std::vector<T>> aggregate(const char* path, size_t wanted) const;
@@ -70,7 +71,6 @@ class TraceFile {
   Result<std::string> text(const char* path) const;
   // A list of texts; empty when there is none, it is longer than `limit`, or it does not read.
   std::vector<std::string> texts(const char* path, uint64_t limit) const;
-  bool exists(const std::string& path) const;
   Result<h5::Id> dataset(const char* path) const;
   // A whole one-dimensional integer column, at most `limit` rows of it.
   template <class T>

@@ -4,11 +4,16 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
+#include <optional>
 
 #include "engine/analysis/affinity.h"
 #include "engine/analysis/coactivation.h"
+#include "engine/analysis/domain_load.h"
 #include "engine/analysis/gate_entropy.h"
 #include "engine/analysis/load.h"
+#include "engine/analysis/locality.h"
+#include "engine/analysis/vocabulary.h"
 #include "engine/base/crc32c.h"
 #include "engine/trace/rehearsal.h"
 
@@ -18,11 +23,114 @@ namespace {
 using schema::Axes;
 using schema::Field;
 
+// The sums that go by sequence: of domains, of windows (A8) and of token ids (A5).
+class SequenceSums {
+ public:
+  static Result<std::unique_ptr<SequenceSums>> of(const TraceFile& file) {
+    auto sums = std::make_unique<SequenceSums>(file.shape(), file.header().domains.size());
+    SY_TRY(sums->sequences_, file.sequences());
+    SY_CHECK(sums->count_ids(file));
+    return sums;
+  }
+  SequenceSums(const schema::Shape& shape, size_t domains)
+      : shape_(shape), domains_(domains), vocabulary_(shape.layers, shape.experts, shape.slots, schema::kVocabularyLeast) {
+    for (const int m : schema::kSrpWindows)
+      if (schema::has_srp(shape, domains, m)) windows_.push_back(m);
+    for (size_t d = 0; d < std::max<size_t>(domains, 1); ++d) locality_.emplace_back(shape.layers, shape.experts, windows_);
+    if (domains > 0 && domains * size_t(shape.layers) * size_t(shape.experts) * 8 <= schema::kSumBytes)
+      by_domain_.emplace(shape.layers, shape.experts, int(domains));
+  }
+
+  // ids: [L, tokens, slots]; token_ids: [tokens], or empty.
+  Result<void> feed(std::span<const ExpertId> ids, std::span<const TokenId> token_ids, uint64_t first, uint64_t tokens, size_t slots) {
+    for (uint64_t at = 0; at < tokens;) {
+      while (sequence_ + 1 < sequences_.size() && sequences_[sequence_ + 1].first_token <= first + at) ++sequence_;
+      const uint64_t end = sequence_ + 1 < sequences_.size() ? std::min(tokens, sequences_[sequence_ + 1].first_token - first) : tokens, count = end - at;
+      const size_t k = size_t(shape_.slots), domain = sequences_.empty() ? 0 : sequences_[sequence_].domain;
+      if (domain >= locality_.size()) return fail(ErrorCode::kMalformed, "sequence " + std::to_string(sequence_) + " has a domain without a name.");
+      std::vector<ExpertId> own(size_t(shape_.layers) * count * k, kNoExpert);
+      for (size_t row = 0; row < size_t(shape_.layers); ++row)
+        for (uint64_t t = 0; t < count; ++t)
+          std::copy_n(ids.begin() + ptrdiff_t((row * tokens + at + t) * slots), slots, own.begin() + ptrdiff_t((row * count + t) * k));
+      const std::vector<uint32_t> sequence(count, uint32_t(sequence_)), no_positions(count);
+      const std::vector<uint16_t> domains(count, uint16_t(domain));
+      RoutingSlab slab{.first_token = first + at, .tokens = int(count), .rows = shape_.layers, .experts = shape_.experts, .k = shape_.slots,
+                       .ids = own, .sequence = sequence, .position = no_positions, .domain = domains};
+      if (!token_ids.empty()) slab.token_ids = token_ids.subspan(at, count);
+      for (int row = 0; row < shape_.layers; ++row) {
+        SY_CHECK(locality_[domain].feed(slab, row));
+        if (by_domain_) SY_CHECK(by_domain_->feed(slab, row));
+        if (vocabulary_.ids() > 0) SY_CHECK(vocabulary_.feed(slab, row));
+      }
+      at = end;
+    }
+    return {};
+  }
+
+  void write_to(TraceAggregates& out) {
+    for (Locality& one : locality_) one.finish();
+    std::vector<uint64_t> TraceAggregates::*const srp[] = {&TraceAggregates::srp_m4, &TraceAggregates::srp_m16, &TraceAggregates::srp_m64, &TraceAggregates::srp_m256};
+    for (size_t w = 0; w < windows_.size(); ++w) {
+      auto& all = out.*srp[w];
+      for (const Locality& one : locality_)
+        for (int row = 0; row < shape_.layers; ++row)
+          for (int e = 0; e < shape_.experts; ++e) append(all, one.expert(int(w), row, ExpertId(e)));
+    }
+    for (int d = 0; by_domain_ && d < by_domain_->domains(); ++d)
+      for (int row = 0; row < shape_.layers; ++row) append(out.domain_count, by_domain_->counts(d, row));
+    if (vocabulary_.ids() == 0) return;
+    for (size_t x = 0; x < vocabulary_.ids(); ++x) out.vocab_id.push_back(uint64_t(vocabulary_.id(x)));
+    out.vocab_indptr.push_back(0);
+    for (int row = 0; row < shape_.layers; ++row) {
+      for (size_t x = 0; x < vocabulary_.ids(); ++x) {
+        const auto counts = vocabulary_.choices(row, x);
+        for (int e = 0; e < shape_.experts; ++e) {
+          if (counts[size_t(e)] == 0) continue;
+          out.vocab_expert.push_back(uint64_t(e));
+          out.vocab_count.push_back(counts[size_t(e)]);
+        }
+        out.vocab_indptr.push_back(out.vocab_expert.size());
+      }
+    }
+  }
+
+ private:
+  static void append(std::vector<uint64_t>& all, std::span<const uint64_t> values) { all.insert(all.end(), values.begin(), values.end()); }
+
+  // Nothing where the ids are not recorded, or their tables would take more than kSumBytes.
+  Result<void> count_ids(const TraceFile& file) {
+    const Field* field = schema::find_field("/tokens/token_id");
+    if (!file.has(*field)) return {};
+    constexpr uint64_t kPiece = 1 << 20;
+    std::vector<TokenId> ids;
+    for (uint64_t first = 0; first < file.info().tokens; first += kPiece) {
+      const uint64_t count = std::min(kPiece, file.info().tokens - first);
+      ids.resize(count);
+      if (!file.read(*field, 0, 1, first, count, 1, H5T_NATIVE_INT32, ids.data())) return {};  // told with the rows
+      rehearsal_step();
+      const std::vector<uint32_t> no_positions(count);
+      vocabulary_.count_ids({.tokens = int(count), .position = no_positions, .token_ids = ids});
+    }
+    static_cast<void>(vocabulary_.prepare(schema::kSumBytes));
+    return {};
+  }
+
+  schema::Shape shape_;
+  size_t domains_;
+  std::vector<SequenceRow> sequences_;
+  size_t sequence_ = 0;
+  std::vector<int> windows_;
+  std::vector<Locality> locality_;  // of each domain, or of all
+  std::optional<DomainLoad> by_domain_;
+  Vocabulary vocabulary_;
+};
+
 // Counts into the aggregates what the recorder wrote.
 class Aggregates {
  public:
-  Aggregates(const schema::Shape& shape, CaptureLevel capture)
+  Aggregates(const schema::Shape& shape, CaptureLevel capture, SequenceSums& by_sequence)
       : shape_(shape),
+        by_sequence_(by_sequence),
         logits_(capture >= CaptureLevel::kLogits),
         pairs_(schema::has_pair_matrices(shape.layers, shape.experts)),
         load_(shape.layers, shape.experts),
@@ -30,9 +138,11 @@ class Aggregates {
         affinity_(pairs_ ? shape.layers : 1, shape.experts),
         gates_(shape.layers, shape.experts) {}
 
-  Result<void> feed(const std::vector<const Field*>& fields, uint32_t slots, const TraceColumns& columns) {
+  Result<void> feed(const std::vector<const Field*>& fields, uint64_t first, uint32_t slots, const TraceColumns& columns) {
     for (size_t f = 0; f < fields.size(); ++f) {
-      if (fields[f]->quantity == schema::Quantity::kExpertId) SY_CHECK(feed_ids(columns.fields[f], columns.tokens, slots));
+      if (fields[f]->quantity == schema::Quantity::kTokenId)
+        token_ids_.assign(reinterpret_cast<const TokenId*>(columns.fields[f].data()), reinterpret_cast<const TokenId*>(columns.fields[f].data()) + columns.tokens);
+      if (fields[f]->quantity == schema::Quantity::kExpertId) SY_CHECK(feed_ids(columns.fields[f], first, columns.tokens, slots));
       if (fields[f]->axes != Axes::kExpert) continue;
       // The sums of a packed trace are those of the recording: reduced logits do not give them.
       reduced_ = columns.fields[f].size() != columns.tokens * shape_.layers * shape_.experts * 4;
@@ -56,7 +166,7 @@ class Aggregates {
   }
 
  private:
-  Result<void> feed_ids(const std::vector<std::byte>& stored, uint64_t tokens, uint32_t slots) {
+  Result<void> feed_ids(const std::vector<std::byte>& stored, uint64_t first, uint64_t tokens, uint32_t slots) {
     const bool narrow = schema::bytes_of(schema::Stored::kExpertId, shape_.experts) == 1;
     std::vector<ExpertId> ids(shape_.layers * tokens * slots);
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -75,7 +185,7 @@ class Aggregates {
       if (row + 1 == shape_.layers) continue;
       SY_CHECK(affinity_.feed(row, all, std::span(ids).subspan((row + 1) * tokens * slots, tokens * slots), int(slots)));
     }
-    return {};
+    return by_sequence_.feed(ids, token_ids_, first, tokens, slots);
   }
 
   Result<void> feed_logits(const std::vector<std::byte>& stored, uint64_t tokens) {
@@ -88,6 +198,8 @@ class Aggregates {
   }
 
   schema::Shape shape_;
+  SequenceSums& by_sequence_;
+  std::vector<TokenId> token_ids_;  // of the columns in hand
   bool logits_, pairs_, reduced_ = false;
   Load load_;
   Coactivation coact_;
@@ -197,7 +309,8 @@ Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
   scan.tokens = file.info().tokens;
   SY_TRY(scan.bookkeeping_crc, bookkeeping_crc(file));
   if (file.info().counts_only) return scan;
-  Aggregates aggregates(file.shape(), file.info().capture);
+  SY_TRY(const auto by_sequence, SequenceSums::of(file));
+  Aggregates aggregates(file.shape(), file.info().capture, *by_sequence);
   const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
     scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);
   };
@@ -205,12 +318,13 @@ Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
       file,
       [&](uint64_t first, uint32_t slots, const TraceColumns& columns) -> Result<void> {
         // A checksum that matches over ids that cannot be: the file was made so.
-        if (const auto fed = aggregates.feed(file.fields(), slots, columns); !fed)
+        if (const auto fed = aggregates.feed(file.fields(), first, slots, columns); !fed)
           describe(first, first + columns.tokens, fed.error().message());
         return {};
       },
       describe, task));
   aggregates.write_to(scan.aggregates);
+  by_sequence->write_to(scan.aggregates);
   return scan;
 }
 

@@ -23,7 +23,33 @@ uint32_t frame_order_crc(std::span<const std::byte> column, uint64_t layers, uin
 // Names and values of /agg, as the rows give them; matrices that are left out are empty.
 struct TraceAggregates {
   std::vector<uint64_t> count, count_top1, coact, trans_top1, trans_topk;
+  std::vector<uint64_t> domain_count;                           // [D, L, E]; no domains: empty
+  std::vector<uint64_t> srp_m4, srp_m16, srp_m64, srp_m256;     // [D or 1, L, E, m + 1] windows by activations in them
+  // Token ids by rising number, and which experts their occurrences chose, as rows (layer, id) of a sparse matrix.
+  std::vector<uint64_t> vocab_id, vocab_indptr, vocab_expert, vocab_count;
   std::vector<double> prob_sum;
+};
+struct CountSum {
+  const char* path;
+  std::vector<uint64_t> TraceAggregates::*values;
+  bool ranked = false;  // of slots in a known order only
+  bool later = false;   // files of the first versions lack it
+};
+inline constexpr CountSum kCountSums[] = {
+    {"/agg/count", &TraceAggregates::count},
+    {"/agg/count_top1", &TraceAggregates::count_top1, true},
+    {"/agg/coact", &TraceAggregates::coact},
+    {"/agg/trans_top1", &TraceAggregates::trans_top1, true},
+    {"/agg/trans_topk", &TraceAggregates::trans_topk},
+    {"/agg/domain_count", &TraceAggregates::domain_count, false, true},
+    {"/agg/srp_hist_m4", &TraceAggregates::srp_m4, false, true},
+    {"/agg/srp_hist_m16", &TraceAggregates::srp_m16, false, true},
+    {"/agg/srp_hist_m64", &TraceAggregates::srp_m64, false, true},
+    {"/agg/srp_hist_m256", &TraceAggregates::srp_m256, false, true},
+    {"/agg/vocab/id", &TraceAggregates::vocab_id, false, true},
+    {"/agg/vocab/indptr", &TraceAggregates::vocab_indptr, false, true},
+    {"/agg/vocab/expert", &TraceAggregates::vocab_expert, false, true},
+    {"/agg/vocab/count", &TraceAggregates::vocab_count, false, true},
 };
 
 struct TraceScan {

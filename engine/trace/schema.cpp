@@ -316,6 +316,7 @@ class Builder {
       attach(dataset("/agg/count_top1", H5T_STD_U64LE, {layers, experts}, {}, {}), "/agg/count_top1", {"/layer", "/expert"});
     if (header_.capture >= CaptureLevel::kLogits)
       attach(dataset("/agg/prob_sum", H5T_IEEE_F64LE, {layers, experts}, {}, {}), "/agg/prob_sum", {"/layer", "/expert"});
+    by_sequence();
     if (!has_pair_matrices(shape_.layers, shape_.experts)) return;
     attach(dataset("/agg/coact", H5T_STD_U64LE, {layers, experts, experts}, {}, {}), "/agg/coact",
            {"/layer", "/expert", "/expert_to"});
@@ -325,6 +326,29 @@ class Builder {
       attach(dataset(path, H5T_STD_U64LE, {layers - 1, experts, experts}, {}, {}), path,
              {"/transition", "/expert", "/expert_to"});
     }
+  }
+
+  // Sums that go by sequence. The vocabulary's size is known at the close.
+  void by_sequence() {
+    const hsize_t layers = shape_.layers, experts = shape_.experts, domains = std::max<size_t>(header_.domains.size(), 1);
+    if (!header_.domains.empty() && domains * layers * experts * 8 <= kSumBytes)
+      attach(dataset("/agg/domain_count", H5T_STD_U64LE, {domains, layers, experts}, {}, {}), "/agg/domain_count", {"/domain", "/layer", "/expert"});
+    const char* const axis = header_.domains.empty() ? "/all_domains" : "/domain";
+    if (header_.domains.empty()) scale(axis, {0}, 1);
+    for (const int m : kSrpWindows) {
+      if (!has_srp(shape_, header_.domains.size(), m)) continue;
+      const std::string path = "/agg/srp_hist_m" + std::to_string(m), uses = "/uses_of_" + std::to_string(m);
+      scale(uses.c_str(), counting(size_t(m) + 1), hsize_t(m) + 1);
+      attach(dataset(path.c_str(), H5T_STD_U64LE, {domains, layers, experts, hsize_t(m) + 1}, {}, {}), path.c_str(), {axis, "/layer", "/expert", uses.c_str()});
+    }
+    for (const char* path : {"/vocab_id", "/vocab_row_offset", "/vocab_entry"}) growing(path);
+    const auto list = [&](const char* path, hid_t type, const char* along) {
+      attach(dataset(path, type, {0}, {kUnlimited}, {4096}), path, {along});
+    };
+    list("/agg/vocab/id", H5T_STD_U32LE, "/vocab_id");
+    list("/agg/vocab/indptr", H5T_STD_U64LE, "/vocab_row_offset");
+    list("/agg/vocab/expert", H5T_STD_U16LE, "/vocab_entry");
+    list("/agg/vocab/count", H5T_STD_U32LE, "/vocab_entry");
   }
 
   template <class T>

@@ -103,6 +103,14 @@ inline bool has_pair_matrices(int layers, int experts) {
   return uint64_t(layers) * experts * experts * 8 <= kPairMatrixBytes;
 }
 
+// Histograms of activations in windows of m tokens (A8), and of the experts of token ids (A5): left out where they would take more.
+inline constexpr int kSrpWindows[] = {4, 16, 64, 256};
+inline constexpr uint64_t kSumBytes = uint64_t(64) << 20;
+inline constexpr uint64_t kVocabularyLeast = 8;  // occurrences of an id that is counted
+inline bool has_srp(const Shape& shape, size_t domains, int m) {
+  return std::max<uint64_t>(domains, 1) * uint64_t(shape.layers) * uint64_t(shape.experts) * uint64_t(m + 1) * 8 <= kSumBytes;
+}
+
 // A dump that holds counts and no rows becomes a file of /agg, /meta and /model alone, with the attribute
 // counts_only = 1: no /tokens, /routing, /sequences, /epochs and /commit. k and n_tokens are 0 where the dump
 // does not tell them. bookkeeping_crc32c covers these sums too. Everything else that reads it is told by name

@@ -92,12 +92,9 @@ Result<VerifyReport> check_trace(const std::filesystem::path& path, Task* task) 
   if (bookkeeping != scan.bookkeeping_crc)
     report.problems.push_back("the checksum of /meta, /model, /sequences and /epochs does not match");
   const TraceAggregates& sums = scan.aggregates;
-  compare(*file, "/agg/count", sums.count, report.problems);
-  if (file->info().ranked) compare(*file, "/agg/count_top1", sums.count_top1, report.problems);
+  for (const CountSum& sum : kCountSums)
+    if ((file->info().ranked || !sum.ranked) && (!sum.later || file->exists(sum.path))) compare(*file, sum.path, sums.*sum.values, report.problems);
   compare(*file, "/agg/prob_sum", sums.prob_sum, report.problems);
-  compare(*file, "/agg/coact", sums.coact, report.problems);
-  if (file->info().ranked) compare(*file, "/agg/trans_top1", sums.trans_top1, report.problems);
-  compare(*file, "/agg/trans_topk", sums.trans_topk, report.problems);
   return report;
 }
 

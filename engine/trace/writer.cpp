@@ -338,12 +338,17 @@ Result<void> TraceWriter::complete(uint64_t dropped, Task* task) {
     return {};
   };
   const TraceAggregates& sums = scan.aggregates;
-  SY_CHECK(aggregate("/agg/count", H5T_NATIVE_UINT64, sums.count));
-  SY_CHECK(aggregate("/agg/count_top1", H5T_NATIVE_UINT64, sums.count_top1));
+  const auto widen = [&](const char* path, hsize_t size) -> Result<void> {
+    const Id target(H5Dopen2(file_, path, H5P_DEFAULT));
+    if (!target || H5Dset_extent(target, &size) < 0) return failed(path);
+    return {};
+  };
+  const hsize_t ids = sums.vocab_id.size(), entries = sums.vocab_expert.size();
+  for (const auto& [path, size] : {std::pair("/vocab_id", ids), {"/agg/vocab/id", ids}, {"/vocab_row_offset", sums.vocab_indptr.size()},
+                                   {"/agg/vocab/indptr", sums.vocab_indptr.size()}, {"/vocab_entry", entries}, {"/agg/vocab/expert", entries}, {"/agg/vocab/count", entries}})
+    SY_CHECK(widen(path, size));
+  for (const CountSum& sum : kCountSums) SY_CHECK(aggregate(sum.path, H5T_NATIVE_UINT64, sums.*sum.values));
   SY_CHECK(aggregate("/agg/prob_sum", H5T_NATIVE_DOUBLE, sums.prob_sum.empty() ? prob_sum_ : sums.prob_sum));
-  SY_CHECK(aggregate("/agg/coact", H5T_NATIVE_UINT64, sums.coact));
-  SY_CHECK(aggregate("/agg/trans_top1", H5T_NATIVE_UINT64, sums.trans_top1));
-  SY_CHECK(aggregate("/agg/trans_topk", H5T_NATIVE_UINT64, sums.trans_topk));
   const auto attribute = [&](const char* name, uint64_t value) -> Result<void> {
     const Id target(H5Aopen(file_, name, H5P_DEFAULT));
     if (!target || H5Awrite(target, H5T_NATIVE_UINT64, &value) < 0) return failed(name);

@@ -48,6 +48,27 @@ class Analyze(CliTest):
         code = numpy.concatenate([numpy.arange(a, b) for a, b, d in zip(self.offsets, self.offsets[1:], self.domains) if self.names[d] == "code"])
         self.assertEqual(some[1]["counts"], self.counts(5, code).tolist())
 
+    def test_sums_by_domain_and_token_id_are_in_the_file(self):
+        texts, path = self.write("lines.jsonl", "".join(json.dumps({"text": 6 * text, "domain": domain}) + "\n" for domain, text in TEXTS[:3])), self.folder / "lines.moetrace.h5"
+        self.assertEqual(run("score", "demo", "--texts", texts, "--trace", path).returncode, 0)
+        with h5py.File(path) as file:
+            chosen, offsets, domains, tokens = (file[name][:] for name in ("/routing/expert_id", "/sequences/offset", "/sequences/domain", "/tokens/token_id"))
+            one_hot, domain = (chosen[..., None] == numpy.arange(32)).any(2), numpy.repeat(domains, numpy.diff(offsets))
+            for d in range(2):
+                self.assertTrue((file["/agg/domain_count"][d] == one_hot[:, domain == d].sum(1)).all())
+                windows = sum(b - a - 3 for a, b, of in zip(offsets, offsets[1:], domains) if of == d)
+                self.assertTrue((file["/agg/srp_hist_m4"][d].sum(-1) == windows).all())
+            common, ends, experts, counts = (file["/agg/vocab/" + name][:] for name in ("id", "indptr", "expert", "count"))
+        ids, occurrences = numpy.unique(tokens, return_counts=True)
+        self.assertGreater(len(common), 3)
+        self.assertEqual(common.tolist(), ids[occurrences >= 8].tolist())
+        for layer in range(len(one_hot)):
+            for x, token in enumerate(common):
+                cells = slice(*ends[layer * len(common) + x:][:2])
+                want = one_hot[layer, tokens == token].sum(0)
+                self.assertEqual(experts[cells].tolist(), numpy.flatnonzero(want).tolist())
+                self.assertEqual(counts[cells].tolist(), want[want > 0].tolist())
+
     def test_affinity_and_coactivation(self):
         document = self.analyze("affinity", "--gpus", "4")
         first, second = self.ids[3, :, 0], self.ids[4, :, 0]

@@ -97,7 +97,34 @@ def check_closed(path):
         logits = file["routing/router_logits"][:].astype(np.float64)
         scores = np.exp(logits - logits.max(2, keepdims=True))
         assert np.allclose(file["agg/prob_sum"][:], (scores / scores.sum(2, keepdims=True)).sum(1), rtol=1e-12)
+        check_sequence_sums(file, ids)
         return datasets
+
+
+def check_sequence_sums(file, ids):
+    """Windows of A8 and token ids of A5, counted anew."""
+    offsets = file["sequences/offset"][:]
+    used = (ids[..., None] == np.arange(E)).any(2)
+    for m in (4, 16, 64, 256):
+        histogram = np.zeros((1, L, E, m + 1), np.uint64)
+        for a, b in zip(offsets, offsets[1:]):
+            for row in range(L):
+                sums = np.concatenate([np.zeros((1, E), int), used[row, a:b].cumsum(0)])
+                counts = sums[m:] - sums[:-m]
+                for e in range(E):
+                    histogram[0, row, e] += np.bincount(counts[:, e], minlength=m + 1).astype(np.uint64)
+        assert (file[f"agg/srp_hist_m{m}"][:] == histogram).all()
+    token_ids = file["tokens/token_id"][:]
+    common, occurrences = np.unique(token_ids, return_counts=True)
+    common = common[occurrences >= 8]
+    vocab = {name: file[f"agg/vocab/{name}"][:] for name in ("id", "indptr", "expert", "count")}
+    assert (vocab["id"] == common).all() and len(vocab["indptr"]) == (L * len(common) + 1 if len(common) else 0)
+    for row in range(L):
+        for x, token in enumerate(common):
+            counts = used[row, token_ids == token].sum(0)
+            cells = slice(*vocab["indptr"][row * len(common) + x:][:2])
+            assert (vocab["expert"][cells] == np.flatnonzero(counts)).all() and (vocab["count"][cells] == counts[counts > 0]).all()
+    return len(common)
 
 
 def check_killed(program, folder):
