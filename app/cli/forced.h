@@ -1,10 +1,7 @@
-// What run --dump-logits and score share: choosing a backend, and walking a sequence in chunks of logits that
-// stay small beside the weights. Main thread.
+// What run --dump-logits, score and others that run a given text share: choosing a backend. Main thread.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -32,10 +29,5 @@ struct BackendChoice {
 
 // What a user should know of a model that couples the tokens that run together; empty: it does not.
 std::string coupling_note(const ModelPlan& plan);
-
-// Calls `take` with consecutive parts of `tokens` and a buffer [part, vocab] for their logits (at most 64 MiB,
-// at least one token); with all of them where the model couples the tokens that run together.
-Result<void> in_chunks(std::span<const TokenId> tokens, const ModelPlan& plan,
-                       const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take);
 
 }  // namespace switchyard

@@ -8,6 +8,7 @@
 #include <QClipboard>
 
 #include "app/gui/docks/adaptation_panel.h"
+#include "app/gui/docks/effect_panel.h"
 #include "app/gui/docks/gradient_panel.h"
 #include "app/gui/docks/lens_panel.h"
 #include "app/gui/docks/live_dock.h"
@@ -374,6 +375,13 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
          w.lens().compute();
        },
        [&w] { return w.lens().why_not(); }},
+      {"effects.compute", tr("Measure the edits on this text"), "Run", "",
+       tr("What the edits in force do to the loss of the text: perplexity before and after, KL token by token."),
+       [&w] {
+         w.show_dock("edit_effects");
+         w.effects().compute();
+       },
+       [&w] { return w.effects().why_not(); }},
       {"compare.add_edits", tr("Compare with the present edits"), "-Run", "",
        tr("Adds the edits in force now to the recipes that Compare looks at; without any, the native router."),
        [&w] {
@@ -458,6 +466,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "adaptation", "Adaptation"),
       dock_row(w, "router_gradients", "Router gradients"),
       dock_row(w, "logit_lens", "Logit lens"),
+      dock_row(w, "edit_effects", "Edit effects"),
       dock_row(w, "expert_load", "Expert load"),
       dock_row(w, "affinity", "Affinity"),
       dock_row(w, "token_strip", "Tokens"),

@@ -27,6 +27,7 @@
 #include "app/gui/docks/branch_panel.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/gradient_panel.h"
+#include "app/gui/docks/effect_panel.h"
 #include "app/gui/docks/lens_panel.h"
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
@@ -204,6 +205,16 @@ void MainWindow::build_docks() {
   lens->set_table(read_table);
   connect(lens_, &LensPanel::lens_changed, read_table, &TablePanel::data_changed);
   workbench_->add(lens);
+
+  effects_ = new EffectPanel(model_, jobs_);
+  auto* effects = new Dock("edit_effects", tr("Edit effects"), workbench_);
+  effects->set_body(effects_);
+  effects->set_help("edit_effects");
+  auto* positions = new TableTwin(effects);
+  auto* effect_rows = new TablePanel(positions, [this, positions] { positions->set(effects_->table()); });
+  effects->set_table(effect_rows);
+  connect(effects_, &EffectPanel::effect_changed, effect_rows, &TablePanel::data_changed);
+  workbench_->add(effects);
 
   auto* branches = new Dock("branches", tr("Branches"), workbench_);
   branches->set_body(new BranchPanel(model_, [this](const QString& id) { actions_->run(id); }));

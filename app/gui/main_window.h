@@ -22,6 +22,7 @@ class ActionTable;
 class AnalysisPanel;
 class AdaptationPanel;
 class Dock;
+class EffectPanel;
 class GenerationPanel;
 class GradientPanel;
 class LensPanel;
@@ -52,6 +53,7 @@ class MainWindow : public QMainWindow {
   AdaptationPanel& adaptation() { return *adaptation_; }
   GradientPanel& gradients() { return *gradients_; }
   LensPanel& lens() { return *lens_; }
+  EffectPanel& effects() { return *effects_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -120,6 +122,7 @@ class MainWindow : public QMainWindow {
   AdaptationPanel* adaptation_ = nullptr;
   GradientPanel* gradients_ = nullptr;
   LensPanel* lens_ = nullptr;
+  EffectPanel* effects_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

@@ -66,6 +66,12 @@ void TokenTextView::set_quantity(TokenQuantity quantity) {
   refresh_tints();
 }
 
+void TokenTextView::set_reading(Reading reading) {
+  reading_ = std::move(reading);
+  quantity_ = TokenQuantity::kNone;
+  refresh_tints();
+}
+
 QString TokenTextView::full_text() const {
   std::string text;
   for (const std::string& piece : model_.texts()) text += piece;
@@ -75,6 +81,7 @@ QString TokenTextView::full_text() const {
 void TokenTextView::refresh_tints() {
   ranged_ = 0;
   update_range();
+  update_accessible();
   viewport()->update();
 }
 
@@ -201,6 +208,10 @@ int TokenTextView::line_of(uint64_t token) const {
 
 QColor TokenTextView::tint(uint64_t token) const {
   const Theme& theme = current_theme();
+  if (reading_.strength) {
+    const auto strength = reading_.strength(token);
+    return strength ? mix(theme.dock, theme.edit, 0.6 * *strength) : QColor();
+  }
   const auto& frames = model_.data().frames;
   const int row = model_.selection().moe_layer;
   if (quantity_ == TokenQuantity::kNone || token >= frames.size() || !frames[token]) return {};
@@ -319,15 +330,19 @@ bool TokenTextView::viewportEvent(QEvent* event) {
   if (event->type() != QEvent::ToolTip) return QAbstractScrollArea::viewportEvent(event);
   const auto* help = static_cast<QHelpEvent*>(event);
   const auto token = token_at(help->pos());
-  const auto& data = model_.data();
-  if (token && *token < data.frames.size() && data.frames[*token]) {
-    const std::string text =
-        token_sentence(*data.frames[*token], data.pieces[*token], model_.selection().moe_layer, model_.model_layer());
-    QToolTip::showText(help->globalPos(), Qt::convertFromPlainText(QString::fromStdString(text)), viewport());
-  } else {
+  const QString text = token ? sentence(*token) : QString();
+  if (text.isEmpty())
     QToolTip::hideText();
-  }
+  else
+    QToolTip::showText(help->globalPos(), Qt::convertFromPlainText(text), viewport());
   return true;
+}
+
+QString TokenTextView::sentence(uint64_t token) const {
+  if (reading_.words) return reading_.words(token);
+  const auto& data = model_.data();
+  if (token >= data.frames.size() || !data.frames[token]) return {};
+  return QString::fromStdString(token_sentence(*data.frames[token], data.pieces[token], model_.selection().moe_layer, model_.model_layer()));
 }
 
 void TokenTextView::move_line(int by) {
@@ -367,11 +382,8 @@ void TokenTextView::changeEvent(QEvent* event) {
 
 void TokenTextView::update_accessible() {
   const auto& data = model_.data();
-  const RoutingFrame* frame = data.shown(model_.cursor());
-  if (!frame) return setAccessibleDescription(tr("No token yet"));
-  const uint64_t index = data.shown_index(model_.cursor());
-  setAccessibleDescription(QString::fromStdString(
-      token_sentence(*frame, data.pieces[index], model_.selection().moe_layer, model_.model_layer())));
+  if (!data.shown(model_.cursor())) return setAccessibleDescription(tr("No token yet"));
+  setAccessibleDescription(sentence(data.shown_index(model_.cursor())));
 }
 
 }  // namespace switchyard

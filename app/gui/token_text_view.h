@@ -2,6 +2,7 @@
 // Painted by hand: only visible lines are drawn and new tokens extend the layout. GUI thread.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,14 @@ class TokenTextView : public QAbstractScrollArea {
 
   void set_quantity(TokenQuantity quantity);
   TokenQuantity quantity() const { return quantity_; }
+
+  // In place of the quantities of frames: how strongly a token is tinted, 0 .. 1 (nullopt: not), and what is said of it
+  // (empty: nothing). Asked while painting; refresh_tints() where the answers change.
+  struct Reading {
+    std::function<std::optional<double>(uint64_t token)> strength;
+    std::function<QString(uint64_t token)> words;
+  };
+  void set_reading(Reading reading);
 
   QString full_text() const;                                // for copy and screen readers
   std::optional<uint64_t> token_at(QPoint position) const;  // in the viewport
@@ -65,12 +74,14 @@ class TokenTextView : public QAbstractScrollArea {
   void update_range();
   void update_accessible();
   QColor tint(uint64_t token) const;
+  QString sentence(uint64_t token) const;  // empty: nothing is known of it
   int line_height() const;
   int line_of(uint64_t token) const;
   void move_line(int by);
 
   RunModel& model_;
   TokenQuantity quantity_ = TokenQuantity::kEntropy;
+  Reading reading_;
   std::vector<Line> lines_;
   std::vector<uint32_t> first_line_;  // of each token laid out
   size_t laid_out_ = 0;

@@ -96,6 +96,7 @@ void Workbench::arrange_default() {
   behind("adaptation", inspector, Qt::LeftDockWidgetArea);
   behind("router_gradients", inspector, Qt::LeftDockWidgetArea);
   behind("logit_lens", inspector, Qt::LeftDockWidgetArea);
+  behind("edit_effects", inspector, Qt::LeftDockWidgetArea);
   behind("branches", history, Qt::LeftDockWidgetArea);
   for (Dock* shown : {generation, history, routing, inspector, load, affinity, strip})
     if (shown) shown->show();

@@ -123,6 +123,14 @@ std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, const LayerSet& 
   return out;
 }
 
+bool same_edits(const Recipe& a, const Recipe& b) {
+  for (int row = 0; row < int(std::max(a.layers.size(), b.layers.size())); ++row) {
+    const LayerRecipe *one = a.layer(row), *other = b.layer(row);
+    if (one && other ? *one != *other : one != other) return false;
+  }
+  return a.adapters == b.adapters && a.path == b.path;
+}
+
 std::vector<EditCommand> script_of(const SessionSnapshot& snapshot) {
   std::vector<EditCommand> out;
   for (size_t i = 0; i < snapshot.history_cursor && i < snapshot.history.size(); ++i) {

@@ -24,6 +24,9 @@ EditCommand nudge_bias(const LayerRecipe* recipe, const LayerSet& layer, int exp
 // Everything that makes the layer native again; empty where it is.
 std::vector<EditCommand> reset_layer(const LayerRecipe* recipe, const LayerSet& layer);
 
+// Whether both run alike, whatever their epochs.
+bool same_edits(const Recipe& a, const Recipe& b);
+
 // The history as a script: entries of an earlier sequence are in force from the start, the others from
 // their first token on, scheduled ones from the token they wait for. Undone entries are left out.
 std::vector<EditCommand> script_of(const SessionSnapshot& snapshot);

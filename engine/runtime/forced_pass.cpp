@@ -28,6 +28,20 @@ std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, con
   return spans;
 }
 
+Result<void> in_chunks(std::span<const TokenId> tokens, const ModelPlan& plan,
+                       const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take) {
+  constexpr size_t kFloats = size_t{16} << 20, kMostTokens = 256;
+  const auto width = static_cast<size_t>(plan.vocab);
+  const size_t chunk =
+      plan.couples_tokens() ? std::max(tokens.size(), size_t{1}) : std::clamp(kFloats / width, size_t{1}, kMostTokens);
+  std::vector<float> logits(std::min(chunk, tokens.size()) * width);
+  for (size_t from = 0; from < tokens.size(); from += chunk) {
+    const size_t count = std::min(chunk, tokens.size() - from);
+    SY_CHECK(take(tokens.subspan(from, count), std::span(logits).first(count * width)));
+  }
+  return {};
+}
+
 ForcedPass::ForcedPass(Backend& backend, const ModelPlan& plan, std::vector<RecipeSpan> spans, int capacity)
     : backend_(backend), plan_(plan), spans_(std::move(spans)), cache_(backend.new_cache(capacity)), chooser_(spans_.front().recipe->path.chooser) {}
 

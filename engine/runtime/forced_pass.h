@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -26,6 +27,11 @@ struct RecipeSpan {
 // The spans of a validated script: entries apply in order of at_token, equal ones in script order. The
 // first span begins at token 0 with every entry that has no at_token, or 0.
 std::vector<RecipeSpan> recipe_spans(const std::vector<EditCommand>& script, const ModelPlan& plan);
+
+// Calls `take` with consecutive parts of `tokens` and a buffer [part, vocab] for their logits (at most 64 MiB,
+// at least one token); with all of them where the model couples the tokens that run together.
+Result<void> in_chunks(std::span<const TokenId> tokens, const ModelPlan& plan,
+                       const std::function<Result<void>(std::span<const TokenId>, std::span<float>)>& take);
 
 class ForcedPass {
  public:

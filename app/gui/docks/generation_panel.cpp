@@ -20,6 +20,7 @@
 
 #include "app/gui/dock.h"
 #include "app/gui/style.h"
+#include "app/gui/tint_legend.h"
 #include "app/gui/token_text_view.h"
 #include "app/session/run_model.h"
 #include "engine/model/checkpoint.h"
@@ -27,65 +28,27 @@
 namespace switchyard {
 namespace {
 
-// The colour scale under the text, with its ends in numbers.
-class Legend : public QWidget {
- public:
-  Legend(RunModel& model, TokenTextView& view, QWidget* parent) : QWidget(parent), model_(model), view_(view) {
-    setAccessibleName(tr("Legend of the tint"));
+// The ends of the tint in numbers.
+TintLegend::Scale tint_scale(const RunModel& model, const TokenTextView& view) {
+  const Theme& theme = current_theme();
+  const auto [low, high] = view.range();
+  if (model.data().tokens() == 0) return {};
+  const QColor strongest = mix(theme.dock, theme.selection, theme.dark ? 0.55 : 0.42);
+  switch (view.quantity()) {
+    case TokenQuantity::kNone:
+      return {GenerationPanel::tr("no tint"), {}, {}};
+    case TokenQuantity::kEntropy:
+      return {GenerationPanel::tr("low entropy %1").arg(low, 0, 'f', 2), GenerationPanel::tr("high %1 nat").arg(high, 0, 'f', 2), strongest};
+    case TokenQuantity::kMargin:
+      return {GenerationPanel::tr("margin %1").arg(low, 0, 'f', 2), GenerationPanel::tr("%1 logits").arg(high, 0, 'f', 2), strongest};
+    case TokenQuantity::kExpert:
+      return {GenerationPanel::tr("colour = first expert in layer %1").arg(model.model_layer()), {}, {}};
+    case TokenQuantity::kChanged:
+      break;
   }
-  QSize sizeHint() const override { return {100, QFontMetrics(word_font()).height() + 6}; }
-
- protected:
-  void paintEvent(QPaintEvent*) override {
-    QPainter p(this);
-    p.setRenderHint(QPainter::Antialiasing);
-    const Theme& theme = current_theme();
-    const auto [low, high] = view_.range();
-    const int layer = model_.model_layer();
-    QString left, right;
-    bool ramp = true;
-    if (model_.data().tokens() == 0) return;
-    switch (view_.quantity()) {
-      case TokenQuantity::kNone:
-        left = tr("no tint"), ramp = false;
-        break;
-      case TokenQuantity::kEntropy:
-        left = tr("low entropy %1").arg(low, 0, 'f', 2), right = tr("high %1 nat").arg(high, 0, 'f', 2);
-        break;
-      case TokenQuantity::kMargin:
-        left = tr("margin %1").arg(low, 0, 'f', 2), right = tr("%1 logits").arg(high, 0, 'f', 2);
-        break;
-      case TokenQuantity::kExpert:
-        left = tr("colour = first expert in layer %1").arg(layer), ramp = false;
-        break;
-      case TokenQuantity::kChanged:
-        left = high > 0 ? tr("experts changed by edits: 0") : tr("no token was changed by an edit");
-        right = high > 0 ? QString::number(int(high)) : QString();
-        ramp = high > 0;
-        break;
-    }
-    p.setPen(color(theme.muted));
-    p.setFont(word_font());
-    const QFontMetrics metrics(word_font());
-    p.drawText(QRect(0, 0, width(), height()), Qt::AlignVCenter | Qt::AlignLeft, left);
-    if (!ramp) return;
-    p.drawText(QRect(0, 0, width(), height()), Qt::AlignVCenter | Qt::AlignRight, right);
-    const double x0 = metrics.horizontalAdvance(left) + 10, x1 = width() - metrics.horizontalAdvance(right) - 10;
-    if (x1 < x0 + 20) return;
-    QLinearGradient gradient(x0, 0, x1, 0);
-    const bool changed = view_.quantity() == TokenQuantity::kChanged;
-    gradient.setColorAt(0, color(theme.dock));
-    gradient.setColorAt(
-        1, changed ? mix(theme.dock, theme.edit, 0.6) : mix(theme.dock, theme.selection, theme.dark ? 0.55 : 0.42));
-    p.setBrush(gradient);
-    p.setPen(QPen(color(theme.line), 1));
-    p.drawRoundedRect(QRectF(x0, height() / 2.0 - 3.5, x1 - x0, 7), 3.5, 3.5);
-  }
-
- private:
-  RunModel& model_;
-  TokenTextView& view_;
-};
+  if (high <= 0) return {GenerationPanel::tr("no token was changed by an edit"), {}, {}};
+  return {GenerationPanel::tr("experts changed by edits: 0"), QString::number(int(high)), mix(theme.dock, theme.edit, 0.6)};
+}
 
 QDoubleSpinBox* real_field(double low, double high, double step, const QString& tip) {
   auto* field = new QDoubleSpinBox;
@@ -241,7 +204,7 @@ GenerationPanel::GenerationPanel(RunModel& model, QWidget* parent) : QWidget(par
 
   text_ = new TokenTextView(model_);
   column->addWidget(text_, 1);
-  legend_ = new Legend(model_, *text_, this);
+  legend_ = new TintLegend([this] { return tint_scale(model_, *text_); }, this);
   column->addWidget(legend_);
 
   connect(text_, &TokenTextView::range_changed, this, &GenerationPanel::update_legend);

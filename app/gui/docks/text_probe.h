@@ -1,5 +1,5 @@
-// A reading of the text so far, taken by a job on a backend of its own beside the run: what the docks of the logit lens and
-// of the router gradients share. GUI thread.
+// A reading of the text so far, taken by a job on a backend of its own beside the run: what the docks of the logit lens, of
+// the router gradients and of the edit effects share. GUI thread.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,8 @@ class TextProbe {
   TextProbe(RunModel& model, Jobs& jobs) : model_(model), jobs_(jobs) {}
 
   std::shared_ptr<const Reading> reading() const { return reading_; }
-  bool running() const { return running_; }
+  bool running() const { return job_ != 0; }
+  void cancel() { jobs_.cancel(job_); }
 
   // work(checkpoint, tokens, recipe, task) on the pool, of all tokens and under the edits in force; then changed(), here,
   // whether there is a reading or not. Errors go to RunModel::failed().
@@ -30,12 +31,11 @@ class TextProbe {
   void start(const QString& tag, const QString& title, Work work, std::function<void()> changed) {
     std::vector<TokenId> tokens = text();
     const Recipe* recipe = recipe_in_force(*model_.snapshot());
-    running_ = true;
-    jobs_.start(
+    job_ = jobs_.start(
         tag, title,
         [checkpoint = *model_.checkpoint(), tokens, recipe = recipe ? *recipe : Recipe{}, work](Task& task) { return work(checkpoint, tokens, recipe, task); },
         [this, checkpoint = model_.checkpoint(), tokens, changed = std::move(changed)](Result<Reading> reading) {
-          running_ = false;
+          job_ = 0;
           if (checkpoint == model_.checkpoint()) {
             if (reading) {
               reading_ = std::make_shared<const Reading>(std::move(*reading));
@@ -71,7 +71,7 @@ class TextProbe {
   Jobs& jobs_;
   std::shared_ptr<const Reading> reading_;
   std::vector<TokenId> tokens_;  // that reading_ is of
-  bool running_ = false;
+  Jobs::Id job_ = 0;  // 0: none runs
 };
 
 }  // namespace switchyard
