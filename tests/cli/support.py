@@ -21,7 +21,7 @@ PROMPTS = ASSETS / "prompts"
 EXPECTED = json.loads((SOURCE / "assets/models/demo/expected.json").read_text())["prompts"]
 
 
-def run(*arguments, stdin=b"", env=None, timeout=120):
+def run(*arguments, stdin=b"", env=None, timeout=600):
     """The finished process; stdout and stderr as bytes."""
     return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout,
                           env=None if env is None else os.environ | env)
