@@ -16,10 +16,12 @@ void RecordingOptions::add_options(CLI::App& app) {
       ->check(CLI::IsMember({"out_norm", "block_cos", "pred_gate"}))
       ->delimiter(',')
       ->type_name("NAMES");
+  app.add_flag("--routers", routers_, "Put the routers' weights into the trace (analysis router-similarity)");
 }
 
 Result<void> RecordingOptions::check(bool force) const {
   if (!wanted() && !taps_.empty()) return fail(ErrorCode::kUsage, "go into a trace, and none is recorded.", "--taps", "Give --trace FILE.");
+  if (!wanted() && routers_) return fail(ErrorCode::kUsage, "go into a trace, and none is recorded.", "--routers", "Give --trace FILE.");
   if (!wanted()) return {};
   if (level() == CaptureLevel::kOff)
     return fail(ErrorCode::kUsage, "a trace cannot be recorded with --capture off.", "--trace",
@@ -52,6 +54,7 @@ Result<std::shared_ptr<TraceRecorder>> RecordingOptions::create(const Checkpoint
   SY_TRY(TraceHeader header, make_trace_header(checkpoint, level(), &task));
   run["tool_version"] = SWITCHYARD_VERSION;
   header.taps = taps();
+  if (routers_) SY_CHECK(add_router_weights(header, checkpoint, &task));
   header.domains = std::move(domains);
   header.edits_json = to_json_script(start);
   header.run_json = run.dump(-1, ' ', false, Document::error_handler_t::replace);

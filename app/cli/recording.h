@@ -35,6 +35,7 @@ class RecordingOptions {
  private:
   std::string capture_, file_;
   std::vector<std::string> taps_;
+  bool routers_ = false;
 };
 
 // A recording that a recipe with more rows took to further files: all of them, and a sentence.

@@ -421,6 +421,9 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
                "Norms of expert outputs and turns of the residual stream go into traces, for pruning criteria (analysis saliency)."),
       taps_row(w, "run.taps_ahead", "Guess the next layer's experts", Taps::kPredGate,
                "What the next router would choose for this one's input goes into traces (analysis next-layer-prediction)."),
+      {"run.record_routers", tr("Put the routers' weights into traces"), "Run", "",
+       tr("For the cosines of the routers' rows without the checkpoint (analysis router-similarity)."),
+       [&m] { m.set_record_routers(!m.records_routers()); }, model, [&m] { return m.records_routers(); }},
       // View
       {"view.previous_token", tr("Previous token"), "View", ",", tr("Moves the time cursor one token back."),
        [&m] { m.step_cursor(-1); }, tokens},

@@ -139,7 +139,7 @@ ToolRow::ToolRow(RunModel& model, ActionTable& actions, QWidget* parent)
 
   capture_chip_ = new Chip(tr("capture"), this);
   auto* capture_menu = new QMenu(capture_chip_);
-  for (const char* id : {"run.capture_off", "run.capture_ids", "run.capture_weights", "run.capture_logits", "run.taps", "run.taps_ahead"})
+  for (const char* id : {"run.capture_off", "run.capture_ids", "run.capture_weights", "run.capture_logits", "run.taps", "run.taps_ahead", "run.record_routers"})
     capture_menu->addAction(actions_.action(id));
   capture_chip_->setMenu(capture_menu);
 

@@ -138,9 +138,10 @@ void RunModel::record_to(const std::filesystem::path& path, bool overwrite) {
   preparing_recording_ = jobs_.start(
       "record", tr("Preparing the trace"),
       [checkpoint = session_->checkpoint(), path, overwrite, level,
-       taps](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
+       taps, routers = record_routers_](Task& task) -> Result<std::shared_ptr<TraceRecorder>> {
         SY_TRY(TraceHeader header, make_trace_header(checkpoint, level, &task));
         header.taps = taps;
+        if (routers) SY_CHECK(add_router_weights(header, checkpoint, &task));
         RecorderOptions options;
         options.overwrite = overwrite;
         return TraceRecorder::create(path, header, options);

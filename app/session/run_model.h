@@ -89,6 +89,9 @@ class RunModel : public QObject {
   void set_sampling(const Sampling& sampling);
   void set_capture(CaptureLevel level);
   void set_taps(uint8_t taps);  // of Taps
+  // Whether traces that are recorded from now on hold the routers' weights.
+  void set_record_routers(bool on) { record_routers_ = on; }
+  bool records_routers() const { return record_routers_; }
   void set_threads(int threads);
 
   // Branches: the token is the next to be routed on a new branch; the one that is left is kept.
@@ -207,6 +210,7 @@ class RunModel : public QObject {
 
   std::shared_ptr<TraceRecorder> recorder_;
   std::filesystem::path recording_path_;
+  bool record_routers_ = false;
   Jobs::Id preparing_recording_ = 0;  // 0: no trace is being prepared
   Journal* journal_ = nullptr;
 };

@@ -25,6 +25,7 @@ struct TraceShape {
   std::vector<std::string> row_names;    // "layer 3 · pass 2"; empty: one row a layer
   std::vector<std::string> domains;      // names; index = RoutingSlab::domain
   std::vector<std::string> fields;       // recorded, "/routing/weight"
+  int sides = 1;                         // 2: rows of an encoder and of a decoder, see RoutingSlab::begin_row
   bool ranked = true;                    // slots by falling weight; false: the source did not tell
   bool counts_only = false;              // no tokens, only how often each expert was chosen
 };
@@ -52,6 +53,7 @@ struct AnalysisInfo {
   const char* section;   // of specs/analyses.md: "A1"
   const char* title;     // one line for lists and help
   std::vector<const char*> needs;    // datasets without which it is refused
+  std::vector<const char*> instead;  // of all of them these do, where they are given
   std::vector<const char*> uses;     // further ones that it reads where they are
   bool needs_rank = false;           // refused where the order of slots is unknown
   bool counts_do = false;            // /agg/count alone is enough

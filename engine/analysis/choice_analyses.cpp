@@ -71,12 +71,42 @@ class LogitSimilarityAnalysis final : public ShapedAnalysis {
   LogitSimilarity similarity_;
 };
 
+class RouterSimilarityAnalysis final : public ShapedAnalysis {
+ public:
+  explicit RouterSimilarityAnalysis(const TraceShape& shape) : ShapedAnalysis(shape), cosines_(size_t(shape.rows)), width_(size_t(shape.rows)) {}
+  Result<void> feed(int, const RoutingSlab& slab, int row) override {
+    if (!cosines_[size_t(row)].empty()) return {};
+    const auto own = slab.of_row(slab.router_weight, row);
+    width_[size_t(row)] = int(own.size()) / shape_.experts;
+    cosines_[size_t(row)] = cosine_matrix(own, shape_.experts, width_[size_t(row)]);
+    return {};
+  }
+  Document result() override {
+    Document out;
+    out["layers"] = layers([&](int r, Document& one) {
+      const auto& cosines = cosines_[size_t(r)];
+      double sum = 0;
+      for (int i = 0; i < shape_.experts && !cosines.empty(); ++i)
+        for (int j = 0; j < i; ++j) sum += cosines[size_t(i) * size_t(shape_.experts) + size_t(j)];
+      const int pairs = shape_.experts * (shape_.experts - 1) / 2;
+      one["mean_cosine"] = number(pairs > 0 && !cosines.empty() ? std::optional(sum / pairs) : std::nullopt);
+      one["random_std"] = number(width_[size_t(r)] > 0 ? std::optional(1 / std::sqrt(double(width_[size_t(r)]))) : std::nullopt);
+      one["cosine"] = matrix(cosines, shape_.experts);
+    });
+    return out;
+  }
+
+ private:
+  std::vector<std::vector<double>> cosines_;  // [rows][E, E]
+  std::vector<int> width_;
+};
+
 class CohortAnalysis final : public ShapedAnalysis {
  public:
   CohortAnalysis(const TraceShape& shape, const AnalysisOptions& options, int a, int b)
       : ShapedAnalysis(shape), options_(options), a_(a), b_(b), profile_(shape.rows, shape.experts) {}
   Result<void> feed(int, const RoutingSlab& slab, int row) override {
-    if (row != 0) return {};  // a sequence is counted over all rows together
+    if (row != slab.begin_row) return {};  // a sequence is counted over all rows together
     for (int t = 0; t < slab.tokens; ++t) {
       const int side = slab.domain[t] == a_ ? 0 : slab.domain[t] == b_ ? 1 : -1;
       if (side < 0 || (!slab.mask.empty() && slab.mask[t] == 0)) continue;
@@ -150,6 +180,7 @@ Made make_esft(const TraceShape& shape, const AnalysisOptions& options) {
 }
 
 Made make_cohort(const TraceShape& shape, const AnalysisOptions& options) {
+  if (shape.sides > 1) return usage("tokens of an encoder and of a decoder cannot be one cohort.", "Choose the layers of one side with --layers.");
   const auto find = [&](const std::string& name) { return int(std::find(shape.domains.begin(), shape.domains.end(), name) - shape.domains.begin()); };
   const int count = int(shape.domains.size());
   const bool chosen = !options.domain_a.empty() || !options.domain_b.empty();
@@ -170,6 +201,8 @@ std::vector<AnalysisInfo> choice_analyses() {
        .needs = {kIds, kWeights}, .uses = {"/routing/out_norm", "/routing/block_cos"}, .options = {"keep", "no-renormalise"}, .make = with_options<SaliencyAnalysis>},
       {.name = "logit-similarity", .section = "A17", .title = "Cosines of router logits",
        .needs = {kLogits}, .make = plain<LogitSimilarityAnalysis>},
+      {.name = "router-similarity", .section = "A17", .title = "Cosines of the routers' rows",
+       .needs = {kIds, "/model/router_weight"}, .make = plain<RouterSimilarityAnalysis>},
       {.name = "cohort", .section = "A18", .title = "Experts that two domains use differently",
        .needs = {kIds, kDomain}, .options = {"a", "b", "resamples", "seed"}, .make = make_cohort},
       {.name = "esft", .section = "ESFT", .title = "The experts that a task relies on, for expert-specialised fine-tuning",

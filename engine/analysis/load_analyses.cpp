@@ -191,7 +191,7 @@ class DomainAnalysis final : public ShapedAnalysis {
   Result<void> feed(int, const RoutingSlab& slab, int row) override { return load_.feed(slab, row); }
   Document result() override {
     Document out = {{"domains", shape_.domains}, {"uniform", double(shape_.k) / shape_.experts}};
-    for (int d = 0; d < load_.domains(); ++d) out["tokens"].push_back(load_.tokens(d));
+    for (int d = 0; d < load_.domains(); ++d) out["tokens"].push_back(load_.tokens(d) + (shape_.sides > 1 ? load_.tokens(d, shape_.rows - 1) : 0));
     out["layers"] = layers([&](int r, Document& one) {
       for (int d = 0; d < load_.domains(); ++d) {
         const auto share = load_.specialisation(d, r);
@@ -272,6 +272,11 @@ class LongTailAnalysis final : public ShapedAnalysis {
   Load load_;
 };
 
+Made make_vocabulary(const TraceShape& shape, const AnalysisOptions& options) {
+  if (shape.sides > 1) return usage("the token ids of an encoder and of a decoder are counted apart.", "Choose the layers of one side with --layers.");
+  return std::make_unique<VocabularyAnalysis>(shape, options);
+}
+
 }  // namespace
 
 std::vector<AnalysisInfo> load_analyses() {
@@ -281,13 +286,13 @@ std::vector<AnalysisInfo> load_analyses() {
       {.name = "balance-loss", .section = "A1", .title = "Balance and z losses, in their three scalings",
        .needs = {kIds, kLogits}, .needs_rank = true, .make = plain<BalanceLossAnalysis>},
       {.name = "entropy", .section = "A2", .title = "Routing entropy, gate sharpness and margin",
-       .needs = {"/routing/entropy"}, .uses = {kWeights, "/routing/topk_mass", "/routing/margin", kLogits}, .needs_rank = true, .make = plain<EntropyAnalysis>},
+       .needs = {"/routing/entropy"}, .instead = {kLogits}, .uses = {kWeights, "/routing/topk_mass", "/routing/margin", kLogits}, .needs_rank = true, .make = plain<EntropyAnalysis>},
       {.name = "coactivation", .section = "A3", .title = "Experts chosen for the same token",
        .needs = {kIds}, .options = {"top", "neighbours", "matrices"}, .make = with_options<CoactivationAnalysis>},
       {.name = "domain", .section = "A4", .title = "Which domains an expert serves",
        .needs = {kIds, kDomain}, .make = plain<DomainAnalysis>},
       {.name = "vocabulary", .section = "A5", .title = "Which token ids an expert serves",
-       .needs = {kIds, "/tokens/token_id"}, .needs_rank = true, .options = {"top", "min-count"}, .make = with_options<VocabularyAnalysis>},
+       .needs = {kIds, "/tokens/token_id"}, .needs_rank = true, .options = {"top", "min-count"}, .make = make_vocabulary},
       {.name = "long-tail", .section = "A16", .title = "How few experts carry most of the load",
        .needs = {kIds}, .counts_do = true, .make = plain<LongTailAnalysis>},
   };

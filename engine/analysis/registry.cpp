@@ -34,8 +34,10 @@ const AnalysisInfo* find_analysis(std::string_view name) {
 std::vector<std::string> missing_fields(const AnalysisInfo& info, const TraceShape& shape) {
   std::vector<std::string> missing;
   if (shape.counts_only && info.counts_do) return missing;
+  const auto held = [&](const char* field) { return std::find(shape.fields.begin(), shape.fields.end(), field) != shape.fields.end(); };
+  if (!info.instead.empty() && std::all_of(info.instead.begin(), info.instead.end(), held)) return missing;
   for (const char* field : info.needs)
-    if (std::find(shape.fields.begin(), shape.fields.end(), field) == shape.fields.end()) missing.emplace_back(field);
+    if (!held(field)) missing.emplace_back(field);
   return missing;
 }
 

@@ -22,6 +22,7 @@ class RepetitionAnalysis final : public ShapedAnalysis {
     out["layers"] = layers([&](int r, Document& one) {
       const RepetitionStats stats = repetition_.stats(r);
       const auto share = [&](uint64_t count) { return stats.pairs > 0 ? Document(double(count) / double(stats.pairs)) : Document(); };
+      if (shape_.sides > 1) one["pairs"] = stats.pairs;
       if (shape_.ranked) {
         one["same_first"] = stats.same_first;
         one["same_first_rate"] = share(stats.same_first);

@@ -15,6 +15,8 @@ struct RoutingSlab {
   int rows = 0;              // L: routing rows (layers, or several decisions of one)
   int experts = 0;           // E: the largest of any row
   int k = 0;                 // slots per token
+  // Rows that these tokens pass: all, or one side of an encoder-decoder, whose parts of a text are sequences of their own.
+  int begin_row = 0, end_row = 0;
   // Slots by falling weight, then lower id; empty slots kNoExpert. A token that the mask leaves out has none.
   std::span<const ExpertId> ids;         // [L, N, k]
   std::span<const uint32_t> sequence;    // [N]: index of the token's sequence, rising
@@ -28,6 +30,7 @@ struct RoutingSlab {
   std::span<const float> block_cos;      // [L, N], cosine of the residual stream before and after the routed part; NaN: not there
   std::span<const uint8_t> mask;         // [N]: 1 counts
   std::span<const TokenId> token_ids;    // [N]
+  std::span<const float> router_weight;  // [L, E, d], the routers themselves; zeros where a row has none
   std::span<const uint16_t> domain;      // [N]
   std::span<const uint8_t> cohort;       // [N]
 

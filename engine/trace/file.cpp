@@ -196,6 +196,7 @@ Result<void> TraceFile::read_header() {
   header_.router.groups = int(number("n_group").value_or(1));
   header_.router.groups_kept = int(number("topk_group").value_or(1));
   if (const Id scale(H5Aopen(file_, "weight_scale", H5P_DEFAULT)); scale) H5Aread(scale, H5T_NATIVE_FLOAT, &header_.router.scale);
+  SY_CHECK(find_router_weight());
   header_.router_names = texts("/model/router_names", layers);
   header_.domains = texts("/domains/name", 65'536);
   if (header_.router_names.size() != layers) header_.router_names.clear();
@@ -214,6 +215,32 @@ Result<void> TraceFile::read_header() {
   info_.notes.push_back("holds counts only: no token, no sequence, no weight of a single choice");
   if (top_k == 0) info_.notes.push_back("its source does not say how many experts a token has; the number of tokens is not known either");
   return {};
+}
+
+Result<void> TraceFile::find_router_weight() {
+  constexpr const char* kPath = "/model/router_weight";
+  if (!exists(kPath)) return {};
+  SY_TRY(const Id opened, dataset(kPath));
+  const auto dims = h5::dims_of(Id(H5Dget_space(opened)));
+  const uint64_t layers = uint64_t(shape_.layers), experts = uint64_t(shape_.experts);
+  if (dims.size() != 3 || dims[0] != layers || dims[1] != experts || dims[2] < 1 || dims[2] > TraceCaps::kReadBytes / sizeof(float) / experts ||
+      H5Tget_class(Id(H5Dget_type(opened))) != H5T_FLOAT)
+    return malformed(std::string(kPath) + " has shape " + shape_text(dims) + "; numbers of " + std::to_string(layers) + " rows and " + std::to_string(experts) +
+                     " experts, 256 MiB a row at most, are read.");
+  header_.router_width = int(dims[2]);
+  info_.fields.emplace_back(kPath);
+  return {};
+}
+
+Result<std::vector<float>> TraceFile::router_weight(int row) const {
+  SY_TRY(const Id opened, dataset("/model/router_weight"));
+  const hsize_t start[3] = {hsize_t(row), 0, 0}, count[3] = {1, hsize_t(shape_.experts), hsize_t(header_.router_width)};
+  const Id space(H5Dget_space(opened)), memory(H5Screate_simple(3, count, nullptr));
+  std::vector<float> values(count[1] * count[2]);
+  if (row < 0 || row >= shape_.layers || H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
+      H5Dread(opened, H5T_NATIVE_FLOAT, memory, space, H5P_DEFAULT, values.data()) < 0)
+    return malformed("/model/router_weight could not be read at row " + std::to_string(row) + ": " + h5::last_error() + ".");
+  return values;
 }
 
 std::vector<std::string> TraceFile::texts(const char* path, uint64_t limit) const {

@@ -56,6 +56,7 @@ class TraceFile {
   // All values of a numeric dataset of /agg, `wanted` of them.
   template <class T>
   Result<std::vector<T>> aggregate(const char* path, size_t wanted) const;
+  Result<std::vector<float>> router_weight(int row) const;  // [E, header().router_width]
   // What /agg holds of sums over all tokens.
   Result<TraceCounts> counts() const;
 
@@ -64,6 +65,7 @@ class TraceFile {
  private:
   explicit TraceFile(const std::filesystem::path& path);
   Result<void> read_header();
+  Result<void> find_router_weight();
   Result<void> open_fields();
   Result<void> read_commits();
 

@@ -65,4 +65,21 @@ Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel
   return header;
 }
 
+Result<void> add_router_weights(TraceHeader& header, const Checkpoint& checkpoint, Task* task) {
+  const ModelPlan& plan = checkpoint.plan;
+  const int width = int(plan.routed(0).router_weight.cols);
+  for (int row = 0; row < int(plan.rows.size()); ++row) {
+    const RoutedSpec& routed = plan.routed(row);
+    if (routed.router.product_key || routed.router_weight.cols != width)
+      return fail(ErrorCode::kUsage, routed.router.product_key ? "the router of " + plan.row_name(row) + " has no row for each expert."
+                                                               : "the routers read inputs of different widths.", checkpoint.name, "Record without the routers' weights.");
+  }
+  SY_TRY(const auto weights, WeightStore::open(checkpoint, task));
+  auto all = std::make_shared<std::vector<float>>(plan.rows.size() * size_t(header.experts) * size_t(width));
+  for (int row = 0; row < int(plan.rows.size()); ++row) SY_CHECK(weights->read(plan.routed(row).router_weight, all->data() + size_t(row) * size_t(header.experts) * size_t(width)));
+  header.router_weight = std::move(all);
+  header.router_width = width;
+  return {};
+}
+
 }  // namespace switchyard

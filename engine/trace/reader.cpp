@@ -58,6 +58,13 @@ class FileReader final : public TraceReader {
     return read<float>("/routing/" + std::string(name), row, first, tokens, H5T_NATIVE_FLOAT, Axes::kRow);
   }
 
+  Result<std::vector<float>> router_weight(int row) const override {
+    h5::quiet();
+    if (file_->header().router_width == 0)
+      return fail(ErrorCode::kUsage, "the trace has no /model/router_weight.", info().path.string(), "Record it with --routers.");
+    return file_->router_weight(row);
+  }
+
   Result<std::vector<EpochRow>> epochs() const override {
     h5::quiet();
     return file_->epochs();
@@ -160,6 +167,10 @@ Result<void> read_all(const std::filesystem::path& path) {
       static_cast<void>(file->read_stored(*field, first, std::min(piece, end - first), width, bytes));
       rehearsal_step();
     }
+  }
+  for (int row = 0; file->header().router_width > 0 && row < file->info().layers; ++row) {
+    static_cast<void>(file->router_weight(row));
+    rehearsal_step();
   }
   static_cast<void>(file->epochs());
   if (file->info().complete) static_cast<void>(file->counts());

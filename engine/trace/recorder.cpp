@@ -373,6 +373,17 @@ class Recording final : public TraceRecorder {
   // In a file with the rows that are wanted.
   Result<void> go_on(const std::string& edits_json) {
     rows_ = std::exchange(wanted_, {});
+    if (header_.router_weight) {
+      const size_t row = size_t(header_.experts) * size_t(header_.router_width);
+      const auto from = std::exchange(header_.router_weight, nullptr);
+      auto to = std::make_shared<std::vector<float>>(rows_.size() * row);
+      for (size_t r = 0; r < rows_.size(); ++r) {
+        const auto& known = header_.frame_rows;
+        const size_t before = known.empty() ? size_t(rows_[r].row) : size_t(std::find(known.begin(), known.end(), rows_[r].row) - known.begin());
+        if (before < header_.moe_layers.size()) std::copy_n(from->begin() + ptrdiff_t(before * row), row, to->begin() + ptrdiff_t(r * row));
+      }
+      header_.router_weight = std::move(to);
+    }
     header_.moe_layers.clear();
     header_.router_names.clear();
     header_.frame_rows.clear();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <ranges>
 
 #include "engine/analysis/affinity.h"
 #include "engine/analysis/coactivation.h"
@@ -16,6 +17,7 @@
 #include "engine/analysis/vocabulary.h"
 #include "engine/base/crc32c.h"
 #include "engine/trace/rehearsal.h"
+#include "engine/trace/sides.h"
 
 namespace switchyard {
 namespace {
@@ -27,13 +29,13 @@ using schema::Field;
 class SequenceSums {
  public:
   static Result<std::unique_ptr<SequenceSums>> of(const TraceFile& file) {
-    auto sums = std::make_unique<SequenceSums>(file.shape(), file.header().domains.size());
+    auto sums = std::make_unique<SequenceSums>(file.shape(), file.header().domains.size(), Sides::of(file.header().router_names));
     SY_TRY(sums->sequences_, file.sequences());
     SY_CHECK(sums->count_ids(file));
     return sums;
   }
-  SequenceSums(const schema::Shape& shape, size_t domains)
-      : shape_(shape), domains_(domains), vocabulary_(shape.layers, shape.experts, shape.slots, schema::kVocabularyLeast) {
+  SequenceSums(const schema::Shape& shape, size_t domains, const Sides& sides)
+      : shape_(shape), sides_(sides), vocabulary_(shape.layers, shape.experts, shape.slots, schema::kVocabularyLeast) {
     for (const int m : schema::kSrpWindows)
       if (schema::has_srp(shape, domains, m)) windows_.push_back(m);
     for (size_t d = 0; d < std::max<size_t>(domains, 1); ++d) locality_.emplace_back(shape.layers, shape.experts, windows_);
@@ -45,19 +47,23 @@ class SequenceSums {
   Result<void> feed(std::span<const ExpertId> ids, std::span<const TokenId> token_ids, uint64_t first, uint64_t tokens, size_t slots) {
     for (uint64_t at = 0; at < tokens;) {
       while (sequence_ + 1 < sequences_.size() && sequences_[sequence_ + 1].first_token <= first + at) ++sequence_;
-      const uint64_t end = sequence_ + 1 < sequences_.size() ? std::min(tokens, sequences_[sequence_ + 1].first_token - first) : tokens, count = end - at;
+      uint64_t end = sequence_ + 1 < sequences_.size() ? std::min(tokens, sequences_[sequence_ + 1].first_token - first) : tokens;
+      const auto decodes = [&](uint64_t t) { return sides_.decodes(ids.subspan(t * slots, slots)); };
+      const bool decoder = decodes(at);
+      if (sides_.two()) end = at + 1 + uint64_t(std::ranges::find_if(std::views::iota(at + 1, end), [&](uint64_t t) { return decodes(t) != decoder; }) - std::views::iota(at + 1, end).begin());
+      const uint64_t count = end - at;
       const size_t k = size_t(shape_.slots), domain = sequences_.empty() ? 0 : sequences_[sequence_].domain;
       if (domain >= locality_.size()) return fail(ErrorCode::kMalformed, "sequence " + std::to_string(sequence_) + " has a domain without a name.");
       std::vector<ExpertId> own(size_t(shape_.layers) * count * k, kNoExpert);
       for (size_t row = 0; row < size_t(shape_.layers); ++row)
         for (uint64_t t = 0; t < count; ++t)
           std::copy_n(ids.begin() + ptrdiff_t((row * tokens + at + t) * slots), slots, own.begin() + ptrdiff_t((row * count + t) * k));
-      const std::vector<uint32_t> sequence(count, uint32_t(sequence_)), no_positions(count);
+      const std::vector<uint32_t> sequence(count, uint32_t(2 * sequence_ + decoder)), no_positions(count);
       const std::vector<uint16_t> domains(count, uint16_t(domain));
       RoutingSlab slab{.first_token = first + at, .tokens = int(count), .rows = shape_.layers, .experts = shape_.experts, .k = shape_.slots,
                        .ids = own, .sequence = sequence, .position = no_positions, .domain = domains};
       if (!token_ids.empty()) slab.token_ids = token_ids.subspan(at, count);
-      for (int row = 0; row < shape_.layers; ++row) {
+      for (int row = sides_.begin(decoder); row < (sides_.two() ? sides_.end(decoder) : shape_.layers); ++row) {
         SY_CHECK(locality_[domain].feed(slab, row));
         if (by_domain_) SY_CHECK(by_domain_->feed(slab, row));
         if (vocabulary_.ids() > 0) SY_CHECK(vocabulary_.feed(slab, row));
@@ -116,7 +122,7 @@ class SequenceSums {
   }
 
   schema::Shape shape_;
-  size_t domains_;
+  Sides sides_;
   std::vector<SequenceRow> sequences_;
   size_t sequence_ = 0;
   std::vector<int> windows_;
@@ -128,8 +134,9 @@ class SequenceSums {
 // Counts into the aggregates what the recorder wrote.
 class Aggregates {
  public:
-  Aggregates(const schema::Shape& shape, CaptureLevel capture, SequenceSums& by_sequence)
+  Aggregates(const schema::Shape& shape, CaptureLevel capture, const Sides& sides, SequenceSums& by_sequence)
       : shape_(shape),
+        sides_(sides),
         by_sequence_(by_sequence),
         logits_(capture >= CaptureLevel::kLogits),
         pairs_(schema::has_pair_matrices(shape.layers, shape.experts)),
@@ -185,6 +192,8 @@ class Aggregates {
       if (row + 1 == shape_.layers) continue;
       SY_CHECK(affinity_.feed(row, all, std::span(ids).subspan((row + 1) * tokens * slots, tokens * slots), int(slots)));
     }
+    decodes_.clear();
+    for (uint64_t t = 0; t < tokens; ++t) decodes_.push_back(sides_.decodes(std::span(ids).subspan(t * slots, slots)));
     return by_sequence_.feed(ids, token_ids_, first, tokens, slots);
   }
 
@@ -192,14 +201,18 @@ class Aggregates {
     std::vector<float> logits(tokens * shape_.experts);
     for (int row = 0; row < shape_.layers; ++row) {
       std::memcpy(logits.data(), stored.data() + row * logits.size() * sizeof(float), logits.size() * sizeof(float));
-      SY_CHECK(gates_.feed(row, logits));
+      std::vector<uint8_t> passed;
+      if (sides_.two()) std::ranges::transform(decodes_, std::back_inserter(passed), [&](uint8_t decodes) { return decodes == (row >= sides_.encoder_rows); });
+      SY_CHECK(gates_.feed(row, logits, passed));
     }
     return {};
   }
 
   schema::Shape shape_;
   SequenceSums& by_sequence_;
-  std::vector<TokenId> token_ids_;  // of the columns in hand
+  Sides sides_;
+  std::vector<TokenId> token_ids_;  // of the columns in hand, like the next
+  std::vector<uint8_t> decodes_;
   bool logits_, pairs_, reduced_ = false;
   Load load_;
   Coactivation coact_;
@@ -225,6 +238,10 @@ Result<uint32_t> bookkeeping_crc(const TraceFile& file) {
   for (const std::string& name : file.header().router_names) text(name);
   for (const int layer : info.moe_layers) number(uint64_t(layer));
   for (const std::string& name : file.header().domains) text(name);
+  for (int row = 0; file.header().router_width > 0 && row < info.layers; ++row) {
+    SY_TRY(const auto weights, file.router_weight(row));
+    crc = crc32c(std::as_bytes(std::span(weights)), crc);
+  }
   SY_TRY(const auto sequences, file.sequences());
   for (const SequenceRow& row : sequences) {
     if (row.first_token >= info.tokens) break;
@@ -310,7 +327,7 @@ Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
   SY_TRY(scan.bookkeeping_crc, bookkeeping_crc(file));
   if (file.info().counts_only) return scan;
   SY_TRY(const auto by_sequence, SequenceSums::of(file));
-  Aggregates aggregates(file.shape(), file.info().capture, *by_sequence);
+  Aggregates aggregates(file.shape(), file.info().capture, Sides::of(file.header().router_names), *by_sequence);
   const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
     scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);
   };

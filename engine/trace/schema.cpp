@@ -234,6 +234,15 @@ class Builder {
     const Id made = dataset("/model/moe_layers", H5T_STD_I32LE, {layers.size()}, {}, {});
     if (made) check(H5Dwrite(made, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, layers.data()), "/model/moe_layers");
     attach(made, "/model/moe_layers", {"/layer"});
+    if (header_.router_width > 0) router_weight();
+  }
+
+  void router_weight() {
+    growing("/router_input", hsize_t(header_.router_width));
+    const Id made = dataset("/model/router_weight", H5T_IEEE_F32LE, {hsize_t(shape_.layers), hsize_t(shape_.experts), hsize_t(header_.router_width)}, {}, {});
+    if (!made) return;
+    check(H5Dwrite(made, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, header_.router_weight->data()), "/model/router_weight");
+    attach(made, "/model/router_weight", {"/layer", "/expert", "/router_input"});
   }
 
   void recorded() {

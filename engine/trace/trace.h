@@ -33,10 +33,17 @@ struct TraceHeader {
   std::string edits_json;                  // /meta/edits: in force at the first token
   std::string run_json;                    // /meta/run: sampling, seed, backend, threads, tool version
   bool ranked = true;                      // false: nothing tells the order of a token's slots (id_order "unknown")
+  // /model/router_weight: [rows, experts, width], zeros past a router's own experts and in rows that are not the model's
+  // routers' first decisions. Width 0: not in the file. A file that is read gives the width alone.
+  std::shared_ptr<const std::vector<float>> router_weight;
+  int router_width = 0;
   std::vector<std::string> fields;         // datasets that are recorded; empty: all of the capture level
 };
 // Fills the model part from a checkpoint (hashes files; slow for large ones: a job).
 Result<TraceHeader> make_trace_header(const Checkpoint& checkpoint, CaptureLevel capture, Task* task = nullptr);
+// Puts the weights of the checkpoint's routers into the header. Refused where a router has no row for each expert, or
+// routers read inputs of different widths.
+Result<void> add_router_weights(TraceHeader& header, const Checkpoint& checkpoint, Task* task = nullptr);
 
 struct RecorderOptions {
   bool overwrite = false;      // --force
@@ -110,6 +117,7 @@ class TraceReader {
   virtual Result<std::vector<float>> out_norms(int row, uint64_t first, uint64_t tokens) const = 0;         // [tokens, top_k]
   virtual Result<std::vector<float>> router_logits(int row, uint64_t first, uint64_t tokens) const = 0;     // [tokens, E]
   virtual Result<std::vector<float>> scalar(std::string_view name, int row, uint64_t first, uint64_t tokens) const = 0; // entropy, topk_mass, margin, lse, block_cos
+  virtual Result<std::vector<float>> router_weight(int row) const = 0;  // [E, router width], see TraceHeader
   struct EpochRow { uint64_t first_token = 0; std::string json; };
   virtual Result<std::vector<EpochRow>> epochs() const = 0;
   virtual Result<std::vector<int64_t>> sequence_offsets() const = 0;  // [S + 1]

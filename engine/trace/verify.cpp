@@ -136,7 +136,16 @@ Result<VerifyReport> copy_trace(const std::filesystem::path& source, const std::
   }
   // A name of its own: the source may well be the .part of the target. What an earlier try left is a copy.
   std::filesystem::remove(target.string() + options.part_suffix, ignored);
-  SY_TRY(const auto writer, TraceWriter::create(target, file->header(), options));
+  TraceHeader header = file->header();
+  if (header.router_width > 0) {
+    auto weights = std::make_shared<std::vector<float>>();
+    for (int row = 0; row < file->info().layers; ++row) {
+      SY_TRY(const auto own, file->router_weight(row));
+      weights->insert(weights->end(), own.begin(), own.end());
+    }
+    header.router_weight = std::move(weights);
+  }
+  SY_TRY(const auto writer, TraceWriter::create(target, header, options));
   SY_TRY(auto sequences, file->sequences());
   SY_TRY(auto epochs, file->epochs());
   Starts starts(std::move(sequences), std::move(epochs));

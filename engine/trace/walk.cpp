@@ -43,6 +43,9 @@ Result<TraceWalk> TraceWalk::of(std::vector<std::unique_ptr<TraceReader>> traces
     if (std::find(first.moe_layers.begin(), first.moe_layers.end(), layer) == first.moe_layers.end())
       return fail(ErrorCode::kUsage, "the trace has no routing of layer " + std::to_string(layer) + ".", first.path.string(),
                   "It holds layers " + std::to_string(first.moe_layers.front()) + " to " + std::to_string(first.moe_layers.back()) + ".");
+  walk.sides_ = Sides::of(first.router_names);
+  shape.sides = walk.sides_.two() && std::any_of(walk.rows_.begin(), walk.rows_.end(), [&](int row) { return row < walk.sides_.encoder_rows; }) &&
+                        walk.rows_.back() >= walk.sides_.encoder_rows ? 2 : 1;
   shape.rows = int(walk.rows_.size());
   shape.experts = first.experts;
   shape.counts_only = first.counts_only;
@@ -89,6 +92,12 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
   };
   const uint64_t piece = std::clamp<uint64_t>(kSlabBytes / bytes_per_token(shape_, fields_), 1, kSlabTokens);
   const auto wanted_domain = uint16_t(std::find(shape_.domains.begin(), shape_.domains.end(), filter_.domain) - shape_.domains.begin());
+  std::vector<float> routers;
+  for (const int row : rows_) {
+    if (!wants("/model/router_weight")) break;
+    SY_TRY(const auto own, traces_[0]->router_weight(row));
+    routers.insert(routers.end(), own.begin(), own.end());
+  }
   uint64_t walked = 0;
   uint32_t first_sequence = 0;
   for (size_t index = 0; index < traces_.size(); ++index) {
@@ -97,10 +106,24 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
     SY_TRY(const auto offsets, trace.sequence_offsets());
     const size_t top_k = size_t(info.top_k), k = size_t(shape_.k), rows = rows_.size();
     size_t sequence = 0;
-    for (uint64_t first = 0; first < info.tokens; first += piece) {
+    bool part_decodes = false;
+    uint64_t part = 0, part_end = 0;  // where the tokens of one side in a sequence begin and end
+    for (uint64_t first = 0, count = 0; first < info.tokens; first += count) {
       if (task != nullptr && task->cancelled()) return fail(ErrorCode::kCancelled, "stopped before the trace was read.");
-      const uint64_t count = std::min(piece, info.tokens - first);
+      count = std::min(piece, info.tokens - first);
+      bool decoder = false;
+      if (sides_.two()) {
+        SY_TRY(const auto side, trace.expert_ids(0, first, count));
+        const auto decodes = [&](uint64_t t) { return sides_.decodes(std::span(side).subspan(t * top_k, top_k)); };
+        decoder = decodes(0);
+        uint64_t same = 1;
+        while (same < count && decodes(same) == decoder && !std::binary_search(offsets.begin(), offsets.end(), int64_t(first + same))) ++same;
+        if (first != part_end || decoder != part_decodes || std::binary_search(offsets.begin(), offsets.end(), int64_t(first))) part = first;
+        count = same, part_end = first + same, part_decodes = decoder;
+      }
       RoutingSlab slab;
+      const auto at_row = [&](int row) { return int(std::lower_bound(rows_.begin(), rows_.end(), row) - rows_.begin()); };
+      slab.begin_row = sides_.two() ? at_row(sides_.begin(decoder)) : 0, slab.end_row = sides_.two() ? at_row(sides_.end(decoder)) : shape_.rows;
       slab.first_token = walked, slab.tokens = int(count), slab.rows = shape_.rows, slab.experts = shape_.experts, slab.k = shape_.k;
       std::vector<uint32_t> sequences(count), positions(count), phases;
       std::vector<uint16_t> domains;
@@ -110,7 +133,8 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
       for (uint64_t t = 0; t < count; ++t) {
         while (sequence + 2 < offsets.size() && first + t >= uint64_t(offsets[sequence + 1])) ++sequence;
         sequences[t] = first_sequence + uint32_t(sequence);
-        positions[t] = uint32_t(first + t - uint64_t(offsets.empty() ? 0 : offsets[sequence]));
+        positions[t] = uint32_t(first + t - (sides_.two() ? part : uint64_t(offsets.empty() ? 0 : offsets[sequence])));
+        if (sides_.two()) sequences[t] = 2 * sequences[t] + decoder;
         if (with_domain) domains[t] = uint16_t(domain_of_[index][sequence]);
       }
       if (filter_.phase || !filter_.domain.empty()) {
@@ -155,6 +179,7 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
         }
       }
       slab.ids = ids, slab.guessed = guessed, slab.weights = weights, slab.out_norm = norms, slab.router_logits = logits;
+      slab.router_weight = routers;
       slab.entropy = scalars[0], slab.topk_mass = scalars[1], slab.margin = scalars[2], slab.lse = scalars[3], slab.block_cos = scalars[4];
       slab.sequence = sequences, slab.position = positions, slab.domain = domains, slab.mask = mask;
       std::vector<TokenId> token_ids;
@@ -197,7 +222,6 @@ Result<void> run_analyses(TraceWalk& walk, std::span<const std::unique_ptr<Analy
   ThreadPool pool(threads);
   int walks = 0;
   for (const auto& analysis : analyses) walks = std::max(walks, analysis->walks());
-  const int rows = walk.shape().rows;
   for (int turn = 0; turn < walks; ++turn) {
     std::vector<Analysis*> active;
     for (const auto& analysis : analyses)
@@ -206,8 +230,9 @@ Result<void> run_analyses(TraceWalk& walk, std::span<const std::unique_ptr<Analy
     SY_CHECK(walk.run([&](const RoutingSlab& slab) -> Result<void> {
       std::mutex mutex;
       Result<void> result;
+      const int rows = slab.end_row - slab.begin_row;
       pool.run(rows * int(active.size()), [&](int part, int) {
-        auto fed = active[size_t(part / rows)]->feed(turn, slab, part % rows);
+        auto fed = active[size_t(part / rows)]->feed(turn, slab, slab.begin_row + part % rows);
         if (fed) return;
         const std::scoped_lock lock(mutex);
         if (result) result = std::move(fed);

@@ -15,6 +15,7 @@
 #include "engine/analysis/slab.h"
 #include "engine/base/result.h"
 #include "engine/base/task.h"
+#include "engine/trace/sides.h"
 #include "engine/trace/trace.h"
 
 namespace switchyard {
@@ -46,6 +47,7 @@ class TraceWalk {
   std::vector<std::unique_ptr<TraceReader>> traces_;
   std::vector<std::vector<uint32_t>> domain_of_;  // [trace][sequence]: index into shape_.domains
   std::vector<int> rows_;                         // walked rows
+  Sides sides_;                                   // of all rows
   WalkFilter filter_;
   std::set<std::string> fields_;
   TraceShape shape_;

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "engine/analysis/analysis.h"
@@ -100,6 +101,14 @@ INSTANTIATE_TEST_SUITE_P(Registry, NamedChecks,
                          ::testing::Values("load", "balance-loss", "entropy", "coactivation", "domain", "vocabulary", "repetition", "srp", "affinity",
                                            "next-layer-prediction", "saliency", "long-tail", "cohort"),
                          [](const auto& info) { std::string name = info.param; std::replace(name.begin(), name.end(), '-', '_'); return name; });
+
+TEST(Registry, LogitsStandInForRecordedEntropies) {
+  TraceShape shape{.rows = 1, .experts = 4, .k = 2};
+  shape.fields = {"/routing/expert_id"};
+  EXPECT_THAT(missing_fields(*find_analysis("entropy"), shape), ::testing::ElementsAre("/routing/entropy"));
+  shape.fields.push_back("/routing/router_logits");
+  EXPECT_THAT(missing_fields(*find_analysis("entropy"), shape), ::testing::IsEmpty());
+}
 
 TEST(Registry, SharesOfHopsThatStayOnAGpu) {
   int compared = 0;

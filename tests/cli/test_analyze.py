@@ -108,7 +108,7 @@ class Analyze(CliTest):
     def test_all_gives_the_same_objects_and_says_what_it_left_out(self):
         document = self.analyze("all")
         names = [one["analysis"] for one in document["results"]]
-        self.assertEqual(document["refused"], [])
+        self.assertEqual([one["analysis"] for one in document["refused"]], ["router-similarity"])
         for name in names:
             alone = self.analyze(name)
             alone.pop("trace")
@@ -191,6 +191,65 @@ class Analyze(CliTest):
         with h5py.File(scored) as file:
             stored = file["/routing/pred_gate_id"][:].astype(int)
         self.assertTrue((numpy.load(folder / "pred_gate_id.npy")[1:] == numpy.where(stored == 255, -1, stored)).all())
+
+    def test_the_sides_of_an_encoder_decoder_are_counted_apart(self):
+        path = self.folder / "sides.moetrace.h5"
+        done = run("run", SOURCE / "tests/goldens/switch_transformers", "--token-ids", "3,9,14,20,5,6,1", "--max-new-tokens", 6, "--greedy", "--ignore-eos",
+                   "--trace", path, "--capture", "logits")
+        if b"no backend" in done.stderr:
+            self.skipTest("this build has no backend that runs it")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(path) as file:
+            ids, logits = file["/routing/expert_id"][:].astype(int), file["/routing/router_logits"][:].astype(float)
+            names = [name.decode() for name in file["/model/router_names"][:]]
+            prob_sum, windows = file["/agg/prob_sum"][:], file["/agg/srp_hist_m4"][0]
+        experts = logits.shape[2]
+        self.assertTrue(names[0].startswith("encoder") and names[-1].startswith("decoder"))
+        encodes = numpy.arange(ids.shape[1]) < 7
+        loads, entropies, repetitions, windowed = (self.json_of("analyze", "analyze", path, *name.split())["layers" if name[0] != "s" else "windows"]
+                                                   for name in ("load", "entropy", "repetition", "srp --windows 4 --resamples 0"))
+        for row, name in enumerate(names):
+            own = encodes == name.startswith("encoder")
+            self.assertTrue((ids[row, own, 0] < experts).all() and (ids[row, ~own] == 255).all())
+            p = numpy.exp(logits[row, own] - logits[row, own].max(-1, keepdims=True))
+            p /= p.sum(-1, keepdims=True)
+            numpy.testing.assert_allclose(prob_sum[row], p.sum(0), rtol=1e-9)
+            counts = numpy.bincount(ids[row, own].ravel(), minlength=experts)
+            self.assertAlmostEqual(loads[row]["std_100f"], 100 * (counts / own.sum()).std(), places=9)
+            self.assertAlmostEqual(entropies[row]["mean_entropy"], -(p * numpy.log(p)).sum(-1).mean(), places=5)
+            mean = p.mean(0)
+            self.assertAlmostEqual(entropies[row]["entropy_of_mean"], -(mean * numpy.log(mean)).sum(), places=6)
+            first = ids[row, own, 0]
+            self.assertAlmostEqual(repetitions[row]["same_first_rate"], (first[1:] == first[:-1]).mean(), places=12)
+            self.assertEqual(windows[row].sum(), experts * (own.sum() - 3))
+            uses = numpy.lib.stride_tricks.sliding_window_view(first[:, None] == numpy.arange(experts), 4, axis=0).sum(-1)
+            self.assertEqual(windows[row].sum(0).tolist(), numpy.bincount(uses.ravel(), minlength=5).tolist())
+        self.assertEqual(run("trace", "verify", path).returncode, 0)
+        self.assert_refused(2, "--layers", "analyze", path, "vocabulary")
+
+    def test_routers_in_the_trace_give_their_cosines(self):
+        path, packed = self.folder / "routers.moetrace.h5", self.folder / "routers-packed.moetrace.h5"
+        self.assertEqual(run("run", "demo", "--prompt", "x", "--max-new-tokens", 2, "--trace", path, "--routers").returncode, 0)
+        self.assertEqual(run("trace", "pack", path, "-o", packed).returncode, 0)
+        self.assertEqual(run("trace", "verify", packed).returncode, 0)
+        raw = (SOURCE / "assets/models/demo/model.safetensors").read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        tensors = json.loads(raw[8:8 + size])
+        with h5py.File(path) as file:
+            recorded = file["/model/router_weight"][:]
+        for trace in (path, packed):
+            for layer, one in enumerate(self.json_of("analyze", "analyze", trace, "router-similarity")["layers"]):
+                tensor = tensors[f"model.layers.{layer}.mlp.gate.weight"]
+                begin, end = (8 + size + offset for offset in tensor["data_offsets"])
+                kind = {"F32": "<f4", "BF16": "<u2"}[tensor["dtype"]]
+                rows = numpy.frombuffer(raw[begin:end], kind)
+                rows = (rows if kind == "<f4" else (rows.astype(numpy.uint32) << 16).view(numpy.float32)).reshape(tensor["shape"]).astype(float)
+                self.assertTrue((recorded[layer] == rows).all())
+                unit = rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+                numpy.testing.assert_allclose(one["cosine"], unit @ unit.T, atol=1e-12)
+                self.assertAlmostEqual(one["mean_cosine"], (unit @ unit.T)[numpy.tril_indices(len(rows), -1)].mean(), places=12)
+        self.assert_refused(2, "needs /model/router_weight", "analyze", self.trace, "router-similarity")
+        self.assert_refused(2, "go into a trace", "run", "demo", "--prompt", "x", "--routers")
 
     def test_two_traces_are_analysed_as_one(self):
         document = self.json_of("analyze", "analyze", self.trace, "load", "--with", self.trace)
