@@ -248,7 +248,7 @@ class VocabularyAnalysis final : public ShapedAnalysis {
 
  private:
   AnalysisOptions options_;
-  Vocabulary vocabulary_;
+  VocabularyUse vocabulary_;
 };
 
 class LongTailAnalysis final : public ShapedAnalysis {

@@ -14,7 +14,7 @@ constexpr uint32_t kNone = UINT32_MAX;
 
 }  // namespace
 
-void Vocabulary::count_ids(const RoutingSlab& slab) {
+void VocabularyUse::count_ids(const RoutingSlab& slab) {
   for (int t = 0; t < slab.tokens; ++t) {
     if (!slab.mask.empty() && slab.mask[t] == 0) continue;
     ++counted_[slab.token_ids[t]];
@@ -24,7 +24,7 @@ void Vocabulary::count_ids(const RoutingSlab& slab) {
   }
 }
 
-Result<void> Vocabulary::prepare(uint64_t max_bytes) {
+Result<void> VocabularyUse::prepare(uint64_t max_bytes) {
   const auto bytes = [&](uint64_t least) {
     uint64_t entries = 0;
     for (const auto& [id, count] : counted_) entries += count >= least ? 2 : 0;
@@ -60,7 +60,7 @@ Result<void> Vocabulary::prepare(uint64_t max_bytes) {
   return {};
 }
 
-Result<void> Vocabulary::feed(const RoutingSlab& slab, int row) {
+Result<void> VocabularyUse::feed(const RoutingSlab& slab, int row) {
   SY_CHECK(check_row(row, rows_));
   SY_CHECK(check_ids(row, slab.row_ids(row), slab.k, experts_));
   Table& table = by_id_[row];
@@ -80,7 +80,7 @@ Result<void> Vocabulary::feed(const RoutingSlab& slab, int row) {
   return {};
 }
 
-double Vocabulary::mean_std(const std::vector<uint32_t>& counts, const std::vector<uint64_t>& occurrences) const {
+double VocabularyUse::mean_std(const std::vector<uint32_t>& counts, const std::vector<uint64_t>& occurrences) const {
   if (occurrences.empty()) return 0;
   double sum = 0;
   for (size_t x = 0; x < occurrences.size(); ++x) {
@@ -96,7 +96,7 @@ double Vocabulary::mean_std(const std::vector<uint32_t>& counts, const std::vect
   return sum / double(occurrences.size());
 }
 
-VocabularyStats Vocabulary::stats(int row) const {
+VocabularyStats VocabularyUse::stats(int row) const {
   VocabularyStats stats;
   if (ids_.empty()) return stats;
   const Table& table = by_id_[row];
@@ -139,7 +139,7 @@ VocabularyStats Vocabulary::stats(int row) const {
   return stats;
 }
 
-std::vector<TokenShare> Vocabulary::strongest(int row, ExpertId expert, size_t top) const {
+std::vector<TokenShare> VocabularyUse::strongest(int row, ExpertId expert, size_t top) const {
   std::vector<TokenShare> out;
   for (size_t x = 0; x < ids_.size(); ++x) {
     const uint64_t count = by_id_[row].any[x * experts_ + expert];

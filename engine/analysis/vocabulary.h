@@ -29,9 +29,9 @@ struct TokenShare {
   double share = 0;    // of all occurrences of the id
 };
 
-class Vocabulary {
+class VocabularyUse {
  public:
-  Vocabulary(int rows, int experts, int k, uint64_t min_count) : rows_(rows), experts_(experts), k_(k), min_count_(min_count) {}
+  VocabularyUse(int rows, int experts, int k, uint64_t min_count) : rows_(rows), experts_(experts), k_(k), min_count_(min_count) {}
 
   // First walk: slab.token_ids must be there.
   void count_ids(const RoutingSlab& slab);

@@ -128,7 +128,7 @@ class SequenceSums {
   std::vector<int> windows_;
   std::vector<Locality> locality_;  // of each domain, or of all
   std::optional<DomainLoad> by_domain_;
-  Vocabulary vocabulary_;
+  VocabularyUse vocabulary_;
 };
 
 // Counts into the aggregates what the recorder wrote.

@@ -76,13 +76,13 @@ TEST(DomainLoad, MatchesTheSpec) {
   EXPECT_EQ(compared, 4);
 }
 
-TEST(Vocabulary, MatchesTheSpec) {
+TEST(VocabularyUse, MatchesTheSpec) {
   int compared = 0;
   for (const auto& check : checks_of("vocabulary")) {
     for (const int piece : kPieces) {
       const CheckTrace& trace = trace_named(check["input"]);
       const SlabTrace slabs(trace);
-      Vocabulary vocabulary(trace.layers, trace.experts, trace.k, check["params"]["min_count"]);
+      VocabularyUse vocabulary(trace.layers, trace.experts, trace.k, check["params"]["min_count"]);
       slabs.walk(piece, [&](const RoutingSlab& slab, int row) { if (row == 0) vocabulary.count_ids(slab); });
       ASSERT_TRUE(vocabulary.prepare());
       slabs.walk(piece, [&](const RoutingSlab& slab, int row) { ASSERT_TRUE(vocabulary.feed(slab, row)); });
@@ -106,8 +106,8 @@ TEST(Vocabulary, MatchesTheSpec) {
 }
 
 // MT1 layer 0, by hand: token id 4 stands at tokens 8, 11, 13 with sets 01 01 10, so both experts have share 1.
-TEST(Vocabulary, ListsTheIdsOfAnExpert) {
-  Vocabulary vocabulary(3, 4, 2, 1);
+TEST(VocabularyUse, ListsTheIdsOfAnExpert) {
+  VocabularyUse vocabulary(3, 4, 2, 1);
   const SlabTrace slabs(mt1());
   vocabulary.count_ids(slabs.whole());
   ASSERT_TRUE(vocabulary.prepare());
@@ -119,8 +119,8 @@ TEST(Vocabulary, ListsTheIdsOfAnExpert) {
   EXPECT_EQ(top[0].share, 1);
 }
 
-TEST(Vocabulary, RefusesTablesThatDoNotFitAndSaysWhatDoes) {
-  Vocabulary vocabulary(3, 4, 2, 1);
+TEST(VocabularyUse, RefusesTablesThatDoNotFitAndSaysWhatDoes) {
+  VocabularyUse vocabulary(3, 4, 2, 1);
   vocabulary.count_ids(SlabTrace(mt1()).whole());
   const auto refused = vocabulary.prepare(100);
   ASSERT_FALSE(refused);
