@@ -71,6 +71,7 @@ QStringList ResultPicture::quantities(const ResultTable& table) {
   QStringList names;
   if (table.rows.size() < 2) return names;
   if (const QString volcano = volcano_name(table); !volcano.isEmpty()) names << volcano;
+  if (const QString flow = FlowPlot::name_of(table); !flow.isEmpty()) names << flow;
   for (size_t c = 0; c < table.columns.size(); ++c) {
     const bool numbers = std::any_of(table.rows.begin(), table.rows.end(), [c](const auto& row) { return row[c].is_number(); });
     if (numbers && !is_key(table.columns[c])) names << QString::fromStdString(table.columns[c]);
@@ -80,6 +81,7 @@ QStringList ResultPicture::quantities(const ResultTable& table) {
 
 QStringList ResultPicture::series() const {
   if (is_volcano()) return volcano_.series();
+  if (is_flow()) return {};
   QStringList names;
   if (!heat_map_)
     for (const QString& name : row_names_)
@@ -90,6 +92,7 @@ QStringList ResultPicture::series() const {
 void ResultPicture::clear() {
   heat_map_ = false;
   volcano_ = {};
+  flow_ = {};
   row_title_.clear(), column_title_.clear();
   row_names_.clear(), column_names_.clear(), places_.clear(), values_.clear();
 }
@@ -103,6 +106,11 @@ void ResultPicture::show_table(const ResultTable& table, const QString& quantity
   if (!quantity.isEmpty() && quantity == volcano_name(table)) {
     volcano_ = VolcanoPlot(table, *test_columns(table), sides);
     setAccessibleDescription(tr("%1. %2").arg(volcano_.count(), volcano_.strongest(5)));
+    return update();
+  }
+  if (!quantity.isEmpty() && quantity == FlowPlot::name_of(table)) {
+    flow_ = FlowPlot(table);
+    setAccessibleDescription(tr("%1. %2").arg(flow_.facts(), flow_.strongest(5)));
     return update();
   }
   const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
@@ -218,6 +226,8 @@ QRectF ResultPicture::plot() const {
   int label = numbers.horizontalAdvance("00");
   if (is_volcano()) {
     label = std::max(label, volcano_.label_width());
+  } else if (is_flow()) {
+    label = std::max(label, flow_.label_width());
   } else if (heat_map_) {
     for (const QString& name : row_names_) label = std::max(label, std::min(numbers.horizontalAdvance(name), 90));
   } else {
@@ -241,6 +251,7 @@ QString ResultPicture::words(size_t row, size_t column) const {
 QString ResultPicture::value_at(const QPoint& at) const {
   const QRectF area = plot();
   if (is_volcano()) return volcano_.value_at(at, area);
+  if (is_flow()) return flow_.value_at(at, area);
   if (values_.empty() || !area.contains(at)) return {};
   const double x = (at.x() - area.x()) / area.width(), y = (at.y() - area.y()) / area.height();
   const size_t rows = row_names_.size(), columns = column_names_.size();
@@ -357,13 +368,13 @@ void ResultPicture::paint_titles(QPainter& p) const {
   const Theme& theme = current_theme();
   const QRectF row(4, 0, width() - 8, QFontMetrics(word_font()).lineSpacing() * 1.3);
   const QFontMetrics words(word_font()), numbers(number_font());
-  const QString title = words.elidedText(is_volcano() ? volcano_.title() : quantity_, Qt::ElideRight, width() / 2);
+  const QString title = words.elidedText(is_volcano() ? volcano_.title() : is_flow() ? flow_.title() : quantity_, Qt::ElideRight, width() / 2);
   p.setFont(word_font());
   p.setPen(color(theme.text));
   p.drawText(row, Qt::AlignVCenter, title);
   p.setFont(number_font());
   p.setPen(color(theme.muted));
-  const QString facts = is_volcano() ? volcano_.count() : tr("%1 to %2").arg(number(low_), number(high_));
+  const QString facts = is_volcano() ? volcano_.count() : is_flow() ? flow_.facts() : tr("%1 to %2").arg(number(low_), number(high_));
   p.drawText(row, Qt::AlignVCenter | Qt::AlignRight, numbers.elidedText(facts, Qt::ElideRight, int(row.width()) - words.horizontalAdvance(title) - 12));
 }
 
@@ -372,7 +383,7 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   const Theme& theme = current_theme();
   const int line = QFontMetrics(word_font()).lineSpacing();
   p.setFont(word_font());
-  if (values_.empty() && !is_volcano()) {
+  if (values_.empty() && !is_volcano() && !is_flow()) {
     p.setPen(color(theme.muted));
     p.drawText(rect().adjusted(8, 4, -8, 0), Qt::AlignTop | Qt::TextWordWrap, named_ ? tr("This table has no picture; its numbers are beside it.") : tr("Choose what to run and press the button under its options."));
     return;
@@ -385,6 +396,8 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   if (is_volcano()) {
     volcano_.paint(p, area);
     if (legend_rows() > 0) paint_legend(p);
+  } else if (is_flow()) {
+    flow_.paint(p, area);
   } else if (heat_map_) {
     paint_heat_map(p, area);
   } else {
@@ -396,7 +409,7 @@ void ResultPicture::paintEvent(QPaintEvent*) {
   if (is_low()) return;
   p.setFont(word_font());
   p.setPen(color(theme.muted));
-  const QString across = is_volcano() ? volcano_.effect_title() : heat_map_ ? tr("%1 across, %2 down").arg(column_title_, row_title_) : column_title_;
+  const QString across = is_volcano() ? volcano_.effect_title() : is_flow() ? tr("layer across, expert down") : heat_map_ ? tr("%1 across, %2 down").arg(column_title_, row_title_) : column_title_;
   p.drawText(QRectF(4, height() - line * 1.1, width() - 8, line), Qt::AlignHCenter, QFontMetrics(word_font()).elidedText(across, Qt::ElideRight, width() - 8));
 }
 

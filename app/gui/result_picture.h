@@ -1,12 +1,13 @@
 // A picture of one table of an analysis or a study: keys against keys as a heat map, a quantity over the last key as
-// lines, one for each variant that is compared, or an effect against its corrected p as a volcano. The numbers are the
-// table's. GUI thread.
+// lines, one for each variant that is compared, an effect against its corrected p as a volcano, or pairs of experts in
+// neighbouring layers as a flow. The numbers are the table's. GUI thread.
 #pragma once
 
 #include <optional>
 
 #include <QWidget>
 
+#include "app/gui/flow_plot.h"
 #include "app/gui/volcano_plot.h"
 #include "engine/analysis/result_table.h"
 
@@ -19,7 +20,8 @@ class ResultPicture : public QWidget {
  public:
   explicit ResultPicture(QWidget* parent = nullptr);
 
-  // What can be drawn: of a test of many experts "effect against q" first, then columns, in the table's order.
+  // What can be drawn: of a test of many experts "effect against q" first, of pairs of experts the flow, then columns, in
+  // the table's order.
   static QStringList quantities(const ResultTable& table);
   // sides: names of the two sides that a test compares.
   void show_table(const ResultTable& table, const QString& quantity, const QStringList& sides = {});
@@ -28,6 +30,7 @@ class ResultPicture : public QWidget {
   QSize sizeHint() const override;
   bool is_heat_map() const { return heat_map_; }
   bool is_volcano() const { return !volcano_.empty(); }
+  bool is_flow() const { return !flow_.empty(); }
   QStringList series() const;                // names of the lines; a single line has none
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
 
@@ -62,6 +65,7 @@ class ResultPicture : public QWidget {
   std::vector<std::optional<double>> values_;  // [rows, columns]
   double low_ = 0, high_ = 0;
   VolcanoPlot volcano_;
+  FlowPlot flow_;
 };
 
 }  // namespace switchyard

@@ -14,6 +14,7 @@
 #include "app/gui/dock.h"
 #include "app/gui/docks/analysis_panel.h"
 #include "app/gui/docks/option_form.h"
+#include "app/gui/flow_plot.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
@@ -152,6 +153,10 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   run("The router sends each token", 16);
   model().stop_recording();
   ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path) && child<QPushButton>("analysis.run")->isEnabled(); }));
+  analyse("affinity");
+  show_table("transitions.topk.top_pairs");
+  EXPECT_TRUE(panel().picture().is_flow());
+  EXPECT_TRUE(panel().picture().accessibleDescription().contains("→ layer"));
   analyse("next-layer-prediction");
   ASSERT_TRUE(panel().result());
   for (const auto& one : panel().result()->object["transitions"]) EXPECT_EQ(one["gate_tokens"], one["tokens"]);
@@ -418,6 +423,22 @@ TEST(VolcanoPlot, PlacesAPointByItsEffectAndItsCorrectedP) {
   // No test: a column is missing, or nothing says which expert a row is.
   EXPECT_FALSE(test_columns({"layers.values", {"layer", "index", "delta", "p"}, {}}));
   EXPECT_FALSE(test_columns({"layers", {"layer", "delta", "q"}, {}}));
+}
+
+// Layers 1, 3 and 5 stand at the left, in the middle and at the right; experts 0 to 3 from above.
+TEST(FlowPlot, TellsTheRibbonUnderThePointer) {
+  const ResultTable table{"transitions.topk.top_pairs", {"from", "to", "i", "j", "count"}, {{1, 3, 0, 3, 40}, {1, 3, 2, 2, 10}, {3, 5, 3, 1, 20}}};
+  EXPECT_EQ(FlowPlot::name_of(table), "flow");
+  const FlowPlot plot(table);
+  EXPECT_EQ(plot.facts(), "3 ribbons, 10 to 40 tokens");
+  EXPECT_EQ(plot.strongest(2), "layer 1, expert 0 → layer 3, expert 3: 40; layer 3, expert 3 → layer 5, expert 1: 20");
+  const QRectF area(50, 20, 600, 400);
+  EXPECT_EQ(plot.value_at({51, 70}, area), "layer 1, expert 0 → layer 3, expert 3: 40");
+  EXPECT_EQ(plot.value_at({200, 220}, area), "layer 1, expert 0 → layer 3, expert 3: 40");  // halfway down, halfway across
+  EXPECT_EQ(plot.value_at({52, 270}, area), "layer 1, expert 2 → layer 3, expert 2: 10");
+  EXPECT_EQ(plot.value_at({648, 170}, area), "layer 3, expert 3 → layer 5, expert 1: 20");
+  EXPECT_EQ(plot.value_at({500, 400}, area), "");
+  EXPECT_EQ(FlowPlot::name_of({"layers.top_pairs", {"layer", "i", "j", "count"}, {{1, 0, 1, 5}}}), "");
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ TEST_F(Program, TermClosesCleanly) {
       wait_until([&] { return fs::exists(home_ / "switchyard" / ("journal-" + std::to_string(child) + ".jsonl")); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   ::kill(child, SIGTERM);
-  EXPECT_EQ(wait_for(child, 30), 143);
+  EXPECT_EQ(wait_for(child, 120), 143);
   EXPECT_TRUE(orphaned_journals(home_ / "switchyard").empty());
 }
 
@@ -140,7 +140,7 @@ TEST_F(Program, KilledRunIsRestoredAndItsTraceRecovered) {
   }
   ASSERT_TRUE(recorded());
   ::kill(child, SIGKILL);
-  EXPECT_EQ(wait_for(child, 10), 137);
+  EXPECT_EQ(wait_for(child, 120), 137);
   EXPECT_FALSE(fs::exists(trace));
   ASSERT_EQ(orphaned_journals(home_ / "switchyard"), std::vector<fs::path>{journal});
 
@@ -153,7 +153,7 @@ TEST_F(Program, KilledRunIsRestoredAndItsTraceRecovered) {
   ASSERT_TRUE(wait_until([&] { return fs::exists(recovered); }));
   EXPECT_TRUE(wait_until([&] { return !fs::exists(journal); }));
   ::kill(child, SIGTERM);
-  EXPECT_EQ(wait_for(child, 30), 143);
+  EXPECT_EQ(wait_for(child, 120), 143);
   const auto verified = verify_trace(recovered);
   ASSERT_TRUE(verified) << verified.error().message();
   EXPECT_TRUE(verified->problems.empty());

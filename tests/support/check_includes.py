@@ -1,4 +1,5 @@
-"""Fails on any include that goes against the direction of the house (ARCHITECTURE.md).
+"""Fails on any include that goes against the direction of the house (ARCHITECTURE.md), and on two classes of one name
+in one namespace: the linker keeps the functions of one, and the other's are gone without a word.
 
 usage: check_includes.py SOURCE_ROOT
 
@@ -13,6 +14,8 @@ import sys
 ROOMS = ["base", "model", "tokenizer", "routing", "backend", "analysis", "trace", "runtime",
          "placement", "studies", "surgery", "report", "plugin_host"]
 FOLDERS = ["plugins", "engine", "views", "app"]
+CLASS = re.compile(r"^(?:class|struct) (\w+)(?: final)?(?: : [^;]*)? \{")
+NAMESPACE = re.compile(r"^namespace ([\w:]*) ?\{")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 QT = re.compile(r"^(Q[A-Z]\w*|Qt\w+/.*)$")
 TORCH = re.compile(r"^(torch|ATen|c10)/")
@@ -41,9 +44,21 @@ def problems_of(path, parts, included, quoted):
         yield "units that see LibTorch include neither fmt, spdlog nor protobuf"
 
 
+def classes_of(text):
+    """(namespace, name) of every class that other files could see, by the house's formatting."""
+    inside = []
+    for line in text.splitlines():
+        if match := NAMESPACE.match(line):
+            inside.append(match[1])
+        elif line.startswith("}  // namespace") and inside:
+            inside.pop()
+        elif (match := CLASS.match(line)) and "" not in inside:
+            yield "::".join(inside), match[1]
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
-    bad, seen = [], 0
+    bad, seen, classes = [], 0, {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix not in (".h", ".hpp", ".cpp", ".cu", ".cuh"):
@@ -51,6 +66,10 @@ def main():
             seen += 1
             parts = path.relative_to(root).parts
             text = path.read_text()
+            for name in classes_of(text):
+                first = classes.setdefault(name, path)
+                if first != path:
+                    bad.append(f"{path.relative_to(root)}: {'::'.join(name)} is a class of {first.relative_to(root)} already")
             for match in INCLUDE.finditer(text):
                 line = text.count("\n", 0, match.start()) + 1
                 for problem in problems_of(path, parts, match[2], match[1] == '"'):
