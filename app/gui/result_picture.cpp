@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include <QMouseEvent>
 #include <QPainter>
 #include <QPainterPath>
 
@@ -260,6 +261,17 @@ QString ResultPicture::value_at(const QPoint& at) const {
   QStringList lines;
   for (size_t row = 0; row < rows; ++row) lines << words(row, size_t(nearest - places_.begin()));
   return lines.join('\n');
+}
+
+void ResultPicture::mark_row(std::optional<size_t> row) {
+  volcano_.mark(row);
+  update();
+}
+
+void ResultPicture::mousePressEvent(QMouseEvent* event) {
+  const auto row = event->button() == Qt::LeftButton ? volcano_.row_at(event->position(), plot()) : std::nullopt;
+  if (!row) return QWidget::mousePressEvent(event);
+  Q_EMIT row_clicked(*row);
 }
 
 bool ResultPicture::event(QEvent* event) {

@@ -33,9 +33,16 @@ class ResultPicture : public QWidget {
   bool is_flow() const { return !flow_.empty(); }
   QStringList series() const;                // names of the lines; a single line has none
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
+  // Of a volcano: marks the point of a row of the table, and where it is.
+  void mark_row(std::optional<size_t> row);
+  std::optional<QPointF> place_of(size_t row) const { return volcano_.place_of(row, plot()); }
+
+ Q_SIGNALS:
+  void row_clicked(size_t row);  // the point of a volcano; its row of the table
 
  protected:
   void paintEvent(QPaintEvent*) override;
+  void mousePressEvent(QMouseEvent* event) override;
   bool event(QEvent* event) override;
 
  private:

@@ -107,6 +107,14 @@ void TablePanel::showEvent(QShowEvent* event) {
   refresh_now();
 }
 
+void TablePanel::select_row(int row) {
+  const QModelIndex source = rows_->sourceModel()->index(row, 0);
+  if (!rows_->mapFromSource(source).isValid()) filter_->clear();
+  const QModelIndex shown = rows_->mapFromSource(source);
+  view_->selectRow(shown.row());
+  view_->scrollTo(shown);
+}
+
 void TablePanel::focus_filter() {
   filter_->setFocus();
 }

@@ -22,6 +22,7 @@ class TablePanel : public QWidget {
 
   void data_changed();
   void focus_filter();
+  void select_row(int row);  // of the source model; a filter that hides it is cleared
   QTableView* view() const { return view_; }
   QSortFilterProxyModel* rows() const { return rows_; }
 

@@ -28,9 +28,11 @@ QRectF around(const QPointF& at) { return {at.x() - kMarkHalf, at.y() - kMarkHal
 VolcanoPlot::VolcanoPlot(const ResultTable& table, const TestColumns& columns, const QStringList& sides)
     : sides_(sides.size() == 2 ? sides : QStringList{"A", "B"}), effect_(QString::fromStdString(table.columns[columns.effect])) {
   double widest = 0, highest = -std::log10(kSignificanceLevel);
-  for (const auto& row : table.rows) {
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const auto& row = table.rows[r];
     if (!row[columns.effect].is_number() || !row[columns.q].is_number()) continue;
     Point point;
+    point.row = r;
     for (size_t c = 0; c < table.columns.size(); ++c) {
       if (!is_key(table.columns[c]) || row[c].is_null()) continue;
       const bool expert = table.columns[c] == "index" || table.columns[c] == "expert";
@@ -98,19 +100,34 @@ QString VolcanoPlot::words(const Point& point) const {
   return tr("%1: %2 %3, q %4").arg(point.words, effect_, QString::number(point.effect, 'g', 7), q);
 }
 
-QString VolcanoPlot::value_at(const QPointF& at, const QRectF& area) const {
-  std::vector<std::pair<double, const Point*>> near;
+std::vector<std::pair<double, const VolcanoPlot::Point*>> VolcanoPlot::near(const QPointF& at, const QRectF& area) const {
+  std::vector<std::pair<double, const Point*>> found;
   for (const Point& point : points_) {
     const QPointF away = place(point, area) - at;
     const double distance = std::hypot(away.x(), away.y());
-    if (distance <= kReach) near.emplace_back(distance, &point);
+    if (distance <= kReach) found.emplace_back(distance, &point);
   }
-  std::stable_sort(near.begin(), near.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  return found;
+}
+
+QString VolcanoPlot::value_at(const QPointF& at, const QRectF& area) const {
+  const auto found = near(at, area);
   QStringList lines;
-  for (const auto& [distance, point] : near)
+  for (const auto& [distance, point] : found)
     if (lines.size() < kMostTold) lines << words(*point);
-  if (near.size() > kMostTold) lines << tr("and %1 more here").arg(near.size() - kMostTold);
+  if (found.size() > kMostTold) lines << tr("and %1 more here").arg(found.size() - kMostTold);
   return lines.join('\n');
+}
+
+std::optional<size_t> VolcanoPlot::row_at(const QPointF& at, const QRectF& area) const {
+  const auto found = near(at, area);
+  return found.empty() ? std::nullopt : std::optional(found.front().second->row);
+}
+
+std::optional<QPointF> VolcanoPlot::place_of(size_t row, const QRectF& area) const {
+  const auto found = std::find_if(points_.begin(), points_.end(), [row](const Point& point) { return point.row == row; });
+  return found == points_.end() ? std::nullopt : std::optional(place(*found, area));
 }
 
 void VolcanoPlot::paint_axes(QPainter& p, const QRectF& area) const {
@@ -170,6 +187,11 @@ void VolcanoPlot::paint(QPainter& p, const QRectF& area) const {
       p.setBrush(color(theme.faint));
       p.drawEllipse(at, 1.8, 1.8);
     }
+  }
+  if (const auto at = marked_ ? place_of(*marked_, area) : std::nullopt) {
+    p.setPen(QPen(color(theme.text), 1.5));
+    p.setBrush(Qt::NoBrush);
+    p.drawEllipse(*at, kReach, kReach);
   }
   // At the end of the line with fewer points beside it.
   const QString name = tr("q = %1").arg(number(kSignificanceLevel));

@@ -2,6 +2,8 @@
 // for every expert of every layer. Painted by ResultPicture. GUI thread.
 #pragma once
 
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <QCoreApplication>
@@ -34,14 +36,19 @@ class VolcanoPlot {
   void paint(QPainter& p, const QRectF& area) const;
   // The points under the pointer, a line each; empty: none.
   QString value_at(const QPointF& at, const QRectF& area) const;
+  std::optional<size_t> row_at(const QPointF& at, const QRectF& area) const;  // of the table: the nearest point's
+  std::optional<QPointF> place_of(size_t row, const QRectF& area) const;      // nullopt: it has no point
+  void mark(std::optional<size_t> row) { marked_ = row; }                     // drawn with a ring
 
  private:
   struct Point {
     QString label, words;  // "L3 E17", "layer 3, expert 17"
+    size_t row = 0;        // of the table
     double effect = 0, q = 1;
     bool significant = false;
   };
   double height_of(const Point& point) const;
+  std::vector<std::pair<double, const Point*>> near(const QPointF& at, const QRectF& area) const;  // distance and point, nearest first
   QRectF inner(const QRectF& area) const;  // without the band of q = 0
   QPointF place(const Point& point, const QRectF& area) const;
   QString words(const Point& point) const;
@@ -49,6 +56,7 @@ class VolcanoPlot {
   void paint_labels(QPainter& p, const QRectF& area, std::vector<QRectF> taken) const;
 
   std::vector<Point> points_;  // the strongest first: by rising q, then by falling effect
+  std::optional<size_t> marked_;
   QStringList sides_;
   QString effect_;
   int significant_ = 0, zeros_ = 0;

@@ -5,6 +5,7 @@
 
 #include <QComboBox>
 #include <QLineEdit>
+#include <QProcess>
 #include <QPushButton>
 #include <QSortFilterProxyModel>
 #include <QStandardItemModel>
@@ -302,6 +303,68 @@ TEST_F(AnalysisWindow, EveryStudyOfTheListRunsFromItsForm) {
     EXPECT_NE(std::find(table.columns.begin(), table.columns.end(), info.quantity), table.columns.end());
     panel().grab();
   }
+}
+
+// Two domains by `score --texts`; the points are those of the table's rows, whatever its order and filter.
+TEST_F(AnalysisWindow, APointOfTheVolcanoSelectsItsRowAndExpert) {
+  const auto texts = folder_ / "texts.jsonl", path = folder_ / "run.moetrace.h5";
+  {
+    std::ofstream out(texts);
+    for (const char* text : {"And the king said unto the people, behold", "In the beginning God created the heaven"})
+      out << nlohmann::json{{"text", text}, {"domain", "bible"}} << "\n";
+    for (const char* text : {"def read_lines(path, encoding):", "for i in range(10):\n    print(i)\n"})
+      out << nlohmann::json{{"text", text}, {"domain", "python"}} << "\n";
+  }
+  QProcess score;
+  score.start(SWITCHYARD_PROGRAM, {"score", "demo", "--texts", QString::fromStdString(texts.string()), "--trace", QString::fromStdString(path.string())});
+  ASSERT_TRUE(score.waitForFinished(60'000) && score.exitCode() == 0) << score.readAllStandardError().toStdString();
+  window_->open_path(QString::fromStdString(path.string()));
+  ASSERT_TRUE(wait_until([&] { return model().has_trace(); })) << newest_message();
+  analyse("cohort");
+  ResultPicture& picture = panel().picture();
+  ASSERT_TRUE(picture.is_volcano() && wait_until([&] { return picture.isVisible() && picture.width() > 100; }));
+  EXPECT_EQ(picture.series(), (QStringList{"more in bible", "more in python"}));
+
+  QTableView* view = panel().table().view();
+  QAbstractItemModel* shown = view->model();
+  const auto column = [&](const char* name) {
+    for (int c = 0; c < shown->columnCount(); ++c)
+      if (shown->headerData(c, Qt::Horizontal).toString() == name) return c;
+    return -1;
+  };
+  view->sortByColumn(column("q"), Qt::AscendingOrder);
+  const auto cell = [&](int row, const char* name) { return shown->index(row, column(name)).data(TableTwin::kSortRole).toInt(); };
+  // The surest of all, and one far down, which the table must scroll to.
+  const auto click = [&](int row) {
+    const int source = panel().table().rows()->mapToSource(shown->index(row, 0)).row();
+    const auto at = picture.place_of(size_t(source));
+    EXPECT_TRUE(at);
+    QTest::mouseClick(&picture, Qt::LeftButton, {}, at->toPoint());
+    return picture.value_at(at->toPoint()).section('\n', 0, 0);
+  };
+  for (const int row : {0, 60}) {
+    const int layer = cell(row, "layer"), expert = cell(row, "index");
+    const QString words = click(row);
+    const QModelIndexList chosen = view->selectionModel()->selectedRows();
+    ASSERT_EQ(chosen.size(), 1);
+    // Points may lie on one another: the one that the tooltip names first is the one that is chosen.
+    const int found = chosen[0].row();
+    EXPECT_TRUE(words.startsWith(QString("layer %1, expert %2:").arg(cell(found, "layer")).arg(cell(found, "index")))) << words.toStdString();
+    EXPECT_EQ(model().model_layer(), cell(found, "layer"));
+    EXPECT_EQ(model().selection().expert, cell(found, "index"));
+    EXPECT_TRUE(view->viewport()->rect().intersects(view->visualRect(chosen[0])));
+    EXPECT_TRUE(row > 0 || (layer == cell(found, "layer") && expert == cell(found, "index")));
+  }
+  // A filter that hides the row goes.
+  const int layer = cell(0, "layer"), expert = cell(0, "index");
+  panel().table().findChild<QLineEdit*>()->setText("no such row");
+  ASSERT_EQ(shown->rowCount(), 0);
+  const auto& table = panel().result()->tables[size_t(child<QComboBox>("analysis.table")->currentIndex())];
+  const auto at = std::find_if(table.rows.begin(), table.rows.end(), [&](const auto& row) { return row[0] == layer && row[1] == expert; });
+  ASSERT_NE(at, table.rows.end());
+  QTest::mouseClick(&picture, Qt::LeftButton, {}, picture.place_of(size_t(at - table.rows.begin()))->toPoint());
+  EXPECT_EQ(shown->rowCount(), int(table.rows.size()));
+  EXPECT_EQ(model().selection().expert, expert);
 }
 
 TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {

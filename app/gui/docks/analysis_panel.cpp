@@ -93,7 +93,11 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
   });
   connect(mute_, &QPushButton::clicked, this, &AnalysisPanel::mute_selected);
   connect(use_, &QPushButton::clicked, this, &AnalysisPanel::use_placement);
-  connect(table_->view()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &AnalysisPanel::refresh);
+  connect(picture_, &ResultPicture::row_clicked, this, &AnalysisPanel::select_point);
+  connect(table_->view()->selectionModel(), &QItemSelectionModel::selectionChanged, this, [this] {
+    mark_selected();
+    refresh();
+  });
   connect(&model_, &RunModel::model_changed, this, &AnalysisPanel::refresh);
   connect(&model_, &RunModel::recording_changed, this, &AnalysisPanel::refresh);
   show_options();
@@ -323,6 +327,7 @@ void AnalysisPanel::show_picture(const ResultTable& table) {
     if (const auto found = result_->object.find(side); found != result_->object.end() && found->is_object() && found->contains("domain"))
       sides << QString::fromStdString((*found)["domain"].get<std::string>());
   picture_->show_table(table, quantity_->currentText(), sides);
+  mark_selected();
 }
 
 void AnalysisPanel::refresh_choices() {
@@ -400,6 +405,26 @@ void AnalysisPanel::mute_selected() {
   std::vector<EditCommand> script;
   for (auto& [layer, experts] : by_layer) script.push_back({Mute{{{layer}}, std::move(experts)}, std::nullopt});
   if (!script.empty()) model_.edit(std::move(script), "analysis");
+}
+
+void AnalysisPanel::mark_selected() {
+  const QModelIndexList chosen = table_->view()->selectionModel()->selectedRows();
+  picture_->mark_row(chosen.size() == 1 ? std::optional(size_t(table_->rows()->mapToSource(chosen[0]).row())) : std::nullopt);
+}
+
+void AnalysisPanel::select_point(size_t row) {
+  table_->select_row(int(row));
+  const auto chosen = experts_of_selection();
+  if (chosen.size() != 1 || !model_.data().plan) return;
+  const auto [layer, expert] = chosen.front();
+  const ResultTable& table = result_->tables[size_t(tables_->currentIndex())];
+  const auto router = std::find(table.columns.begin(), table.columns.end(), "router");
+  const auto& layers = model_.data().plan->moe_layers;
+  for (size_t r = 0; r < layers.size(); ++r) {
+    const bool other = router != table.columns.end() && r < result_->shape.row_names.size() &&
+                       cell_text(table.rows[row][size_t(router - table.columns.begin())], 6) != result_->shape.row_names[r];
+    if (layers[r] == layer && !other) return model_.select({int(r), expert, std::nullopt});
+  }
 }
 
 void AnalysisPanel::use_placement() {

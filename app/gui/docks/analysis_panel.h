@@ -59,6 +59,8 @@ class AnalysisPanel : public QWidget {
   void use_placement();
   std::vector<std::pair<int, int>> experts_of_selection() const;  // (model layer, expert) that chosen rows name
   void mute_selected();
+  void mark_selected();           // the point of the one chosen row
+  void select_point(size_t row);  // of the shown table: there, and layer and expert everywhere
 
   RunModel& model_;
   Jobs& jobs_;
