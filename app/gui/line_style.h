@@ -5,6 +5,7 @@
 #include <QPainter>
 #include <QPen>
 #include <QPolygonF>
+#include <QString>
 
 namespace switchyard {
 
@@ -13,6 +14,12 @@ inline QPen line_pen(int series, const QColor& ink) {
   QPen pen(ink, 1.7, kStyles[series % 4]);
   pen.setCapStyle(Qt::FlatCap);
   return pen;
+}
+
+// The mark of a series in words.
+inline QString mark_text(int series) {
+  static constexpr char16_t kMarks[] = u"■●▲◆○×+";
+  return QString(QChar(kMarks[series % 7]));
 }
 
 // Square, disc, triangle, diamond, ring, cross, plus; the eighth is the first again.

@@ -214,7 +214,7 @@ std::vector<QPointF> ResultPicture::legend_places() const {
   return places;
 }
 
-// Where the lines themselves would have no room there is no legend; hovering names them.
+// Where the lines themselves would have no room there is no legend; hovering names them by their marks.
 int ResultPicture::legend_rows() const {
   const auto places = legend_places();
   int rows = 0;
@@ -248,10 +248,19 @@ QString ResultPicture::words(size_t row, size_t column) const {
                               : tr("%1 %2, %3 %4: %5 %6").arg(row_title_, row_names_[row], column_title_, column_names_[column], quantity_, shown);
 }
 
-// Of lines, every one at the nearest column.
+QString ResultPicture::legend() const {
+  QStringList lines;
+  for (const QString& name : series()) lines << mark_text(int(lines.size())) + ' ' + name;
+  return lines.join('\n');
+}
+
+// Of lines, every one at the nearest column, with its mark.
 QString ResultPicture::value_at(const QPoint& at) const {
   const QRectF area = plot();
-  if (is_volcano()) return volcano_.value_at(at, area);
+  if (is_volcano()) {
+    const QString points = volcano_.value_at(at, area);
+    return points.isEmpty() && legend_rows() == 0 ? legend() : points;
+  }
   if (is_flow()) return flow_.value_at(at, area);
   if (values_.empty() || !area.contains(at)) return {};
   const double x = (at.x() - area.x()) / area.width(), y = (at.y() - area.y()) / area.height();
@@ -259,7 +268,8 @@ QString ResultPicture::value_at(const QPoint& at) const {
   if (heat_map_) return words(std::min(size_t(y * double(rows)), rows - 1), std::min(size_t(x * double(columns)), columns - 1));
   const auto nearest = std::min_element(places_.begin(), places_.end(), [x](double a, double b) { return std::abs(a - x) < std::abs(b - x); });
   QStringList lines;
-  for (size_t row = 0; row < rows; ++row) lines << words(row, size_t(nearest - places_.begin()));
+  for (size_t row = 0; row < rows; ++row)
+    lines << (rows > 1 ? mark_text(int(row)) + ' ' : QString()) + words(row, size_t(nearest - places_.begin()));
   return lines.join('\n');
 }
 

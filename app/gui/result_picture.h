@@ -56,6 +56,7 @@ class ResultPicture : public QWidget {
   QRectF plot() const;
   bool is_low() const;  // too low for titles
   int legend_rows() const;
+  QString legend() const;  // in words: a mark and a name a line
   QString words(size_t row, size_t column) const;
   double x_of(size_t column, const QRectF& area) const { return area.x() + places_[column] * area.width(); }
   void paint_heat_map(QPainter& p, const QRectF& area) const;

@@ -7,7 +7,6 @@
 #include <QGuiApplication>
 #include <QHBoxLayout>
 #include <QHeaderView>
-#include <QLabel>
 #include <QLineEdit>
 #include <QMenu>
 #include <QSortFilterProxyModel>
@@ -37,7 +36,8 @@ TablePanel::TablePanel(QAbstractItemModel* source, std::function<void()> refresh
   filter_->setPlaceholderText(tr("Filter rows"));
   filter_->setAccessibleName(tr("Filter rows"));
   filter_->setClearButtonEnabled(true);
-  count_ = new QLabel;
+  count_ = new ElidedLabel;
+  count_->setSizePolicy(QSizePolicy::Preferred, QSizePolicy::Fixed);
   count_->setProperty("kind", "faint");
   auto* copy = flat_button(tr("copy ▾"), tr("Copy the rows shown, in this order"), this);
   auto* menu = new QMenu(copy);
@@ -74,6 +74,7 @@ TablePanel::TablePanel(QAbstractItemModel* source, std::function<void()> refresh
   view_->verticalHeader()->hide();
   view_->verticalHeader()->setSectionResizeMode(QHeaderView::Fixed);
   view_->verticalHeader()->setDefaultSectionSize(QFontMetrics(number_font()).height() + 8);
+  view_->setMinimumHeight(2 * view_->verticalHeader()->defaultSectionSize());
   view_->setContextMenuPolicy(Qt::CustomContextMenu);
   column->addWidget(view_, 1);
 
@@ -94,7 +95,8 @@ void TablePanel::data_changed() {
 void TablePanel::refresh_now() {
   refresh_();
   const int all = rows_->sourceModel()->rowCount(), shown = rows_->rowCount();
-  count_->setText(shown == all ? tr("%1 rows").arg(all) : tr("%1 of %2 rows").arg(shown).arg(all));
+  count_->set_full_text(shown == all ? tr("%1 rows").arg(all) : tr("%1 of %2 rows").arg(shown).arg(all));
+  count_->updateGeometry();
   if (sized_ || shown == 0) return;
   sized_ = true;
   view_->resizeColumnsToContents();

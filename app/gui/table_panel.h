@@ -7,12 +7,13 @@
 #include <QWidget>
 
 class QAbstractItemModel;
-class QLabel;
 class QLineEdit;
 class QSortFilterProxyModel;
 class QTableView;
 
 namespace switchyard {
+
+class ElidedLabel;
 
 class TablePanel : public QWidget {
   Q_OBJECT
@@ -37,7 +38,7 @@ class TablePanel : public QWidget {
   QSortFilterProxyModel* rows_;
   QTableView* view_;
   QLineEdit* filter_;
-  QLabel* count_;
+  ElidedLabel* count_;
   bool sized_ = false;
 };
 

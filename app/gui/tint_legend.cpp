@@ -21,7 +21,8 @@ void TintLegend::paintEvent(QPaintEvent*) {
   p.setPen(color(theme.muted));
   p.setFont(word_font());
   const QFontMetrics metrics(word_font());
-  p.drawText(rect(), Qt::AlignVCenter | Qt::AlignLeft, scale.left);
+  const int room = width() - (scale.right.isEmpty() ? 0 : metrics.horizontalAdvance(scale.right) + 8);
+  p.drawText(rect(), Qt::AlignVCenter | Qt::AlignLeft, metrics.elidedText(scale.left, Qt::ElideRight, room));
   if (!scale.strongest.isValid()) return;
   p.drawText(rect(), Qt::AlignVCenter | Qt::AlignRight, scale.right);
   const double x0 = metrics.horizontalAdvance(scale.left) + 10, x1 = width() - metrics.horizontalAdvance(scale.right) - 10;

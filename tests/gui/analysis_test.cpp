@@ -399,6 +399,26 @@ TEST_F(AnalysisWindow, GreysWhatATraceCannotFeedAndNamesWrongOptions) {
   EXPECT_EQ(panel().result()->name, "srp");  // what was there stays
 }
 
+// The smallest window: results and their buttons push no panel over another, whatever the result.
+TEST_F(AnalysisWindow, NoPanelLiesOnAnotherInASmallWindow) {
+  window_->resize(900, 600);
+  window_->workbench().arrange_default();
+  record("The king said unto the people", 24);
+  window_->show_dock("analysis");
+  for (const char* name : {"load", "coactivation", "simulate cache", "place affinity"}) {
+    analyse(name);
+    QTest::qWait(100);
+    EXPECT_EQ(window_->size(), QSize(900, 600)) << name;
+    std::vector<Dock*> shown;
+    for (Dock* dock : window_->workbench().docks())
+      if (!dock->visibleRegion().isEmpty()) shown.push_back(dock);
+    for (const Dock* one : shown)
+      for (const Dock* other : shown)
+        EXPECT_TRUE(one == other || !one->geometry().intersects(other->geometry()))
+            << name << ": " << one->objectName().toStdString() << " on " << other->objectName().toStdString();
+  }
+}
+
 TEST_F(AnalysisWindow, EveryAnalysisHasItsRowInTheHelpPage) {
   const QString page = help_page("analyses");
   for (const AnalysisInfo& info : analyses()) EXPECT_TRUE(page.contains(QString("| `%1` |").arg(info.name))) << info.name;
@@ -441,6 +461,8 @@ TEST(ResultPicture, ChoosesTheFormByTheTable) {
   // 8 stands where it belongs between 4 and 32: nearer to 4.
   EXPECT_TRUE(picture.value_at({200, 150}).contains("policy p3, slots 8: hit_rate 3.08")) << picture.value_at({200, 150}).toStdString();
   picture.grab();
+  // Where a legend has no room the tooltip tells the marks.
+  EXPECT_TRUE(picture.value_at({200, 150}).contains("\n● policy")) << picture.value_at({200, 150}).toStdString();
   for (const int slots : {4, 8, 32}) sizes.rows.push_back({"p8", slots, 1.0});
   picture.show_table(sizes, "hit_rate");
   EXPECT_TRUE(picture.is_heat_map());
@@ -462,6 +484,10 @@ TEST(ResultPicture, ChoosesTheFormByTheTable) {
   EXPECT_EQ(picture.series(), (QStringList{"more in code", "more in prose"}));
   EXPECT_TRUE(picture.accessibleDescription().startsWith("4 of 11 with q < 0.05, 1 with q = 0 at the top. layer 2, expert 3: delta 0.15, q 0 ")) << picture.accessibleDescription().toStdString();
   picture.grab();
+  EXPECT_EQ(picture.value_at({1, 1}), "");
+  picture.resize(400, 70);
+  EXPECT_EQ(picture.value_at({1, 1}), "■ more in code\n● more in prose") << "too low for a legend";
+  picture.resize(400, 300);
   picture.show_table(test, "delta");
   EXPECT_FALSE(picture.is_volcano());
   EXPECT_TRUE(picture.is_heat_map());

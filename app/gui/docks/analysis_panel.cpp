@@ -105,15 +105,13 @@ AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWi
 }
 
 QWidget* AnalysisPanel::build_left() {
-  subject_ = new QLabel;
-  subject_->setWordWrap(true);
-  subject_->setTextFormat(Qt::PlainText);
+  subject_ = new ElidedLabel;
   subject_->setProperty("kind", "muted");
   choice_ = new QComboBox;
   choice_->setObjectName("analysis.choice");
   choice_->setAccessibleName(tr("Analysis, simulation or placement"));
   choice_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-  choice_->setMinimumContentsLength(16);
+  choice_->setMinimumContentsLength(12);
   choice_->setMaxVisibleItems(30);
   add_choices();
   about_ = new QLabel;
@@ -156,7 +154,7 @@ QWidget* AnalysisPanel::build_right() {
     choice->setObjectName(name);
     choice->setAccessibleName(accessible);
     choice->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-    choice->setMinimumContentsLength(5);
+    choice->setMinimumContentsLength(3);
     return choice;
   };
   tables_ = narrow("analysis.table", tr("Table"));
@@ -167,10 +165,10 @@ QWidget* AnalysisPanel::build_right() {
   menu->addAction(tr("This table…"), this, [this] { ask_to_save(false); });
   menu->addAction(tr("Everything as JSON…"), this, [this] { ask_to_save(true); });
   save_->setMenu(menu);
-  mute_ = new QPushButton(tr("Mute these experts"));
+  mute_ = new QPushButton;
   mute_->setObjectName("analysis.mute");
-  mute_->setToolTip(tr("Mutes the experts that the chosen rows name, as one edit"));
-  use_ = new QPushButton(tr("Use this placement"));
+  mute_->setToolTip(tr("Mutes the experts that the rows chosen in the table name, as one edit"));
+  use_ = new QPushButton(tr("Use placement"));
   use_->setObjectName("analysis.use");
   use_->setToolTip(tr("Keeps it, and goes to the traffic simulation under it"));
   auto* bar = new QHBoxLayout;
@@ -359,9 +357,9 @@ void AnalysisPanel::refresh_choices() {
 void AnalysisPanel::refresh() {
   const std::filesystem::path path = subject();
   if (path.empty()) {
-    subject_->setText(tr("Open a trace, or record the run: what is here reads traces."));
+    subject_->set_full_text(tr("Open a trace, or record the run: what is here reads traces."));
   } else {
-    subject_->setText(model_.recording() && !model_.has_trace() ? tr("%1, as far as it is recorded").arg(QString::fromStdString(path.stem().string()))
+    subject_->set_full_text(model_.recording() && !model_.has_trace() ? tr("%1, as far as it is recorded").arg(QString::fromStdString(path.stem().string()))
                                                                 : QString::fromStdString(path.filename().string()));
   }
   refresh_choices();
@@ -374,7 +372,7 @@ void AnalysisPanel::refresh() {
   mute_->setVisible(!result_ || !result_->study);
   const auto experts = experts_of_selection();
   mute_->setEnabled(model_.has_session() && !experts.empty());
-  mute_->setText(experts.empty() ? tr("Mute these experts") : tr("Mute %n experts", "", int(experts.size())));
+  mute_->setText(experts.empty() ? tr("Mute") : tr("Mute %1").arg(experts.size()));
 }
 
 std::vector<std::pair<int, int>> AnalysisPanel::experts_of_selection() const {

@@ -67,8 +67,8 @@ class AnalysisPanel : public QWidget {
   Jobs::Id running_ = 0;
   std::optional<TraceAnalysis> result_;
   std::shared_ptr<const KeptPlacement> kept_;  // for the traffic study
-  QLabel *subject_, *about_;
-  ElidedLabel* notes_;
+  QLabel* about_;
+  ElidedLabel *subject_, *notes_;
   QComboBox *choice_, *tables_, *quantity_;
   OptionForm* form_;
   QPushButton *run_, *cancel_, *mute_, *save_, *use_;

@@ -43,6 +43,7 @@ QComboBox* narrow_choice() {
 OptionForm::OptionForm(QWidget* parent) : QWidget(parent), form_(new QFormLayout(this)) {
   form_->setContentsMargins(0, 4, 0, 4);
   form_->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
+  form_->setRowWrapPolicy(QFormLayout::WrapLongRows);  // narrow panels cut no field
 }
 
 void OptionForm::clear() {
