@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/analysis/check_ids.h"
+#include "engine/base/philox.h"
 
 namespace switchyard {
 
@@ -62,6 +63,30 @@ double pooled_balance_loss(std::span<const std::span<const uint64_t>> counts, st
     loss += double(counts[0].size()) * f * p;
   }
   return loss;
+}
+
+std::optional<double> random_max_vio(int experts, int k, uint64_t tokens) {
+  constexpr uint64_t kMostTokens = 1'000'000, kDraws = 2'000'000;
+  if (tokens == 0 || tokens > kMostTokens || k < 1 || k > experts) return std::nullopt;
+  const uint64_t windows = std::clamp<uint64_t>(kDraws / (tokens * uint64_t(k)), 8, 256);
+  std::vector<uint64_t> counts(size_t(experts), 0);
+  std::vector<int> chosen;
+  double sum = 0;
+  for (uint64_t w = 0; w < windows; ++w) {
+    std::fill(counts.begin(), counts.end(), 0);
+    for (uint64_t t = 0; t < tokens; ++t) {
+      // Floyd's sampling of k of E without replacement (Bentley and Floyd, CACM 30:9, 1987).
+      chosen.clear();
+      for (int last = experts - k; last < experts; ++last) {
+        const auto word = philox4x32({uint32_t(t), uint32_t(w), uint32_t(last), 1}, {uint32_t(experts), uint32_t(k)})[0];
+        const int drawn = int(unit_interval(word) * (last + 1));
+        chosen.push_back(std::find(chosen.begin(), chosen.end(), drawn) == chosen.end() ? drawn : last);
+      }
+      for (const int expert : chosen) ++counts[size_t(expert)];
+    }
+    sum += load_stats(counts).max_vio;
+  }
+  return sum / double(windows);
 }
 
 Load::Load(int rows, int experts)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,10 @@ BalanceLosses balance_losses(std::span<const uint64_t> counts, std::span<const u
                              uint64_t tokens, int k);
 // As transformers computes it: f and P are meant over layers before they are multiplied. [L] spans of [E].
 double pooled_balance_loss(std::span<const std::span<const uint64_t>> counts, std::span<const std::span<const double>> prob_sum, uint64_t tokens);
+
+// MaxVio of a window of `tokens` tokens that choose k of E experts at random, all alike: the mean over seeded draws, fewer
+// for longer windows. Few tokens are uneven by chance alone. Above 1e6 tokens nothing, where it is next to 0.
+std::optional<double> random_max_vio(int experts, int k, uint64_t tokens);
 
 class Load {
  public:

@@ -26,6 +26,7 @@ class LoadAnalysis final : public ShapedAnalysis {
     SY_CHECK(load_.feed(row, slab.row_ids(row), slab.k));
     for (int t = 0; t < slab.tokens; ++t) tokens_[row] += slab.mask.empty() || slab.mask[t] != 0;
     for (int t = 0; batch_tokens_ > 0 && t < slab.tokens; ++t) {
+      if (!slab.mask.empty() && slab.mask[t] == 0) continue;
       Batches& batches = batches_[row];
       SY_CHECK(batches.load.feed(0, slab.token(row, t), slab.k));
       if (++batches.tokens % uint64_t(batch_tokens_) != 0) continue;
@@ -82,6 +83,51 @@ class LoadAnalysis final : public ShapedAnalysis {
   int batch_tokens_;
   std::vector<uint64_t> tokens_;  // [rows]
   std::vector<Batches> batches_;  // [rows]
+};
+
+// Windows are stretches of as many tokens, whatever the sequences; the last holds what is left.
+class LoadOverTime final : public ShapedAnalysis {
+ public:
+  LoadOverTime(const TraceShape& shape, const AnalysisOptions& options)
+      : ShapedAnalysis(shape), window_(options.batch_tokens > 0 ? uint64_t(options.batch_tokens) : std::max<uint64_t>(kLeast, (shape.tokens + kMost - 1) / kMost)),
+        rows_(size_t(shape.rows), Row{Load(1, shape.experts), 0, 0, Document::array()}) {}
+
+  Result<void> feed(int, const RoutingSlab& slab, int row) override {
+    Row& own = rows_[size_t(row)];
+    for (int t = 0; t < slab.tokens; ++t) {
+      if (!slab.mask.empty() && slab.mask[t] == 0) continue;
+      if (own.tokens == 0) own.first_token = slab.first_token + uint64_t(t);
+      SY_CHECK(own.load.feed(0, slab.token(row, t), slab.k));
+      if (++own.tokens == window_) close(own);
+    }
+    return {};
+  }
+
+  Document result() override {
+    Document out = {{"batch_tokens", window_}, {"random_maxvio", number(random_max_vio(shape_.experts, shape_.k, window_))}};
+    out["layers"] = layers([&](int r, Document& one) {
+      if (rows_[size_t(r)].tokens > 0) close(rows_[size_t(r)]);
+      one["windows"] = rows_[size_t(r)].windows;
+    });
+    return out;
+  }
+
+ private:
+  static constexpr uint64_t kLeast = 16, kMost = 128;  // tokens of a window, and windows, where nobody chose
+  struct Row {
+    Load load;
+    uint64_t tokens = 0, first_token = 0;  // of the window in hand
+    Document windows;
+  };
+  static void close(Row& row) {
+    const LoadStats stats = row.load.stats(0);
+    row.windows.push_back({{"window", row.windows.size()}, {"first_token", row.first_token}, {"tokens", row.tokens}, {"maxvio", stats.max_vio}, {"cv", stats.cv},
+                           {"gini", stats.gini}, {"effective_experts", stats.effective_experts}, {"dead", stats.dead}});
+    row.load.clear();
+    row.tokens = 0;
+  }
+  const uint64_t window_;
+  std::vector<Row> rows_;
 };
 
 class BalanceLossAnalysis final : public ShapedAnalysis {
@@ -283,6 +329,8 @@ std::vector<AnalysisInfo> load_analyses() {
   return {
       {.name = "load", .section = "A1", .title = "Expert load and imbalance",
        .needs = {kIds}, .counts_do = true, .options = {"batch-tokens"}, .make = with_options<LoadAnalysis>},
+      {.name = "load-over-time", .section = "A1", .title = "Expert load, window after window",
+       .needs = {kIds}, .options = {"batch-tokens"}, .make = with_options<LoadOverTime>},
       {.name = "balance-loss", .section = "A1", .title = "Balance and z losses, in their three scalings",
        .needs = {kIds, kLogits}, .needs_rank = true, .make = plain<BalanceLossAnalysis>},
       {.name = "entropy", .section = "A2", .title = "Routing entropy, gate sharpness and margin",

@@ -65,7 +65,7 @@ std::span<const AnalysisOption> analysis_options() {
       {"score", "token", "esft: token or gate", score},
       {"decimals", "4", "esft: scores are rounded before they are sorted", number<&O::decimals, 0, 15>},
       {"min-count", "8", "vocabulary: occurrences that a token id needs", number<&O::min_count, 1, 1'000'000'000>},
-      {"batch-tokens", "0", "load: also the mean MaxVio of batches of so many tokens; 0: none", number<&O::batch_tokens, 0, 1'000'000'000>},
+      {"batch-tokens", "0", "load: also the mean MaxVio of batches of so many tokens; 0: none. load-over-time: tokens of a window; 0: 128 windows, 16 tokens at least", number<&O::batch_tokens, 0, 1'000'000'000>},
       {"neighbours", nullptr, "coactivation: pairs of neighbouring ranks only, as a published script counts", flag<&O::neighbours, true>},
       {"matrices", nullptr, "coactivation: all pairs with rates, Jaccard and PMI", flag<&O::matrices, true>},
       {"keep", "0", "saliency: experts that stay in each layer, for pruned sets; 0: none", number<&O::keep, 0, 65'535>},

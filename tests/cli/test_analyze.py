@@ -48,6 +48,26 @@ class Analyze(CliTest):
         code = numpy.concatenate([numpy.arange(a, b) for a, b, d in zip(self.offsets, self.offsets[1:], self.domains) if self.names[d] == "code"])
         self.assertEqual(some[1]["counts"], self.counts(5, code).tolist())
 
+    def test_load_over_time(self):
+        document = self.analyze("load-over-time", "--batch-tokens", "20")
+        batches = self.analyze("load", "--batch-tokens", "20")["layers"]
+        for layer, one in enumerate(document["layers"]):
+            self.assertEqual([window["first_token"] for window in one["windows"]], list(range(0, self.tokens, 20)))
+            for window in one["windows"]:
+                first = window["first_token"]
+                counts = self.counts(layer, slice(first, first + 20))
+                self.assertEqual(window["tokens"], min(20, self.tokens - first))
+                self.assertAlmostEqual(window["maxvio"], counts.max() / counts.mean() - 1, places=12)
+                self.assertAlmostEqual(window["cv"], counts.std() / counts.mean(), places=12)
+                self.assertEqual(window["dead"], int((counts == 0).sum()))
+            whole = [window["maxvio"] for window in one["windows"] if window["tokens"] == 20]
+            self.assertAlmostEqual(batches[layer]["maxvio_batch_mean"], numpy.mean(whole), places=12)
+        draws = [numpy.bincount(numpy.array([generator.permutation(32)[:self.k] for _ in range(20)]).ravel(), minlength=32).max() / (20 * self.k / 32) - 1
+                 for generator in [numpy.random.default_rng(1)] for _ in range(400)]
+        self.assertAlmostEqual(document["random_maxvio"], numpy.mean(draws), delta=0.06)
+        self.assertEqual(sum(w["tokens"] for w in self.analyze("load-over-time", "--domain", "code")["layers"][0]["windows"]),
+                         sum(b - a for a, b, d in zip(self.offsets, self.offsets[1:], self.domains) if self.names[d] == "code"))
+
     def test_sums_by_domain_and_token_id_are_in_the_file(self):
         texts, path = self.write("lines.jsonl", "".join(json.dumps({"text": 6 * text, "domain": domain}) + "\n" for domain, text in TEXTS[:3])), self.folder / "lines.moetrace.h5"
         self.assertEqual(run("score", "demo", "--texts", texts, "--trace", path).returncode, 0)

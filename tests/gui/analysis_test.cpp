@@ -154,6 +154,9 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   run("The router sends each token", 16);
   model().stop_recording();
   ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(path) && child<QPushButton>("analysis.run")->isEnabled(); }));
+  analyse("load-over-time");
+  show_table("layers.windows");
+  EXPECT_TRUE(panel().picture().is_heat_map());
   analyse("affinity");
   show_table("transitions.topk.top_pairs");
   EXPECT_TRUE(panel().picture().is_flow());

@@ -91,7 +91,7 @@ class Trace {
       return {};
     }
     if (uint64_t(offset) > logits_->size() || uint64_t(bytes) > logits_->size() - uint64_t(offset))
-      return record.fail("points to bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " of " + logits_->name() + ", which has " + std::to_string(logits_->size()) + "");
+      return record.fail("points to bytes " + std::to_string(offset) + " to " + std::to_string(uint64_t(offset) + uint64_t(bytes)) + " of " + logits_->name() + ", which has " + std::to_string(logits_->size()) + "");
     if (piece.logit_experts != 0 && piece.logit_experts != int(shape[1])) return record.fail("has logits of " + std::to_string(shape[1]) + " experts, the layers before of " + std::to_string(piece.logit_experts) + "");
     piece.logit_experts = int(shape[1]);
     std::string raw(size_t(bytes), '\0');
