@@ -95,7 +95,7 @@ void ResultPicture::clear() {
   volcano_ = {};
   flow_ = {};
   row_title_.clear(), column_title_.clear();
-  row_names_.clear(), column_names_.clear(), places_.clear(), values_.clear();
+  row_names_.clear(), column_names_.clear(), places_.clear(), values_.clear(), pruned_.clear();
 }
 
 void ResultPicture::show_table(const ResultTable& table, const QString& quantity, const QStringList& sides) {
@@ -127,6 +127,7 @@ void ResultPicture::show_table(const ResultTable& table, const QString& quantity
       column_title_ = QString::fromStdString(table.columns[keys.back()]);
       for (size_t k = 0; k + 1 < keys.size(); ++k)
         row_title_ += (k == 0 ? "" : " · ") + QString::fromStdString(table.columns[keys[k]]);
+      if (heat_map_) find_pruned(table, keys);
     } else {
       place_line(table, keys, value);
     }
@@ -169,6 +170,17 @@ void ResultPicture::place_line(const ResultTable& table, const std::vector<size_
   if (other == table.columns.end()) return;
   row_names_ = {quantity_, tr("contiguous")};
   for (const auto& row : table.rows) values_.push_back(value_of(row, size_t(other - table.columns.begin())));
+}
+
+// Where the table says which of its cells a criterion prunes.
+void ResultPicture::find_pruned(const ResultTable& table, const std::vector<size_t>& keys) {
+  const auto column = std::find(table.columns.begin(), table.columns.end(), "pruned");
+  if (column == table.columns.end()) return;
+  pruned_.resize(values_.size());
+  const auto place = [](const std::vector<QString>& names, const QString& name) { return size_t(std::find(names.begin(), names.end(), name) - names.begin()); };
+  for (const auto& row : table.rows)
+    if (row[size_t(column - table.columns.begin())] == 1)
+      pruned_[place(row_names_, key_of(row, keys, keys.size() - 1)) * column_names_.size() + place(column_names_, text_of(row[keys.back()]))] = 1;
 }
 
 void ResultPicture::find_range() {
@@ -243,7 +255,8 @@ bool ResultPicture::is_low() const { return height() < QFontMetrics(word_font())
 
 QString ResultPicture::words(size_t row, size_t column) const {
   const auto& value = values_[row * column_names_.size() + column];
-  const QString shown = value ? QString::number(*value, 'g', 7) : tr("not defined");
+  QString shown = value ? QString::number(*value, 'g', 7) : tr("not defined");
+  if (!pruned_.empty() && pruned_[row * column_names_.size() + column]) shown += tr(", pruned");
   return row_title_.isEmpty() ? tr("%1 %2: %3 %4").arg(column_title_, column_names_[column], row_names_[row].isEmpty() ? quantity_ : row_names_[row], shown)
                               : tr("%1 %2, %3 %4: %5 %6").arg(row_title_, row_names_[row], column_title_, column_names_[column], quantity_, shown);
 }
@@ -298,6 +311,7 @@ void ResultPicture::paint_heat_map(QPainter& p, const QRectF& area) const {
   for (size_t cell = 0; cell < values_.size(); ++cell) {
     const QRectF box(area.x() + w * double(cell % columns), area.y() + h * double(cell / columns), w + 0.5, h + 0.5);
     p.fillRect(box, values_[cell] ? color(map_color(ColorMap::kCividis, (*values_[cell] - low_) / span, theme)) : color(theme.line));
+    if (!pruned_.empty() && pruned_[cell]) p.fillRect(box, QBrush(color(theme.edit), Qt::BDiagPattern));
   }
   const size_t row_step = every(rows, area.height(), line), column_step = every(columns, area.width(), numbers.horizontalAdvance("000") + 6);
   for (size_t r = 0; r < rows; r += row_step)
@@ -396,7 +410,8 @@ void ResultPicture::paint_titles(QPainter& p) const {
   p.drawText(row, Qt::AlignVCenter, title);
   p.setFont(number_font());
   p.setPen(color(theme.muted));
-  const QString facts = is_volcano() ? volcano_.count() : is_flow() ? flow_.facts() : tr("%1 to %2").arg(number(low_), number(high_));
+  const QString facts = is_volcano() ? volcano_.count() : is_flow() ? flow_.facts()
+                        : (pruned_.empty() ? tr("%1 to %2") : tr("%1 to %2, hatched: pruned")).arg(number(low_), number(high_));
   p.drawText(row, Qt::AlignVCenter | Qt::AlignRight, numbers.elidedText(facts, Qt::ElideRight, int(row.width()) - words.horizontalAdvance(title) - 12));
 }
 

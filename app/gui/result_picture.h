@@ -50,6 +50,7 @@ class ResultPicture : public QWidget {
   void clear();
   bool place_grid(const std::vector<Cell>& cells);  // false: too empty to be one
   void place_line(const ResultTable& table, const std::vector<size_t>& keys, size_t value);
+  void find_pruned(const ResultTable& table, const std::vector<size_t>& keys);
   void find_range();
   void find_places();  // of columns, along the axis of lines
 
@@ -71,6 +72,7 @@ class ResultPicture : public QWidget {
   std::vector<QString> row_names_, column_names_;
   std::vector<double> places_;                 // of columns, 0..1
   std::vector<std::optional<double>> values_;  // [rows, columns]
+  std::vector<uint8_t> pruned_;                // likewise; empty: the table tells of none
   double low_ = 0, high_ = 0;
   VolcanoPlot volcano_;
   FlowPlot flow_;

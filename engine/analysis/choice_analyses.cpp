@@ -47,6 +47,18 @@ class SaliencyAnalysis final : public ShapedAnalysis {
         }
         if (options_.keep > 0) one["pruned"][criteria[a].first] = pruned_set(criteria[a].second, options_.keep);
       }
+      // Side by side on one scale: 0 the first to go, 1 the last.
+      for (const auto& [name, scores] : criteria) {
+        std::vector<double> rank = mean_ranks(scores);
+        for (double& place : rank) place /= std::max(shape_.experts - 1, 1);
+        Document side = {{"criterion", name}, {"rank", list(rank)}};
+        if (options_.keep > 0) {
+          std::vector<int> pruned(size_t(shape_.experts));
+          for (const ExpertId id : pruned_set(scores, options_.keep)) pruned[id] = 1;
+          side["pruned"] = list(pruned);
+        }
+        one["criteria"].push_back(std::move(side));
+      }
     });
     return out;
   }

@@ -64,21 +64,22 @@ double set_jaccard(std::span<const ExpertId> a, std::span<const ExpertId> b) {
   return either == 0 ? 1 : double(both.size()) / double(either);
 }
 
+std::vector<double> mean_ranks(std::span<const double> x) {
+  std::vector<size_t> order(x.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::sort(order.begin(), order.end(), [&](size_t i, size_t j) { return x[i] < x[j]; });
+  std::vector<double> rank(x.size());
+  for (size_t i = 0; i < order.size();) {
+    size_t end = i;
+    while (end < order.size() && x[order[end]] == x[order[i]]) ++end;
+    for (size_t j = i; j < end; ++j) rank[order[j]] = (double(i) + double(end - 1)) / 2;
+    i = end;
+  }
+  return rank;
+}
+
 double rank_correlation(std::span<const double> a, std::span<const double> b) {
-  const auto ranks = [](std::span<const double> x) {
-    std::vector<size_t> order(x.size());
-    std::iota(order.begin(), order.end(), size_t(0));
-    std::sort(order.begin(), order.end(), [&](size_t i, size_t j) { return x[i] < x[j]; });
-    std::vector<double> rank(x.size());
-    for (size_t i = 0; i < order.size();) {
-      size_t end = i;
-      while (end < order.size() && x[order[end]] == x[order[i]]) ++end;
-      for (size_t j = i; j < end; ++j) rank[order[j]] = (double(i) + double(end - 1)) / 2;
-      i = end;
-    }
-    return rank;
-  };
-  const auto x = ranks(a), y = ranks(b);
+  const auto x = mean_ranks(a), y = mean_ranks(b);
   const double mean = (double(x.size()) - 1) / 2;
   double xy = 0, xx = 0, yy = 0;
   for (size_t i = 0; i < x.size(); ++i) {

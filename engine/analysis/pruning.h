@@ -44,6 +44,8 @@ class ExpertSaliency {
 std::vector<ExpertId> pruned_set(std::span<const double> scores, int keep);
 // |a n b| / |a u b|; two empty sets: 1.
 double set_jaccard(std::span<const ExpertId> a, std::span<const ExpertId> b);
+// [n]: place of each in rising order, from 0; ties share their mean.
+std::vector<double> mean_ranks(std::span<const double> x);
 // Spearman's rank correlation, ties share their mean rank; 0 where a side does not vary.
 double rank_correlation(std::span<const double> a, std::span<const double> b);
 

@@ -159,7 +159,7 @@ std::string latex_text(const std::string& text) {
 }  // namespace
 
 bool is_key(std::string_view column) {
-  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "slots", "capacity_factor", "position", "copy", "window", "index", "i", "j"})
+  for (const char* one : {"layer", "router", "from", "to", "from_router", "to_router", "m", "expert", "gpus", "domain", "policy", "criterion", "slots", "capacity_factor", "position", "copy", "window", "index", "i", "j"})
     if (column == one) return true;
   return false;
 }

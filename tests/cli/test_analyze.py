@@ -176,6 +176,13 @@ class Analyze(CliTest):
             self.assertAlmostEqual(layer["reap"][expert], reap.mean() if len(reap) else 0, places=6)
             easy = (numpy.maximum(0, 1 - cosines[3])[:, None] * shares * norms[3])[chosen].sum()
             self.assertAlmostEqual(layer["easy_ep"][expert], easy, places=6)
+        pruning = self.json_of("analyze", "analyze", tapped, "saliency", "--keep", "24")["layers"][3]
+        for side in pruning["criteria"]:
+            scores = numpy.array(pruning[side["criterion"]])
+            ranks = [((scores < one).sum() + ((scores == one).sum() - 1) / 2) / 31 for one in scores]
+            numpy.testing.assert_allclose(side["rank"], ranks, rtol=0, atol=1e-12)
+            self.assertEqual(numpy.flatnonzero(side["pruned"]).tolist(), pruning["pruned"][side["criterion"]])
+        self.assertNotIn("pruned", layer["criteria"][0])
         packed = self.folder / "packed.moetrace.h5"
         self.assertEqual(run("trace", "pack", tapped, "-o", packed).returncode, 0)
         self.assertEqual(self.json_of("analyze", "analyze", packed, "saliency")["layers"], self.json_of("analyze", "analyze", tapped, "saliency")["layers"])

@@ -167,6 +167,16 @@ TEST_F(AnalysisWindow, WhatExpertsGaveFeedsThePruningCriteria) {
   analyse("saliency");
   ASSERT_TRUE(panel().result());
   EXPECT_FALSE(panel().result()->object.contains("missing"));
+  child<QLineEdit>("analysis.option.keep")->setText("24");
+  analyse("saliency");
+  show_table("layers.criteria.values");
+  EXPECT_TRUE(panel().picture().is_heat_map());
+  const QRect cells = panel().picture().rect().adjusted(120, 40, -20, -50);
+  int pruned = 0;
+  for (int x = cells.left(); x < cells.right(); x += 3) pruned += panel().picture().value_at({x, cells.center().y()}).endsWith(", pruned");
+  EXPECT_GT(pruned, 0);
+  EXPECT_LT(pruned, cells.width() / 3);
+  panel().picture().grab();
   // Every norm that was measured is that of a frame.
   double sum = 0;
   for (uint64_t t = 0; t < model().data().tokens(); ++t)
