@@ -1,6 +1,6 @@
 // What analyses over a long trace cost: writes a trace of OLMoE's shape (16 rows, 64 experts, 8 chosen, sequences of 512
 // tokens, ids and weights), then runs each analysis alone and all of A1 to A10 together. Not a test: run it by hand.
-// Arguments: decisions (1e8), folder (/tmp), threads (0). Times are of the wall and of the processor.
+// Arguments: decisions (1e8), folder (/tmp), threads (0), keep (leaves the trace, for analyses_in_numpy.py). Times are of the wall and of the processor.
 #include <sys/resource.h>
 #include <time.h>
 
@@ -141,5 +141,5 @@ int main(int argc, char** argv) {
   checked(run_analyses(walk, all, threads));
   for (const auto& analysis : all) analysis->result();
   report("A1 to A10 together");
-  std::filesystem::remove(path);
+  if (argc <= 4) std::filesystem::remove(path);
 }
