@@ -1,4 +1,4 @@
-// A recorder killed at any moment loses no committed token: 50 kills, half of them in one long recording,
+// A recorder killed at any moment loses no committed token: 50 kills (packaging/test.sh --full: 200), half of them in one long recording,
 // half among short ones where creating, closing and renaming fill most of the time.
 #include <fcntl.h>
 #include <signal.h>
@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <future>
 #include <iostream>
@@ -105,6 +106,9 @@ void check_complete(const fs::path& path, uint64_t tokens, Tally& tally) {
   EXPECT_EQ(synthetic_difference(**reader, {}), "") << path;
 }
 
+// Of each kind.
+int kills() { return std::getenv("SWITCHYARD_FULL") ? 100 : 25; }
+
 Tally kill_many(int kills, uint64_t tokens, int shortest_ms, int longest_ms) {
   std::random_device device;
   const unsigned seed = device();
@@ -138,13 +142,13 @@ Tally kill_many(int kills, uint64_t tokens, int shortest_ms, int longest_ms) {
 }
 
 TEST(Kill, ALongRecordingKeepsEveryCommittedToken) {
-  const Tally tally = kill_many(25, UINT64_MAX, 0, 700);
-  EXPECT_EQ(tally.parts_with_tokens, 25) << "every kill hits a recording under way";
+  const Tally tally = kill_many(kills(), UINT64_MAX, 0, 700);
+  EXPECT_EQ(tally.parts_with_tokens, kills()) << "every kill hits a recording under way";
 }
 
 TEST(Kill, ShortRecordingsAreWholeOrRecoverable) {
-  const Tally tally = kill_many(25, 120, 0, 700);
-  EXPECT_GE(tally.complete + tally.parts, 25);
+  const Tally tally = kill_many(kills(), 120, 0, 700);
+  EXPECT_GE(tally.complete + tally.parts, kills());
 }
 
 }  // namespace
