@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "app/cli/edits_input.h"
+#include "engine/routing/tap_names.h"
 
 namespace switchyard {
 
@@ -12,8 +13,10 @@ void RecordingOptions::add_options(CLI::App& app) {
   app.add_option("--capture", capture_, "off, ids, weights or logits (weights with --trace)")
       ->check(CLI::IsMember({"off", "ids", "weights", "logits"}))
       ->type_name("LEVEL");
+  std::vector<std::string> taps;
+  for (const TapName& known : kTapNames) taps.emplace_back(known.name);
   app.add_option("--taps", taps_, "Further datasets for the trace, joined by commas: out_norm, block_cos, pred_gate")
-      ->check(CLI::IsMember({"out_norm", "block_cos", "pred_gate"}))
+      ->check(CLI::IsMember(taps))
       ->delimiter(',')
       ->type_name("NAMES");
   app.add_flag("--routers", routers_, "Put the routers' weights into the trace (analysis router-similarity)");
@@ -36,7 +39,9 @@ Result<void> RecordingOptions::check(bool force) const {
 
 uint8_t RecordingOptions::taps() const {
   uint8_t taps = 0;
-  for (const std::string& name : taps_) taps |= name == "out_norm" ? Taps::kOutNorm : name == "block_cos" ? Taps::kBlockCos : Taps::kPredGate;
+  for (const std::string& name : taps_)
+    for (const TapName& known : kTapNames)
+      if (name == known.name) taps |= known.tap;
   return taps;
 }
 

@@ -41,10 +41,24 @@ std::vector<std::string> missing_fields(const AnalysisInfo& info, const TraceSha
   return missing;
 }
 
+namespace {
+
+// The next step; empty: it is no matter of how one records.
+std::string how_to_record(std::string_view field) {
+  if (field == "/model/router_weight") return "Record it with --routers.";
+  if (field == "/sequences/domain") return "Score texts with a domain (score --texts FILE.jsonl --trace).";
+  if (field == "/routing/router_logits") return "Record it with --capture logits.";
+  if (field == "/routing/entropy" || field == "/routing/weight") return "Record it with --capture weights.";
+  return {};
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Analysis>> make_analysis(const AnalysisInfo& info, const TraceShape& shape, const AnalysisOptions& options) {
+  const std::vector<std::string> lacking = missing_fields(info, shape);
   std::string missing;
-  for (const std::string& field : missing_fields(info, shape)) missing += (missing.empty() ? "" : ", ") + field;
-  if (!missing.empty()) return analysis::usage(std::string(info.name) + " needs " + missing + ", which the trace does not hold.");
+  for (const std::string& field : lacking) missing += (missing.empty() ? "" : ", ") + field;
+  if (!missing.empty()) return analysis::usage(std::string(info.name) + " needs " + missing + ", which the trace does not hold.", how_to_record(lacking.front()));
   if (info.needs_rank && !shape.ranked)
     return analysis::usage(std::string(info.name) + " needs experts in the order of their weights; the trace's source did not tell it.");
   return info.make(shape, options);

@@ -45,12 +45,11 @@ void GateAhead::see(int row, size_t token, std::span<const float> input) {
   weights_.resize(slots), ids_.resize(slots), kinds_.resize(slots);
   const Decision decision = route(spec, nullptr, {.logits = logits_, .router_bias = gate.biases.logit_bias, .select_bias = gate.biases.select_bias, .row = next, .describe = false},
                                   scratch_, {ids_, weights_, kinds_});
-  std::vector<size_t> order(size_t(decision.k_used));
-  std::iota(order.begin(), order.end(), size_t(0));
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return weights_[a] != weights_[b] ? weights_[a] > weights_[b] : ids_[a] < ids_[b]; });
-  std::vector<ExpertId> guess;
-  for (const size_t slot : order) guess.push_back(ids_[slot]);
-  frames_[token].note_guess(next, guess);
+  guess_.clear();
+  for (int slot = 0; slot < decision.k_used; ++slot) guess_.emplace_back(weights_[size_t(slot)], ids_[size_t(slot)]);
+  std::sort(guess_.begin(), guess_.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+  std::transform(guess_.begin(), guess_.end(), ids_.begin(), [](const auto& one) { return one.second; });
+  frames_[token].note_guess(next, std::span(ids_).first(guess_.size()));
 }
 
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -42,6 +43,7 @@ class GateAhead final : public RouterTap {
   std::vector<float> logits_, scratch_, weights_;
   std::vector<ExpertId> ids_;
   std::vector<SlotKind> kinds_;
+  std::vector<std::pair<float, ExpertId>> guess_;  // weight and expert
 };
 
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/base/checked.h"
+#include "engine/routing/tap_names.h"
 #include "engine/trace/file.h"
 #include "engine/trace/guard.h"
 #include "engine/trace/rehearsal.h"
@@ -143,8 +144,8 @@ class FileReader final : public TraceReader {
 
   std::string advice(const Field& field) const {
     if (info().counts_only) return "It holds counts only.";
-    if (field.tap == Taps::kPredGate) return "Record it with --taps pred_gate.";
-    if (field.tap != 0) return "Record it with --taps " + std::string(field.path).substr(std::string_view("/routing/").size()) + ".";
+    for (const TapName& known : kTapNames)
+      if (field.tap == known.tap) return std::string("Record it with --taps ") + known.name + ".";
     if (field.from == CaptureLevel::kIds) return "What it was imported from does not hold that.";
     return field.from == CaptureLevel::kLogits ? "Record it with --capture logits." : "Record it with --capture weights.";
   }

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <ranges>
 
 #include "engine/analysis/affinity.h"
 #include "engine/analysis/coactivation.h"
@@ -29,7 +28,7 @@ using schema::Field;
 class SequenceSums {
  public:
   static Result<std::unique_ptr<SequenceSums>> of(const TraceFile& file) {
-    auto sums = std::make_unique<SequenceSums>(file.shape(), file.header().domains.size(), Sides::of(file.header().router_names));
+    auto sums = std::make_unique<SequenceSums>(file.shape(), file.header().domains.size(), Sides::of(file.header().router_names, file.info().layers));
     SY_TRY(sums->sequences_, file.sequences());
     SY_CHECK(sums->count_ids(file));
     return sums;
@@ -43,14 +42,14 @@ class SequenceSums {
       by_domain_.emplace(shape.layers, shape.experts, int(domains));
   }
 
-  // ids: [L, tokens, slots]; token_ids: [tokens], or empty.
-  Result<void> feed(std::span<const ExpertId> ids, std::span<const TokenId> token_ids, uint64_t first, uint64_t tokens, size_t slots) {
+  // ids: [L, tokens, slots]; token_ids: [tokens], or empty; decodes: [tokens], see Sides.
+  Result<void> feed(std::span<const ExpertId> ids, std::span<const TokenId> token_ids, std::span<const uint8_t> decodes, uint64_t first, uint64_t tokens, size_t slots) {
     for (uint64_t at = 0; at < tokens;) {
       while (sequence_ + 1 < sequences_.size() && sequences_[sequence_ + 1].first_token <= first + at) ++sequence_;
-      uint64_t end = sequence_ + 1 < sequences_.size() ? std::min(tokens, sequences_[sequence_ + 1].first_token - first) : tokens;
-      const auto decodes = [&](uint64_t t) { return sides_.decodes(ids.subspan(t * slots, slots)); };
-      const bool decoder = decodes(at);
-      if (sides_.two()) end = at + 1 + uint64_t(std::ranges::find_if(std::views::iota(at + 1, end), [&](uint64_t t) { return decodes(t) != decoder; }) - std::views::iota(at + 1, end).begin());
+      const uint64_t limit = sequence_ + 1 < sequences_.size() ? std::min(tokens, sequences_[sequence_ + 1].first_token - first) : tokens;
+      const bool decoder = decodes[at];
+      uint64_t end = at + 1;
+      while (end < limit && decodes[end] == decodes[at]) ++end;
       const uint64_t count = end - at;
       const size_t k = size_t(shape_.slots), domain = sequences_.empty() ? 0 : sequences_[sequence_].domain;
       if (domain >= locality_.size()) return fail(ErrorCode::kMalformed, "sequence " + std::to_string(sequence_) + " has a domain without a name.");
@@ -63,7 +62,7 @@ class SequenceSums {
       RoutingSlab slab{.first_token = first + at, .tokens = int(count), .rows = shape_.layers, .experts = shape_.experts, .k = shape_.slots,
                        .ids = own, .sequence = sequence, .position = no_positions, .domain = domains};
       if (!token_ids.empty()) slab.token_ids = token_ids.subspan(at, count);
-      for (int row = sides_.begin(decoder); row < (sides_.two() ? sides_.end(decoder) : shape_.layers); ++row) {
+      for (int row = sides_.begin(decoder); row < sides_.end(decoder); ++row) {
         SY_CHECK(locality_[domain].feed(slab, row));
         if (by_domain_) SY_CHECK(by_domain_->feed(slab, row));
         if (vocabulary_.ids() > 0) SY_CHECK(vocabulary_.feed(slab, row));
@@ -192,9 +191,8 @@ class Aggregates {
       if (row + 1 == shape_.layers) continue;
       SY_CHECK(affinity_.feed(row, all, std::span(ids).subspan((row + 1) * tokens * slots, tokens * slots), int(slots)));
     }
-    decodes_.clear();
-    for (uint64_t t = 0; t < tokens; ++t) decodes_.push_back(sides_.decodes(std::span(ids).subspan(t * slots, slots)));
-    return by_sequence_.feed(ids, token_ids_, first, tokens, slots);
+    decodes_ = sides_.decodes(std::span(ids).first(tokens * slots), slots);
+    return by_sequence_.feed(ids, token_ids_, decodes_, first, tokens, slots);
   }
 
   Result<void> feed_logits(const std::vector<std::byte>& stored, uint64_t tokens) {
@@ -327,7 +325,7 @@ Result<TraceScan> scan_trace(const TraceFile& file, Task* task) {
   SY_TRY(scan.bookkeeping_crc, bookkeeping_crc(file));
   if (file.info().counts_only) return scan;
   SY_TRY(const auto by_sequence, SequenceSums::of(file));
-  Aggregates aggregates(file.shape(), file.info().capture, Sides::of(file.header().router_names), *by_sequence);
+  Aggregates aggregates(file.shape(), file.info().capture, Sides::of(file.header().router_names, file.info().layers), *by_sequence);
   const auto describe = [&](uint64_t first, uint64_t end, const std::string& what) {
     scan.problems.push_back("tokens " + std::to_string(first) + " to " + std::to_string(end - 1) + ": " + what);
   };

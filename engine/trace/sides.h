@@ -15,14 +15,19 @@ struct Sides {
   int encoder_rows = 0;  // the first so many; 0: the model has one side
   int rows = 0;
 
-  static Sides of(const std::vector<std::string>& router_names) {
+  // router_names: of each row; empty: not known, then one side.
+  static Sides of(const std::vector<std::string>& router_names, int rows) {
     const auto end = std::find_if(router_names.begin(), router_names.end(), [](const std::string& name) { return !name.starts_with("encoder "); });
-    const int encoder = int(end - router_names.begin()), all = int(router_names.size());
-    return {encoder < all ? encoder : 0, all};
+    return {end != router_names.end() ? int(end - router_names.begin()) : 0, rows};
   }
   bool two() const { return encoder_rows > 0; }
-  // first_row: [k] of the token in the trace's first row.
-  bool decodes(std::span<const ExpertId> first_row) const { return two() && first_row[0] == kNoExpert; }
+  // [tokens]: whether each is the decoder's. first_row: [tokens, k] of the trace's first row.
+  std::vector<uint8_t> decodes(std::span<const ExpertId> first_row, size_t k) const {
+    std::vector<uint8_t> out(first_row.size() / k);
+    for (size_t t = 0; t < out.size(); ++t) out[t] = two() && first_row[t * k] == kNoExpert;
+    return out;
+  }
+  // Rows that tokens of a side pass.
   int begin(bool decoder) const { return decoder ? encoder_rows : 0; }
   int end(bool decoder) const { return two() && !decoder ? encoder_rows : rows; }
 };

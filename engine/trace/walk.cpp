@@ -43,9 +43,8 @@ Result<TraceWalk> TraceWalk::of(std::vector<std::unique_ptr<TraceReader>> traces
     if (std::find(first.moe_layers.begin(), first.moe_layers.end(), layer) == first.moe_layers.end())
       return fail(ErrorCode::kUsage, "the trace has no routing of layer " + std::to_string(layer) + ".", first.path.string(),
                   "It holds layers " + std::to_string(first.moe_layers.front()) + " to " + std::to_string(first.moe_layers.back()) + ".");
-  walk.sides_ = Sides::of(first.router_names);
-  shape.sides = walk.sides_.two() && std::any_of(walk.rows_.begin(), walk.rows_.end(), [&](int row) { return row < walk.sides_.encoder_rows; }) &&
-                        walk.rows_.back() >= walk.sides_.encoder_rows ? 2 : 1;
+  walk.sides_ = Sides::of(first.router_names, first.layers);
+  shape.sides = walk.rows_.front() < walk.sides_.encoder_rows && walk.rows_.back() >= walk.sides_.encoder_rows ? 2 : 1;
   shape.rows = int(walk.rows_.size());
   shape.experts = first.experts;
   shape.counts_only = first.counts_only;
@@ -106,24 +105,26 @@ Result<void> TraceWalk::run(const std::function<Result<void>(const RoutingSlab&)
     SY_TRY(const auto offsets, trace.sequence_offsets());
     const size_t top_k = size_t(info.top_k), k = size_t(shape_.k), rows = rows_.size();
     size_t sequence = 0;
-    bool part_decodes = false;
-    uint64_t part = 0, part_end = 0;  // where the tokens of one side in a sequence begin and end
+    const auto starts = [&](uint64_t t) { return std::binary_search(offsets.begin(), offsets.end(), int64_t(t)); };
+    std::vector<uint8_t> decodes;  // of an encoder-decoder, from token `decodes_from` on
+    uint64_t decodes_from = 0, part = 0;  // part: where the tokens of its side in the sequence begin
+    bool decoder = false;
     for (uint64_t first = 0, count = 0; first < info.tokens; first += count) {
       if (task != nullptr && task->cancelled()) return fail(ErrorCode::kCancelled, "stopped before the trace was read.");
       count = std::min(piece, info.tokens - first);
-      bool decoder = false;
-      if (sides_.two()) {
-        SY_TRY(const auto side, trace.expert_ids(0, first, count));
-        const auto decodes = [&](uint64_t t) { return sides_.decodes(std::span(side).subspan(t * top_k, top_k)); };
-        decoder = decodes(0);
-        uint64_t same = 1;
-        while (same < count && decodes(same) == decoder && !std::binary_search(offsets.begin(), offsets.end(), int64_t(first + same))) ++same;
-        if (first != part_end || decoder != part_decodes || std::binary_search(offsets.begin(), offsets.end(), int64_t(first))) part = first;
-        count = same, part_end = first + same, part_decodes = decoder;
+      if (sides_.two()) {  // one side of one sequence at a time
+        if (first >= decodes_from + decodes.size()) {
+          SY_TRY(const auto first_row, trace.expert_ids(0, first, count));
+          decodes = sides_.decodes(first_row, top_k), decodes_from = first;
+        }
+        const auto at = [&](uint64_t t) { return decodes[t - decodes_from] != 0; };
+        if (starts(first) || at(first) != decoder) part = first;
+        decoder = at(first);
+        for (count = 1; first + count < decodes_from + decodes.size() && at(first + count) == decoder && !starts(first + count);) ++count;
       }
       RoutingSlab slab;
       const auto at_row = [&](int row) { return int(std::lower_bound(rows_.begin(), rows_.end(), row) - rows_.begin()); };
-      slab.begin_row = sides_.two() ? at_row(sides_.begin(decoder)) : 0, slab.end_row = sides_.two() ? at_row(sides_.end(decoder)) : shape_.rows;
+      slab.begin_row = at_row(sides_.begin(decoder)), slab.end_row = at_row(sides_.end(decoder));
       slab.first_token = walked, slab.tokens = int(count), slab.rows = shape_.rows, slab.experts = shape_.experts, slab.k = shape_.k;
       std::vector<uint32_t> sequences(count), positions(count), phases;
       std::vector<uint16_t> domains;

@@ -2,6 +2,8 @@
 // closed the way readers are promised.
 #include <fstream>
 
+#include <numeric>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -196,6 +198,10 @@ TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
   const SyntheticShape shape{.layers = 3, .taps = 0};
   TraceHeader header = synthetic_header(shape);
   header.router_names = {"layer 1", "layer 3", "layer 5"};
+  header.router_width = 2;
+  std::vector<float> routers(size_t(3 * shape.experts * 2));
+  std::iota(routers.begin(), routers.end(), 1.0f);
+  header.router_weight = std::make_shared<const std::vector<float>>(routers);
   auto recorder = *TraceRecorder::create(folder / "a.moetrace.h5", header);
   const std::vector<DecisionRow> native{{0, 1, "layer 1"}, {1, 3, "layer 3"}, {2, 5, "layer 5"}};
   std::vector<DecisionRow> two = native;
@@ -261,6 +267,12 @@ TEST(Recorder, GoesOnInAnotherFileWhereARecipeNeedsMoreRows) {
     ASSERT_TRUE(report) << report.error().message();
     EXPECT_THAT(report->problems, ::testing::IsEmpty());
   }
+  // The routers follow their rows; later passes are no routers of their own.
+  const auto router = [&](int row) { return std::vector<float>(routers.begin() + row * shape.experts * 2, routers.begin() + (row + 1) * shape.experts * 2); };
+  EXPECT_EQ(*second->router_weight(1), router(1));
+  EXPECT_EQ(*third->router_weight(3), router(2));
+  for (const auto& [reader, row] : {std::pair(second.get(), 2), {third.get(), 2}, {third.get(), 4}})
+    EXPECT_THAT(*reader->router_weight(row), ::testing::Each(0.0f));
   // Of the prompt of 6 tokens 4 were in the first file; the branch goes on from a token that the third has.
   const auto sequences = (*TraceFile::open(paths[1]))->sequences();
   ASSERT_TRUE(sequences);

@@ -2,11 +2,13 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
 #include "engine/trace/compare.h"
+#include "engine/trace/file.h"
 #include "engine/trace/walk.h"
 #include "tests/trace/synthetic.h"
 
@@ -62,6 +64,69 @@ TEST(TraceWalk, GivesEveryValueInOrder) {
     return {};
   }));
   EXPECT_EQ(token, kTokens);
+}
+
+// Two texts of an encoder-decoder: 3 tokens encoded and 2 decoded, then 1 and 4. Each part is a sequence of its own whose
+// tokens pass the rows of their side alone; what is summed at the close agrees.
+TEST(TraceWalk, CountsTheSidesOfAnEncoderDecoderApart) {
+  const Folder folder;
+  const auto path = folder / "sides.moetrace.h5";
+  const SyntheticShape shape{.layers = 3, .experts = 8, .k = 2, .taps = 0};
+  TraceHeader header = synthetic_header(shape);
+  header.router_names = {"encoder layer 0", "encoder layer 1", "decoder layer 0"};
+  header.moe_layers = {0, 1, 2};
+  const std::string sides = "eeedd" "edddd";
+  auto recorder = *TraceRecorder::create(path, header);
+  for (uint64_t t = 0; t < sides.size(); ++t) {
+    if (t % 5 == 0) {
+      ASSERT_TRUE(recorder->begin_sequence(uint32_t(t / 5), 0));
+    }
+    if (t == 0) {
+      ASSERT_TRUE(recorder->begin_epoch(0, 0, "{}"));
+    }
+    const RoutingFrame whole = synthetic_frame(shape, t);
+    RoutingFrame frame(3, shape.experts, shape.k, shape.capture);
+    frame.header() = whole.header();
+    frame.header().flags = FrameFlags::kPartial;
+    for (int row = sides[t] == 'e' ? 0 : 2; row < (sides[t] == 'e' ? 2 : 3); ++row) {
+      const Decision decision{.k_used = whole.layer(row).k_used, .stats = whole.layer(row).stats};
+      frame.record(row, decision, whole.ids(row), whole.weights(row), whole.kinds(row), whole.logits(row));
+    }
+    ASSERT_TRUE(recorder->append(frame));
+  }
+  ASSERT_TRUE(recorder->close());
+  EXPECT_TRUE(verify_trace(path)->problems.empty());
+
+  auto walk = *TraceWalk::of(readers({path}));
+  EXPECT_EQ(walk.shape().sides, 2);
+  std::vector<std::tuple<int, int, uint64_t, std::vector<uint32_t>, std::vector<uint32_t>>> seen;  // rows, first token, sequences, positions
+  ASSERT_TRUE(walk.run([&](const RoutingSlab& slab) -> Result<void> {
+    seen.emplace_back(slab.begin_row, slab.end_row, slab.first_token, std::vector(slab.sequence.begin(), slab.sequence.end()), std::vector(slab.position.begin(), slab.position.end()));
+    return {};
+  }));
+  const decltype(seen) wanted = {{0, 2, 0, {0, 0, 0}, {0, 1, 2}}, {2, 3, 3, {1, 1}, {0, 1}}, {0, 2, 5, {2}, {0}}, {2, 3, 6, {3, 3, 3, 3}, {0, 1, 2, 3}}};
+  EXPECT_EQ(seen, wanted);
+
+  const auto windows_of = [&](const WalkFilter& filter) {
+    auto chosen = *TraceWalk::of(readers({path}), filter);
+    const AnalysisInfo& info = *find_analysis("srp");
+    AnalysisOptions options;
+    options.windows = {2};
+    std::vector<std::unique_ptr<Analysis>> analyses;
+    analyses.push_back(*info.make(chosen.shape(), options));
+    EXPECT_TRUE(run_analyses(chosen, analyses, 2));
+    return analyses[0]->result()["windows"][0]["layers"].size();
+  };
+  EXPECT_EQ(windows_of({}), 3u);
+  EXPECT_EQ(windows_of({.layers = {2}}), 1u);  // of the decoder alone: slabs of the encoder feed nothing
+  const auto file = *TraceFile::open(path);
+  const auto histogram = *file->aggregate<uint64_t>("/agg/srp_hist_m4", size_t(3 * shape.experts * 5));
+  const auto total = [&](int row) { return std::accumulate(histogram.begin() + row * shape.experts * 5, histogram.begin() + (row + 1) * shape.experts * 5, uint64_t(0)); };
+  EXPECT_EQ(total(0), 0u);                          // no text has four encoded tokens
+  EXPECT_EQ(total(2), uint64_t(shape.experts));     // one window of four decoded ones
+  const auto probabilities = *file->aggregate<double>("/agg/prob_sum", size_t(3 * shape.experts));
+  EXPECT_NEAR(std::accumulate(probabilities.begin(), probabilities.begin() + shape.experts, 0.0), 4, 1e-9);  // of 4 encoded tokens
+  EXPECT_NEAR(std::accumulate(probabilities.end() - shape.experts, probabilities.end(), 0.0), 6, 1e-9);      // of 6 decoded ones
 }
 
 TEST(TraceWalk, FiltersLayersAndPhasesAndJoinsTraces) {
