@@ -1,6 +1,8 @@
 """Fetches the files of downloads.lock and unpacks what the build needs of them.
 
-usage: fetch.py LOCK CACHE DEPS [--offline]
+usage: fetch.py LOCK CACHE DEPS [--offline] [--only NAME,…]
+
+--only unpacks these folders and no others: imgui-1.93.0,jinja-0.3.36.
 
 Runs under a virtual environment whose pip is the one Debian 12 bundles (23.0.1): pip's own index,
 proxy and certificate settings are used, one file is taken by name and SHA-256, and no build step of
@@ -74,6 +76,17 @@ def unpack_torch(files, target):
             (target / "torch/lib" / soname).write_bytes(wheel.read(name))
 
 
+def unpack_licences(files, target):
+    """The licences of what the packages bring along, for those who install them."""
+    for package, wheel in files.items():
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if ".dist-info/licenses/" in name and not name.endswith("/"):
+                    out = target / package / name.rsplit("/", 1)[1]
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    out.write_bytes(archive.read(name))
+
+
 def unpack_imgui(files, target):
     wanted = ("external/imgui/imgui/", "external/implot/implot/")
     with tarfile.open(files["imgui-bundle"]) as archive:
@@ -119,6 +132,7 @@ def unpack_arrow(files, target):
 
 UNPACKED = {  # folder under DEPS: the files it comes from, and how
     "libtorch-2.11.0": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_torch),
+    "libtorch-2.11.0-licences": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_licences),
     "imgui-1.93.0": (("imgui-bundle",), unpack_imgui),
     "jinja-0.3.36": (("llama-cpp-python",), unpack_jinja),
     "arrow-26.0.1": (("pyarrow",), unpack_arrow),
@@ -128,10 +142,14 @@ UNPACKED = {  # folder under DEPS: the files it comes from, and how
 def main():
     lock, cache, deps = (pathlib.Path(p) for p in sys.argv[1:4])
     offline = "--offline" in sys.argv[4:]
+    only = sys.argv[sys.argv.index("--only") + 1].split(",") if "--only" in sys.argv else list(UNPACKED)
+    if unknown := set(only) - set(UNPACKED):
+        sys.exit(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(UNPACKED)}")
     rows = [line.split() for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
     by_project = {row[0].split("==")[0]: row for row in rows}
     cache.mkdir(parents=True, exist_ok=True)
-    for folder, (projects, unpack) in UNPACKED.items():
+    for folder in only:
+        projects, unpack = UNPACKED[folder]
         target = deps / folder
         stamp = "\n".join(by_project[p][2] for p in projects)
         complete = target / ".complete"

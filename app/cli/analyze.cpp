@@ -7,8 +7,10 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/table_output.h"
 #include "engine/trace/trace_json.h"
@@ -35,9 +37,10 @@ std::string table_of_analyses() {
   return out;
 }
 
-std::string names_of_analyses() {
-  std::string names;
-  for (const AnalysisInfo& info : analyses()) names += (names.empty() ? "" : ", ") + std::string(info.name);
+std::vector<std::string> names_of_analyses() {  // and "all"
+  std::vector<std::string> names;
+  for (const AnalysisInfo& info : analyses()) names.emplace_back(info.name);
+  names.push_back("all");
   return names;
 }
 
@@ -58,7 +61,7 @@ Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
   const bool all = options.name == "all";
   const AnalysisInfo* chosen = find_analysis(options.name);
   if (!all && chosen == nullptr)
-    return fail(ErrorCode::kUsage, "there is no analysis of this name.", options.name, "There are " + names_of_analyses() + ", and all.");
+    return fail(ErrorCode::kUsage, "there is no analysis of this name.", options.name, fmt::format("There are {}.", fmt::join(names_of_analyses(), ", ")));
   SY_CHECK(check_options(chosen, options));
   AnalysisOptions settings;
   for (const auto& [name, value] : options.given) SY_CHECK(set_option(settings, name, value));
@@ -139,7 +142,7 @@ void add_analyze(CLI::App& app, Cli& cli) {
   const auto options = std::make_shared<AnalyzeOptions>();
   AnalyzeOptions& o = *options;
   command->add_option("TRACE", o.trace, "A *.moetrace.h5 file")->required();
-  command->add_option("NAME", o.name, "One of those above, or all")->required();
+  command->add_option("NAME", o.name, "One of those above, or all")->required()->check(suggested(names_of_analyses()));
   command->footer(command->get_footer() + "\n\n" + table_of_analyses());
   command->add_option("--with", o.more, "Further traces of the same model, analysed as one")->type_name("TRACE");
   command->add_option("--layers", o.layers, "Model layers: 3, 2-5 or 1,4-6 (all)")->type_name("LIST");

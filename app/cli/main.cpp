@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/placement_commands.h"
+#include "app/version.h"
 #include "engine/trace/replay.h"
 
 namespace switchyard {
@@ -42,7 +44,7 @@ void build(CLI::App& app, Cli& cli) {
       "  switchyard open demo\n"
       "  switchyard run demo --prompt \"The router\" --max-new-tokens 32\n"
       "  switchyard inspect demo");
-  app.set_version_flag("--version", "switchyard " SWITCHYARD_VERSION);
+  app.set_version_flag("--version", version_text, "What this program is: build, backends, formats");
   app.require_subcommand(1);
   add_common_options(app, cli);
   add_open(app, cli);
@@ -60,6 +62,7 @@ void build(CLI::App& app, Cli& cli) {
   add_place(app, cli);
   add_simulate(app, cli);
   add_bench(app, cli);
+  add_completion(app, cli);
 }
 
 Error usage_error(const CLI::App& app, const CLI::ParseError& problem, int argc, char** argv) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/text_input.h"
 #include "engine/base/text.h"
@@ -209,6 +210,14 @@ Document router_json(const AdapterRouterInfo& router) {
   }
   return {{"name", router.name}, {"title", router.title}, {"source", router.source}, {"exact", router.exact},
           {"formula", router.formula}, {"needs", router.needs}, {"parameters", std::move(parameters)}};
+}
+
+std::vector<std::string> names_of_list() {
+  std::vector<std::string> names;
+  for (const SchemeInfo& scheme : schemes()) names.emplace_back(scheme.name);
+  for (const AdapterRouterInfo& router : adapter_routers()) names.emplace_back(router.name);
+  for (const Kind& kind : kinds()) names.emplace_back(kind.name);
+  return names;
 }
 
 Result<int> list(Cli& cli) {
@@ -427,7 +436,7 @@ void add_recipe(CLI::App& app, Cli& cli) {
   auto* showing =
       add_command(*noun, "show", "One gating scheme, adapter router or edit kind: meaning, formula, parameters, example.", "  switchyard recipe show top_p\n  switchyard recipe show bias");
   const auto name = std::make_shared<std::string>();
-  showing->add_option("KIND", *name, "A name of recipe list")->required();
+  showing->add_option("KIND", *name, "A name of recipe list")->required()->check(suggested(names_of_list()));
   showing->callback([&cli, name] { cli.action = [&cli, name] { return show(cli, *name); }; });
 
   auto* checking = add_command(*noun, "check", "Checks a script against a model; exit 9 when it does not fit.",

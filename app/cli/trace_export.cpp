@@ -1,6 +1,8 @@
 // switchyard trace export: what other programs read, out of a trace.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/trace_files.h"
 #include "engine/base/text.h"
@@ -40,9 +42,9 @@ Result<int> run_export(Cli& cli, ExportArguments arguments) {
   return 0;
 }
 
-std::string names() {
-  std::string out;
-  for (const ExportFormat& format : export_formats()) out += (out.empty() ? "" : ", ") + std::string(format.name);
+std::vector<std::string> format_names() {
+  std::vector<std::string> out;
+  for (const ExportFormat& format : export_formats()) out.push_back(format.name);
   return out;
 }
 
@@ -56,7 +58,7 @@ void add_trace_export(CLI::App& noun, Cli& cli) {
   const auto arguments = std::make_shared<ExportArguments>();
   ExportOptions& options = arguments->request.options;
   command->add_option("TRACE", arguments->trace, "A *.moetrace.h5 file")->required();
-  command->add_option("--to", arguments->request.format, "The format: " + names())->required()->type_name("FORMAT");
+  command->add_option("--to", arguments->request.format, fmt::format("The format: {}", fmt::join(format_names(), ", ")))->required()->type_name("FORMAT")->check(suggested(format_names()));
   command->add_option("-o,--output", arguments->target, "The new file; a folder for npy and vllm-eplb")->required()->type_name("FILE");
   command->add_flag("--dry-run", arguments->request.dry_run, "Lists the files and their sizes");
   command->add_option("--placement", arguments->placement, "What switchyard place --json wrote")->type_name("FILE");

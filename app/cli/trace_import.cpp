@@ -2,7 +2,9 @@
 #include <charconv>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/trace_files.h"
 #include "engine/trace/trace_json.h"
@@ -77,9 +79,9 @@ Result<int> import(Cli& cli, ImportArguments arguments) {
   return 0;
 }
 
-std::string format_names() {
-  std::string names = "auto";
-  for (const dumps::DumpFormat& format : dumps::formats()) names += ", " + std::string(format.name);
+std::vector<std::string> format_names() {
+  std::vector<std::string> names = {"auto"};
+  for (const dumps::DumpFormat& format : dumps::formats()) names.emplace_back(format.name);
   return names;
 }
 
@@ -92,7 +94,7 @@ void add_trace_import(CLI::App& noun, Cli& cli) {
   const auto arguments = std::make_shared<ImportArguments>();
   dumps::ImportOptions& options = arguments->request.options;
   command->add_option("PATH", arguments->source, "The dump: a file, or a folder of files of one recording")->required();
-  command->add_option("--from", arguments->request.format, "Its format: " + format_names())->type_name("FORMAT");
+  command->add_option("--from", arguments->request.format, fmt::format("Its format: {}", fmt::join(format_names(), ", ")))->type_name("FORMAT")->check(suggested(format_names()));
   command->add_option("-o,--output", arguments->target, "The new trace (*.moetrace.h5)")->required()->type_name("FILE");
   command->add_option("--experts", options.experts, "Experts of a layer, where the dump does not tell")->check(whole_number(1, 65'534))->type_name("E");
   command->add_option("--top-k", options.top_k, "Experts of a token, where the dump does not tell")->check(whole_number(1, 65'534))->type_name("K");

@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "app/session/journal.h"
+#include "app/version.h"
 
 namespace switchyard {
 namespace {
@@ -51,8 +52,8 @@ void Log::add(const Error& error) {
 }
 
 QString Log::bug_report(bool with_paths) const {
-  QString out = QString("Switchyard %1, Qt %2, %3, %4, %5 cores\n\n")
-                    .arg("0.1.0", qVersion(), QSysInfo::prettyProductName(), QSysInfo::currentCpuArchitecture())
+  QString out = QString("%1\n  window     Qt %2, %3, %4, %5 cores\n\n")
+                    .arg(QString::fromStdString(version_text()), qVersion(), QSysInfo::prettyProductName(), QSysInfo::currentCpuArchitecture())
                     .arg(QThread::idealThreadCount());
   static const char* const levels[] = {"note", "warning", "error"};
   for (const LogEntry& entry : entries_)

@@ -18,6 +18,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/options.h"
 #include "app/gui/style.h"
+#include "engine/model/checkpoint.h"
 #include "engine/trace/replay.h"
 #include "views/host/live_view_widget.h"
 
@@ -41,6 +42,15 @@ void quit_on_signals(QApplication& app, int& exit_code) {
   });
   std::signal(SIGTERM, on_signal);
   std::signal(SIGINT, on_signal);
+}
+
+// assets/icons; installed desktops have the same from the icon theme.
+QIcon window_icon() {
+  QIcon icon;
+  if (const auto assets = switchyard::find_assets())
+    for (const int size : {16, 24, 32, 48, 64, 128, 256})
+      icon.addFile(QString::fromStdString((*assets / "icons" / (std::to_string(size) + ".png")).string()));
+  return icon;
 }
 
 // --prompt-file and --trace without --screenshot: the prompt is filled in and recording begins with the model.
@@ -78,7 +88,8 @@ int main(int argc, char** argv) {
   QApplication app(argc, argv);
   QApplication::setApplicationName("switchyard");
   QApplication::setApplicationDisplayName("Switchyard");
-  QApplication::setDesktopFileName("switchyard");
+  QApplication::setWindowIcon(window_icon());
+  QApplication::setDesktopFileName("org.switchyard.Switchyard");
   QLocale::setDefault(QLocale::c());
   const bool remembers = options->screenshot.isEmpty() && !options->safe_mode;
   if (remembers) set_ui_scale(window_settings()->value("scale", 1.0).toDouble());

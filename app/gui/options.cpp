@@ -6,6 +6,8 @@
 #include <QCommandLineParser>
 #include <QRegularExpression>
 
+#include "app/version.h"
+
 namespace switchyard {
 namespace {
 
@@ -47,7 +49,7 @@ std::optional<WindowOptions> parse_options(const QStringList& arguments, int& ex
   };
   if (!parser.parse(arguments)) return refuse(parser.errorText());
   if (parser.isSet(help) || parser.isSet(version)) {
-    say(parser.isSet(help) ? parser.helpText() : "switchyard-gui 0.1.0", stdout);
+    say(parser.isSet(help) ? parser.helpText() : QString::fromStdString(version_text()), stdout);
     exit_code = 0;
     return std::nullopt;
   }

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <optional>
 
+#include "engine/backend/available.h"
+#include "engine/backend/cpu/isa.h"
 #include "engine/backend/cpu/model.h"
 #include "engine/backend/differentiable.h"
 #include "engine/backend/reference/entry.h"
@@ -25,8 +27,8 @@ namespace {
 
 constexpr ModuleName kReference{.file = "libswitchyard_reference.so", .variable = "SWITCHYARD_REFERENCE_LIB", .symbol = kReferenceEntry,
                                 .what = "the reference backend",
-                                .hint = "Build it (packaging/setup.sh, then ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its path, or use "
-                                        "--backend cpu."};
+                                .hint = "Install the package switchyard-torch (from source: ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its "
+                                        "path, or use --backend cpu."};
 
 // The backend under a note that says what it stands in for.
 class NotedBackend : public Backend {
@@ -85,6 +87,14 @@ Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan,
   if (reinterpret_cast<ReferenceEntry>(entry)(&open) != kReferenceLayout)
     return fail(ErrorCode::kUsage, "the reference module was built from another version of the program.", kReference.file, kReference.hint);
   return std::move(open.backend);
+}
+
+std::vector<BackendState> backend_states() {
+  const auto isa = cpu::choose_isa();
+  const auto reference = find_module(kReference);
+  return {{"cpu", isa.has_value(), isa ? "own kernels, " + std::string(cpu::name(*isa)) : isa.error().message()},
+          {"reference", reference.has_value(), reference ? "LibTorch in fp32, loaded when first used" : reference.error().message()},
+          {"cuda", false, "this build has no CUDA backend"}};
 }
 
 Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,

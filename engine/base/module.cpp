@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -20,19 +19,23 @@ std::vector<std::filesystem::path> places_of(const ModuleName& name) {
 
 }  // namespace
 
-Result<void*> load_module(const ModuleName& name) {
+Result<std::filesystem::path> find_module(const ModuleName& name) {
   std::string tried;
   for (const auto& path : places_of(name)) {
-    tried += (tried.empty() ? "" : ", ") + path.string();
     std::error_code error;
-    if (!std::filesystem::exists(path, error)) continue;
-    void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!module) return fail(ErrorCode::kNotFound, std::string(name.what) + " cannot be loaded: " + dlerror() + ".", path, name.hint);
-    void* const entry = dlsym(module, name.symbol);
-    if (!entry) return fail(ErrorCode::kNotFound, std::string("has no symbol ") + name.symbol + ".", path, name.hint);
-    return entry;
+    if (std::filesystem::exists(path, error)) return path;
+    tried += (tried.empty() ? "" : ", ") + path.string();
   }
   return fail(ErrorCode::kNotFound, std::string(name.what) + " is not there; tried " + tried + ".", name.file, name.hint);
+}
+
+Result<void*> load_module(const ModuleName& name) {
+  SY_TRY(const std::filesystem::path path, find_module(name));
+  void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (!module) return fail(ErrorCode::kNotFound, std::string(name.what) + " cannot be loaded: " + dlerror() + ".", path, name.hint);
+  void* const entry = dlsym(module, name.symbol);
+  if (!entry) return fail(ErrorCode::kNotFound, std::string("has no symbol ") + name.symbol + ".", path, name.hint);
+  return entry;
 }
 
 }  // namespace switchyard

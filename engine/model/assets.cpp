@@ -1,8 +1,6 @@
 // Where assets/ is: for the demo model, prompts, help and themes.
 #include <cstdlib>
 
-#include <fmt/format.h>
-
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 
@@ -18,14 +16,12 @@ Result<fs::path> find_assets() {
     return fail(ErrorCode::kNotFound, "holds no models folder.", printable(chosen, 400),
                 "SWITCHYARD_ASSETS must name the assets folder.");
   }
+  // Beside bin/, in the build tree (a link to the source tree's) as in an installed one.
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  const fs::path installed = program.parent_path().parent_path() / "share" / "switchyard";
-  for (const fs::path& folder : {installed, fs::path(SWITCHYARD_SOURCE_ASSETS)})
-    if (holds_assets(folder)) return folder;
-  return fail(ErrorCode::kNotFound,
-              fmt::format("the assets are neither in {} nor in {}.", printable(installed.string(), 400),
-                          SWITCHYARD_SOURCE_ASSETS),
-              {}, "Set SWITCHYARD_ASSETS to the assets folder.");
+  const fs::path folder = program.parent_path().parent_path() / "share" / "switchyard";
+  if (holds_assets(folder)) return folder;
+  return fail(ErrorCode::kNotFound, "the assets (demo model, help, themes) are not there.", printable(folder.string(), 400),
+              "Install the program again, or set SWITCHYARD_ASSETS to the assets folder.");
 }
 
 }  // namespace switchyard

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import unittest
 
-from support import ASSETS, EXPECTED, PROGRAM, PROMPTS, REFERENCE, SOURCE, CliTest, run
+from support import ASSETS, EXPECTED, PROGRAM, PARQUET, PROMPTS, REFERENCE, SOURCE, CliTest, run
 
 DEMO = SOURCE / "assets/models/demo"
 
@@ -281,7 +281,19 @@ class Output(CliTest):
             self.assertLess(text.index(f"  switchyard {command} "), text.index("Usage:"), command)
 
     def test_version(self):
-        self.assertRegex(run("--version").stdout.decode(), r"^switchyard \d+\.\d+\.\d+\n$")
+        """First line as ever; then what was built, and of what is absent the package that brings it."""
+        lines = run("--version", env={"SWITCHYARD_REFERENCE_LIB": "/nowhere/lib.so", "SWITCHYARD_ISA": "portable"}).stdout.decode().splitlines()
+        self.assertRegex(lines[0], r"^switchyard \d+\.\d+\.\d+$")
+        facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[1:]}
+        self.assertLessEqual({"commit", "build", "cpu", "reference", "cuda", "parquet", "formats"}, set(facts))
+        self.assertRegex(facts["commit"], r"^([0-9a-f]{7,40}( with changes)?|unknown)$")
+        self.assertRegex(facts["cpu"], "present: .*portable")
+        self.assertIn("absent: ", facts["reference"])
+        self.assertIn("/nowhere/lib.so", facts["reference"])
+        self.assertIn("switchyard-torch", facts["reference"])
+        self.assertIn("present" if PARQUET else "absent", facts["parquet"])
+        if REFERENCE:
+            self.assertIn("\n  reference  backend, present", run("--version").stdout.decode())
 
 
 class Prune(CliTest):

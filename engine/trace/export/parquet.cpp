@@ -3,6 +3,7 @@
 
 #include "engine/base/module.h"
 #include "engine/base/text.h"
+#include "engine/trace/export/parquet.h"
 #include "engine/trace/export/parquet_module.h"
 #include "engine/trace/export/writers.h"
 
@@ -10,7 +11,7 @@ namespace switchyard::exports {
 namespace {
 
 constexpr ModuleName kModule{.file = "libswitchyard_parquet.so", .variable = "SWITCHYARD_PARQUET_LIB", .symbol = kParquetEntry, .what = "the Parquet module",
-                             .hint = "Build it (packaging/setup.sh, then ninja switchyard_parquet), or export with --to npy, csv or jsonl."};
+                             .hint = "Install the package switchyard-parquet (from source: ninja switchyard_parquet), or export with --to npy, csv or jsonl."};
 
 // The columns of a piece of the trace, a row a choice: token by token, in a token layer by layer, in a layer slot by slot.
 struct Choices {
@@ -130,3 +131,11 @@ Result<void> write_parquet(Job& job) {
 }
 
 }  // namespace switchyard::exports
+
+namespace switchyard {
+
+Result<std::filesystem::path> find_parquet_module() {
+  return find_module(exports::kModule);
+}
+
+}  // namespace switchyard
