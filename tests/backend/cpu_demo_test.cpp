@@ -128,7 +128,7 @@ class CpuDemoIsa : public testing::TestWithParam<cpu::Isa> {
     if (!std::ranges::count(cpu::host_isas(), GetParam())) GTEST_SKIP() << "this machine has no " << name(GetParam());
   }
 };
-INSTANTIATE_TEST_SUITE_P(All, CpuDemoIsa, testing::Values(cpu::Isa::kPortable, cpu::Isa::kAvx2, cpu::Isa::kAvx512),
+INSTANTIATE_TEST_SUITE_P(All, CpuDemoIsa, testing::Values(cpu::Isa::kPortable, cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kAmx),
                          [](const auto& info) { return std::string(token(info.param)); });
 
 TEST_P(CpuDemoIsa, GivesTheIdsLogitsAndRoutesOfTransformers) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/isa.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/base/thread_pool.h"
@@ -34,8 +35,14 @@ void dot_rows(benchmark::State& state, const Kernels& k, int64_t rows, int64_t c
     x.push_back(in.data() + size_t(t) * cols);
     y.push_back(out.data() + size_t(t) * rows);
   }
+  AlignedFloats packed(size_t(k.packed_floats(Stored::kBF16, count, cols)));
   for (auto _ : state) {
-    k.dot_rows(w, 0, rows, {count, x.data(), y.data(), nullptr});
+    TokenRows tokens{count, x.data(), y.data(), nullptr};
+    if (packed.size() > 0) {
+      k.pack(x.data(), count, cols, packed.data());
+      tokens.packed = packed.data();
+    }
+    k.dot_rows(w, 0, rows, tokens);
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(int64_t(state.iterations()) * rows * cols * 2);

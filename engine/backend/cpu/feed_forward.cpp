@@ -8,8 +8,6 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr int64_t kRowMultiple = 8;
-
 // x = scale * x + bias for elements [begin, end).
 void scale_and_shift(float* x, float scale, const std::vector<float>& bias, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) x[i] = x[i] * scale + (bias.empty() ? 0.0f : bias[i]);
@@ -87,23 +85,27 @@ void FeedForwardRun::gate_up(const Step& step) {
   // Experts have unequal numbers of tokens, so the parts of a prompt are finer.
   const int64_t rows = groups_.back().row + groups_.back().form->width;
   const int even = step.parts_for(down_bytes() * 2), parts = even == 1 || step.count == 1 ? even : even * 8;
-  step.pool.run(parts, [&](int part, int) {
+  step.pool.run(parts, [&](int part, int worker) {
     const RowRange own = split_rows(rows, parts, part, kRowMultiple);
     const auto after = [](int64_t row, const Group& group) { return row < group.row; };
     auto group = std::upper_bound(groups_.begin(), groups_.end(), own.begin, after) - 1;
     for (int64_t row = own.begin; row < own.end; ++group) {
       const int64_t begin = row - group->row, end = std::min<int64_t>(group->form->width, own.end - group->row);
-      gate_up_rows(step, *group, begin, end);
+      gate_up_rows(step, *group, begin, end, worker);
       row += end - begin;
     }
   });
 }
 
-void FeedForwardRun::gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end) {
+void FeedForwardRun::gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end, int worker) {
   const float* const* in = slot_in_.data() + group.first;
-  if (group.form->kind != FfnKind::kMlp)
-    step.kernels.dot_rows(group.expert->gate, begin, end, {group.count, in, slot_gate_.data() + group.first, nullptr});
-  step.kernels.dot_rows(group.expert->up, begin, end, {group.count, in, slot_up_.data() + group.first, nullptr});
+  const Matrix &gate = group.expert->gate, &up = group.expert->up;
+  const float* packed = step.pack(up.type, in, group.count, up.cols, worker);
+  step.kernels.dot_rows(up, begin, end, {group.count, in, slot_up_.data() + group.first, nullptr, packed});
+  if (group.form->kind != FfnKind::kMlp) {
+    if (gate.type != up.type) packed = step.pack(gate.type, in, group.count, gate.cols, worker);
+    step.kernels.dot_rows(gate, begin, end, {group.count, in, slot_gate_.data() + group.first, nullptr, packed});
+  }
   if (group.gate_part) group.gate_part->add_rows(step.kernels, begin, end, slot_gate_.data() + group.first);
   if (group.up_part) group.up_part->add_rows(step.kernels, begin, end, slot_up_.data() + group.first);
   for (int slot = group.first; slot < group.first + group.count; ++slot) activate(step, group, slot, begin, end);
@@ -131,7 +133,31 @@ void FeedForwardRun::activate(const Step& step, const Group& group, int slot, in
   for (auto unit = first; unit != group.masked->end() && *unit < end; ++unit) gate[*unit] = 0;
 }
 
+// The activations of every group as its down matrix reads them.
+void FeedForwardRun::pack_active(const Step& step) {
+  int64_t floats = 0;
+  const auto room = [&](const Group& group) {
+    return step.kernels.packed_floats(group.expert->down.type, group.count, group.expert->down.cols);
+  };
+  for (const Group& group : groups_) floats += room(group);
+  packed_active_.reserve(size_t(floats));
+  float* next = packed_active_.data();
+  for (Group& group : groups_) {
+    group.packed = room(group) > 0 ? next : nullptr;
+    next += room(group);
+  }
+  const int parts = std::min(int(groups_.size()), step.parts_for(floats * int64_t(sizeof(float))));
+  step.pool.run(floats > 0 ? parts : 0, [&](int part, int) {
+    const RowRange own = split_rows(int64_t(groups_.size()), parts, part);
+    for (int64_t i = own.begin; i < own.end; ++i) {
+      const Group& group = groups_[size_t(i)];
+      if (group.packed) step.kernels.pack(slot_act_.data() + group.first, group.count, group.expert->down.cols, group.packed);
+    }
+  });
+}
+
 void FeedForwardRun::down(const Step& step, int64_t hidden) {
+  pack_active(step);
   const int parts = step.parts_for(down_bytes());
   step.pool.run(parts, [&](int part, int) {
     const RowRange own = split_rows(hidden, parts, part, kRowMultiple);
@@ -139,7 +165,7 @@ void FeedForwardRun::down(const Step& step, int64_t hidden) {
       const float* weights = slot_weight_.data() + group.first;
       float* const* sums = slot_sum_.data() + group.first;
       step.kernels.dot_rows(group.expert->down, own.begin, own.end,
-                            {group.count, slot_act_.data() + group.first, sums, group.down_part ? group.down_factors : weights});
+                            {group.count, slot_act_.data() + group.first, sums, group.down_part ? group.down_factors : weights, group.packed});
       if (group.down_part) step.kernels.dot_rows(group.down_part->b, own.begin, own.end, {group.count, group.down_part->low.data(), sums, weights});
       const std::vector<float>& bias = group.expert->down_bias;
       for (int slot = group.first; !bias.empty() && slot < group.first + group.count; ++slot)

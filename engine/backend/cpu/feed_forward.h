@@ -41,6 +41,7 @@ class FeedForwardRun {
     ExpertId id = kNoExpert;                   // of a routed expert
     AdapterPart *gate_part = nullptr, *up_part = nullptr, *down_part = nullptr;
     const float* down_factors = nullptr;  // with a down_part: of the base product
+    float* packed = nullptr;              // activations, see Kernels::pack
   };
 
   // routing.cpp
@@ -75,8 +76,9 @@ class FeedForwardRun {
   void adapt_inner(const Step& step);
   void adapt_down(const Step& step);
   void gate_up(const Step& step);
-  void gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end);
+  void gate_up_rows(const Step& step, const Group& group, int64_t begin, int64_t end, int worker);
   void activate(const Step& step, const Group& group, int slot, int64_t begin, int64_t end);
+  void pack_active(const Step& step);
   void down(const Step& step, int64_t hidden);
   int64_t down_bytes() const;
   void show_units(const Step& step, const FeedForward& spec) const;
@@ -122,6 +124,7 @@ class FeedForwardRun {
   std::vector<const float*> slot_in_, slot_act_;
   std::vector<float*> slot_gate_, slot_up_, slot_sum_;
   Rows gate_, up_;
+  AlignedFloats packed_active_;
 
   // Of taps.
   Rows residual_, routed_, tapped_;  // [tokens, hidden]: before the block, what the routed experts add; [slots, hidden]

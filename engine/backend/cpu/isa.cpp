@@ -5,8 +5,21 @@
 #include <string>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace switchyard::cpu {
 namespace {
+
+#if defined(__x86_64__)
+// Linux saves tile registers only for processes that asked (Documentation/arch/x86/xstate.rst); once for all threads.
+bool tiles_allowed() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 std::vector<Isa> detect() {
   std::vector<Isa> found{Isa::kPortable};
@@ -18,6 +31,10 @@ std::vector<Isa> detect() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     found.push_back(Isa::kAvx512);
+  else
+    return found;
+  if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && tiles_allowed())
+    found.push_back(Isa::kAmx);
 #endif
   return found;
 }
@@ -32,6 +49,8 @@ std::string_view name(Isa isa) {
       return "AVX2";
     case Isa::kAvx512:
       return "AVX-512";
+    case Isa::kAmx:
+      return "AMX";
   }
   return "";
 }
@@ -44,6 +63,8 @@ std::string_view token(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "";
 }

@@ -33,9 +33,13 @@ struct TokenRows {
   const float* const* x = nullptr;  // [count] inputs of cols values
   float* const* out = nullptr;      // [count] outputs, indexed by absolute row
   const float* weight = nullptr;    // absent: out[t][r] = dot; else out[t][r] += weight[t] * dot
+  const float* packed = nullptr;    // x as pack() made it, where packed_floats() is not 0
 };
 
 enum class Unit : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
+
+inline constexpr int kPackedTokens = 16;  // inputs that pack() interleaves
+inline constexpr int kRowMultiple = 16;   // rows [begin, end) of dot_rows are quickest at multiples of this
 
 inline constexpr int kKeyBlock = 64;    // keys of one attention block
 inline constexpr int kKeyGroup = 16;    // keys interleaved in the key store: [group][head_dim][kKeyGroup]
@@ -93,6 +97,11 @@ struct Kernels {
 
   // out[i] = stored element i as float.
   void (*load)(const unsigned char* data, Stored type, float* out, int64_t n);
+
+  // Floats of room, on a cache line, for `count` inputs of dot_rows with a matrix of this type, in the order it reads
+  // them; 0: it reads them as they are. In proportion to count, so that blocks of kPackedTokens may be packed apart.
+  int64_t (*packed_floats)(Stored type, int count, int64_t cols);
+  void (*pack)(const float* const* x, int count, int64_t cols, float* packed);
 };
 
 const Kernels& kernels(Isa isa);

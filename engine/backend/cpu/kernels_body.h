@@ -333,7 +333,10 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
 
 #include "engine/backend/cpu/kernels_attention.h"
 
+int64_t packed_floats(Stored, int, int64_t) { return 0; }
+void pack(const float* const*, int, int64_t, float*) {}
+
 constexpr Kernels table(Isa isa) {
   return {isa,      dot_rows_of_any, glu_of_any, glu_oss,       activate_of_any, sigmoid_gate,
-          rms_norm, layer_norm,      attend,     attend_latent, load_of_any};
+          rms_norm, layer_norm,      attend,     attend_latent, load_of_any, packed_floats, pack};
 }

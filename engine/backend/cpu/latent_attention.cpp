@@ -38,7 +38,7 @@ void LatentAttentionRun::run(const Step& step, const LatentAttention& spec, cons
           out[token] = to[token] + head * out_dim;
         }
         const Matrix matrix = matrix_of(head);
-        step.kernels.dot_rows(matrix, 0, matrix.rows, {count, x, out, nullptr});
+        step.dot_rows(matrix, 0, matrix.rows, {count, x, out}, worker);
       }
     });
   };

@@ -66,16 +66,16 @@ void FeedForwardRun::run_gru(const Step& step, const OtherNetwork& gru, float we
   gru_.resize(3 * size_t(width));
   float *r = gru_.data(), *zeta = r + width, *n = zeta + width;
   const float* x = gru_in_.data();
-  step.kernels.dot_rows(gru.reset, 0, width, {1, &x, &r, nullptr});
-  step.kernels.dot_rows(gru.expert.gate, 0, width, {1, &x, &zeta, nullptr});
-  step.kernels.dot_rows(gru.expert.up, 0, width, {1, &x, &n, nullptr});
+  step.dot_rows(gru.reset, 0, width, {1, &x, &r, nullptr});
+  step.dot_rows(gru.expert.gate, 0, width, {1, &x, &zeta, nullptr});
+  step.dot_rows(gru.expert.up, 0, width, {1, &x, &n, nullptr});
   const auto bias = [](const std::vector<float>& values, int i) { return values.empty() ? 0.0f : values[size_t(i)]; };
   for (int i = 0; i < width; ++i) {
     const float reset = sigmoid(r[i] + bias(gru.reset_bias, i)), update = sigmoid(zeta[i] + bias(gru.expert.gate_bias, i));
     r[i] = (1 - update) * std::tanh(n[i] + bias(gru.expert.up_bias, i) + reset * bias(gru.state_bias, i));
   }
   const float* state = r;
-  step.kernels.dot_rows(gru.expert.down, 0, hidden, {1, &state, &out, &weight});
+  step.dot_rows(gru.expert.down, 0, hidden, {1, &state, &out, &weight});
   for (size_t i = 0; i < gru.expert.down_bias.size(); ++i) out[i] += weight * gru.expert.down_bias[i];
 }
 

@@ -73,6 +73,14 @@ struct Step {
 
   void normalise(const Norm& norm, const float* x, float* out, int64_t n) const;
   void multiply(std::span<const Product> products) const;
+  // Rows [begin, end) of a matrix times tokens that are not packed; inside the pool, of its worker.
+  void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, int worker = 0) const;
+  // The inputs in the order the kernels read them, nullptr: as they are. Stands until the worker's next call.
+  const float* pack(Stored type, const float* const* x, int count, int64_t cols, int worker) const;
+  // The same into a place of packed_floats() floats, shared out to the pool.
+  void pack_into(float* place, Stored type, const float* const* x, int count, int64_t cols) const;
+  // Fills `packed_inputs` for products, packing what several share once.
+  void pack_inputs(std::span<const Product> products) const;
   // Adds a bias to every token of a sum.
   void add_bias(const std::vector<float>& bias, const Sum& sum) const;
   // Parts worth making of a phase that reads `bytes`; 1: not worth a barrier.
@@ -93,6 +101,9 @@ struct Step {
   AdapterRun* adapters = nullptr;  // never null while a chunk runs
   int pass = 0;      // through the layer in hand, from 0
   Rotations rotations;
+  mutable std::vector<AlignedFloats> packed;  // per worker
+  mutable std::vector<AlignedFloats> inputs;  // of the products at hand
+  mutable std::vector<const float*> packed_inputs;
   AttentionRows* attention = nullptr;  // filled by the layer's attention, read by its routers
 };
 

@@ -8,7 +8,6 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr int64_t kRowMultiple = 8;
 
 float norm_of(const float* y, int64_t n) {
   double sum = 0;
@@ -44,9 +43,9 @@ void FeedForwardRun::measure(const Step& step, const FeedForward& spec, const fl
     shape_rows(group.count, hidden, tapped_, tapped_rows_);
     const TokenRows tokens{group.count, slot_act_.data() + group.first, tapped_rows_.data(), nullptr};
     const int parts = step.parts_for(stored_size(group.expert->down) * ((group.count + 1) / 2));
-    step.pool.run(parts, [&](int part, int) {
+    step.pool.run(parts, [&](int part, int worker) {
       const RowRange own = split_rows(hidden, parts, part, kRowMultiple);
-      step.kernels.dot_rows(group.expert->down, own.begin, own.end, tokens);
+      step.dot_rows(group.expert->down, own.begin, own.end, tokens, worker);
       if (group.down_part) group.down_part->add_rows(step.kernels, own.begin, own.end, tapped_rows_.data());
     });
     for (int i = 0; i < group.count; ++i) {
