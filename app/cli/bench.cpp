@@ -49,6 +49,10 @@ Document result_json(const BenchResult& result) {
            {{"tokens_per_s", spread_json(result.decode_tokens_per_s)},
             {"bytes_per_token", result.bytes_per_token},
             {"share_of_ceiling", result.share_of_ceiling}}},
+          {"layers",
+           {{"tokens_per_s", spread_json(result.layers_per_s)},
+            {"bytes_per_token", result.layer_bytes_per_token},
+            {"share_of_ceiling", result.layers_share_of_ceiling}}},
           {"capture", capture},
           {"other_load", result.other_load},
           {"noisy", result.noisy}};
@@ -68,6 +72,8 @@ void show(Output& out, const BenchResult& result) {
       {"ceiling",
        fmt::format("{:.2f} GB/s read; decoding reads {:.2f} MB per token, {:.1f} % of it", result.ceiling.gb_per_s,
                    double(result.bytes_per_token) / 1e6, 100 * result.share_of_ceiling)}};
+  rows.push_back({"layers alone", fmt::format("{}, {:.1f} % of the ceiling", spread_text(result.layers_per_s),
+                                              100 * result.layers_share_of_ceiling)});
   for (const CaptureCost& level : result.capture)
     rows.push_back({"capture " + level.level,
                     fmt::format("{}, costs {:.1f} %", spread_text(level.tokens_per_s), 100 * level.cost)});

@@ -17,7 +17,7 @@ namespace switchyard {
 
 struct BenchOptions {
   int prompt_tokens = 128;
-  int new_tokens = 128;             // per repeat, after the prompt; the end of text is ignored
+  int new_tokens = 128;             // decoded per repeat after the prompt, fixed ids spread over the vocabulary
   int repeat = 5;                   // rounds; every round measures every setting once, in turn
   int threads = 0;                  // of the read probe; give the backend's. 0: one per core
   std::shared_ptr<TraceSink> sink;  // given: decoding is also measured while recording to it, then it is closed
@@ -46,7 +46,7 @@ struct ReadCeiling {
 ReadCeiling read_ceiling(uint64_t bytes, int threads);
 
 struct CaptureCost {
-  std::string level;    // "off", "logits", "recorded"
+  std::string level;    // "off", "ids", "logits", "recorded"
   Spread tokens_per_s;  // decoding
   double cost = 0;      // 1 - median / median of "off"; may be slightly negative
 };
@@ -61,6 +61,9 @@ struct BenchResult {
   Spread decode_tokens_per_s;    // routing with logits captured, as the program runs
   uint64_t bytes_per_token = 0;  // weights read for one token: dense parts and k experts of every layer
   double share_of_ceiling = 0;   // bytes_per_token * decode median / ceiling
+  Spread layers_per_s;           // tokens through the layers alone: no capture, no logits
+  uint64_t layer_bytes_per_token = 0;  // bytes_per_token less the output matrix
+  double layers_share_of_ceiling = 0;
   std::vector<CaptureCost> capture;
   double other_load = 0;  // share of the machine that other programs used meanwhile
   bool noisy = false;     // more than 3 %: no claim should be made from these figures

@@ -168,7 +168,7 @@ TEST_P(CpuKernels, DotRowsDoesNotDependOnTheOtherRowsAndTokens) {
       for (int t = 0; t < count; ++t) alone.y[t] = alone.out[t].data();
       dot_rows(w.view, 0, rows, together.rows(0, count, false));
       for (int t = 0; t < count; ++t)
-        for (int64_t r = 0; r < rows; ++r) k->dot_rows(w.view, r, r + 1, alone.rows(t, 1, false));
+        for (int64_t r = 0; r < rows; ++r) dot_rows(w.view, r, r + 1, alone.rows(t, 1, false));
       for (int t = 0; t < count; ++t) {
         std::vector<uint32_t> a(rows), b(rows);
         std::memcpy(a.data(), together.y[t], rows * 4);

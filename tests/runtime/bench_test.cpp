@@ -43,15 +43,16 @@ TEST(Bench, MeasuresEverySettingOnceARound) {
   const auto result = bench(demo.checkpoint, *demo.backend,
                             {.prompt_tokens = 20, .new_tokens = 6, .repeat = 2, .threads = 1, .sink = sink});
   ASSERT_TRUE(result) << result.error().message();
-  ASSERT_EQ(result->capture.size(), 3u);
+  ASSERT_EQ(result->capture.size(), 4u);
   EXPECT_EQ(result->capture[0].level, "off");
   EXPECT_EQ(result->capture[0].cost, 0);
-  EXPECT_EQ(result->capture[1].level, "logits");
-  EXPECT_EQ(result->capture[2].level, "recorded");
+  EXPECT_EQ(result->capture[1].level, "ids");
+  EXPECT_EQ(result->capture[2].level, "logits");
+  EXPECT_EQ(result->capture[3].level, "recorded");
   EXPECT_EQ(sink->sequences, 3);  // a warm-up and two rounds
   EXPECT_EQ(sink->frames, 3 * 6);
   EXPECT_EQ(sink->closed, 1);
-  for (const Spread& spread : {result->prefill_tokens_per_s, result->decode_tokens_per_s}) {
+  for (const Spread& spread : {result->prefill_tokens_per_s, result->decode_tokens_per_s, result->layers_per_s}) {
     EXPECT_GT(spread.min, 0);
     EXPECT_LE(spread.min, spread.median);
     EXPECT_LE(spread.median, spread.max);
@@ -60,6 +61,7 @@ TEST(Bench, MeasuresEverySettingOnceARound) {
   EXPECT_EQ(result->ceiling.bytes, demo.checkpoint.weight_bytes());
   EXPECT_DOUBLE_EQ(result->share_of_ceiling, double(result->bytes_per_token) * result->decode_tokens_per_s.median /
                                                  (result->ceiling.gb_per_s * 1e9));
+  EXPECT_EQ(result->layer_bytes_per_token, result->bytes_per_token - 2 * 4096 * 256);  // the tied head, bf16
   EXPECT_EQ(result->noisy, result->other_load > 0.03);
   EXPECT_FALSE(result->machine.processor.empty());
   EXPECT_GT(result->machine.memory_bytes, 0u);

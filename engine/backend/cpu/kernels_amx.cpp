@@ -130,7 +130,7 @@ struct WeightTiles {
   }
 };
 
-// Tiles 0-3 are sums of two row tiles by two blocks of tokens, 4 and 5 weights, 6 and 7 inputs.
+// Tiles 0 and 1 are sums of one row tile by two blocks of tokens, 4 is weights, 6 and 7 are inputs.
 struct alignas(64) Shapes {
   unsigned char palette = 1, start = 0, unused[14] = {};
   uint16_t bytes[16] = {};
@@ -143,9 +143,9 @@ void shape_tiles(int first_tokens, int second_tokens) {
     shapes.rows[tile] = kTile;
     shapes.bytes[tile] = uint16_t(words * 4);
   };
-  for (const int tile : {0, 2, 6}) set(tile, first_tokens);
-  for (const int tile : {1, 3, 7}) set(tile, second_tokens);
-  for (const int tile : {4, 5}) set(tile, int(kTile));
+  for (const int tile : {0, 6}) set(tile, first_tokens);
+  for (const int tile : {1, 7}) set(tile, second_tokens);
+  set(4, int(kTile));
   _tile_loadconfig(&shapes);
 }
 
@@ -175,27 +175,23 @@ void put(float* sums, const TokenRows& tokens, int token, int count, int64_t row
   }
 }
 
-// `R` row tiles from `row` on times `C` blocks of tokens. ahead: the same columns of the next rows are sent for.
-template <int R, int C>
-void product(const WeightTiles& w, int64_t row, bool ahead, const Inputs* in, const TokenRows& tokens, int token,
+// The row tile at `row` times `C` blocks of tokens. Memory is waited for less when the processor is told in time what
+// comes: the same rows some lines ahead, then the next ones (reading beyond the matrix does no harm).
+template <int C>
+void product(const WeightTiles& w, int64_t row, const Inputs* in, const TokenRows& tokens, int token,
              int64_t first_row) {
-  alignas(64) unsigned char room[2][kTile * kStep * 2];
+  constexpr int64_t kAhead = 2048;  // bytes
+  alignas(64) unsigned char room[kTile * kStep * 2];
   _tile_zero(0);
   if constexpr (C > 1) _tile_zero(1);
-  if constexpr (R > 1) _tile_zero(2);
-  if constexpr (R > 1 && C > 1) _tile_zero(3);
   for (int64_t column = 0, step = 0; column < w.cols; column += kStep, ++step) {
-    if (ahead) {
-      const unsigned char* next = w.data + (row + R * kTile) * w.row_bytes + column * 2;
+    const int64_t ahead = column * 2 + kAhead;
+    const unsigned char* next =
+        w.data + row * w.row_bytes + ahead + (ahead >= w.row_bytes ? (kTile - 1) * w.row_bytes : 0);
 #pragma GCC unroll 4
-      for (int64_t r = 0; r < R * kTile; ++r) __builtin_prefetch(next + r * w.row_bytes, 0, 2);
-    }
-    const auto first = w.tile(row, column, room[0]);
-    _tile_loadd(4, first.at, first.stride);
-    if constexpr (R > 1) {
-      const auto second = w.tile(row + kTile, column, room[1]);
-      _tile_loadd(5, second.at, second.stride);
-    }
+    for (int64_t r = 0; r < kTile; ++r) __builtin_prefetch(next + r * w.row_bytes, 0, 3);
+    const auto weights = w.tile(row, column, room);
+    _tile_loadd(4, weights.at, weights.stride);
 #pragma GCC unroll 3
     for (int64_t piece = 0; piece < kPieces; ++piece) {
       const auto words = [&](int block) {
@@ -203,29 +199,18 @@ void product(const WeightTiles& w, int64_t row, bool ahead, const Inputs* in, co
       };
       _tile_loadd(6, words(0), in[0].tokens * 4);
       _tile_dpbf16ps(0, 4, 6);
-      if constexpr (R > 1) _tile_dpbf16ps(2, 5, 6);
       if constexpr (C > 1) {
         _tile_loadd(7, words(1), in[1].tokens * 4);
         _tile_dpbf16ps(1, 4, 7);
-        if constexpr (R > 1) _tile_dpbf16ps(3, 5, 7);
       }
     }
   }
   alignas(64) float sums[kTile * kTile];
-  const auto valid = [&](int64_t tile) { return w.rows - row - tile * kTile; };
   _tile_stored(0, sums, in[0].tokens * 4);
-  put(sums, tokens, token, in[0].tokens, first_row + row, valid(0));
-  if constexpr (R > 1) {
-    _tile_stored(2, sums, in[0].tokens * 4);
-    put(sums, tokens, token, in[0].tokens, first_row + row + kTile, valid(1));
-  }
+  put(sums, tokens, token, in[0].tokens, first_row + row, w.rows - row);
   if constexpr (C > 1) {
     _tile_stored(1, sums, in[1].tokens * 4);
-    put(sums, tokens, token + int(kTile), in[1].tokens, first_row + row, valid(0));
-    if constexpr (R > 1) {
-      _tile_stored(3, sums, in[1].tokens * 4);
-      put(sums, tokens, token + int(kTile), in[1].tokens, first_row + row + kTile, valid(1));
-    }
+    put(sums, tokens, token + int(kTile), in[1].tokens, first_row + row, w.rows - row);
   }
 }
 
@@ -259,14 +244,11 @@ void dot_rows_amx(const Matrix& w, int64_t begin, int64_t end, const TokenRows& 
       };
       const Inputs in[2] = {inputs(token), inputs(token + int(kTile))};
       shape_tiles(in[0].tokens, in[1].tokens > 0 ? in[1].tokens : in[0].tokens);
-      for (int64_t row = chunk; row < chunk_end; row += 2 * kTile) {
-        const bool two = chunk_end - row > kTile, ahead = token == 0;
+      for (int64_t row = chunk; row < chunk_end; row += kTile) {
         if (in[1].tokens > 0)
-          two ? product<2, 2>(tiles, row, ahead, in, tokens, token, begin)
-              : product<1, 2>(tiles, row, ahead, in, tokens, token, begin);
+          product<2>(tiles, row, in, tokens, token, begin);
         else
-          two ? product<2, 1>(tiles, row, ahead, in, tokens, token, begin)
-              : product<1, 1>(tiles, row, ahead, in, tokens, token, begin);
+          product<1>(tiles, row, in, tokens, token, begin);
       }
     }
   }

@@ -104,13 +104,15 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
     i += kLanes;
   };
   if constexpr (C == 1) {
-    // One token is bound by memory: while these rows are read, the same columns of the next ones are
-    // on their way to the second-level cache (a prefetch beyond the matrix does no harm).
+    // One token is bound by memory, which is waited for less when the processor is told in time what comes: the same
+    // rows some lines ahead, then the next ones (reading beyond the matrix does no harm).
     constexpr int kLineSteps = kLineBytes / (kLanes * E::kBytes);
-    const int64_t ahead = R * row_bytes;
+    constexpr int64_t kAhead = 2048;  // bytes
     while (i + kLineSteps * kLanes <= cols) {
+      const int64_t ahead = i * E::kBytes + kAhead;
+      const int64_t next = ahead + (ahead >= row_bytes ? (R - 1) * row_bytes : 0);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) __builtin_prefetch(rows[r] + ahead + i * E::kBytes, 0, 2);
+      for (int r = 0; r < R; ++r) __builtin_prefetch(rows[r] + next, 0, 3);
 #pragma GCC unroll 8
       for (int n = 0; n < kLineSteps; ++n) whole_step();
     }
