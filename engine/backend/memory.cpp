@@ -9,6 +9,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/executor.h"
+#include "engine/backend/cpu/loader.h"
 #include "engine/base/text.h"
 #include "engine/model/quantised.h"
 
@@ -80,15 +81,36 @@ uint64_t reference_workspace_bytes(const ModelPlan& plan, int context) {
 // What the cpu backend keeps beside the file: decoded matrices, and of latent attention the transposed key part.
 MemoryEstimate cpu_weights(const ModelPlan& plan) {
   MemoryEstimate need;
+  const auto in_blocks = [](const TensorRef& ref) -> uint64_t {
+    const auto type = cpu::stored_in_blocks(ref);
+    if (!type) return 0;
+    const cpu::StoredBlock block = cpu::stored_block(*type);
+    return uint64_t(ref.elements() / block.elements * block.bytes);
+  };
   for_each_weight(plan, [&](const TensorRef& ref) {
-    need.decoded += decoded_bytes(ref);
+    const uint64_t blocks = in_blocks(ref);
+    need.in_file += blocks;
+    if (blocks == 0) need.decoded += decoded_bytes(ref);
     if (ref.in_place()) need.in_file += uint64_t(ref.elements()) * uint64_t(bits(ref.dtype)) / 8;
   });
+  const auto always_decoded = [&](const TensorRef& ref) {
+    const uint64_t blocks = ref ? in_blocks(ref) : 0;
+    if (blocks == 0) return;
+    need.in_file -= blocks;
+    need.decoded += decoded_bytes(ref);
+  };
   for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers)
-      if (const auto* latent = std::get_if<LatentAttentionSpec>(&sublayer.op))
+    for (const Sublayer& sublayer : layer.sublayers) {
+      if (const auto* latent = std::get_if<LatentAttentionSpec>(&sublayer.op)) {
+        always_decoded(latent->kv_b);
         need.decoded += uint64_t(latent->heads) * uint64_t(latent->nope_dim) * uint64_t(latent->kv_rank) *
                         uint64_t(bits(exact_dtype(latent->kv_b))) / 8;
+      }
+      if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op)) {
+        always_decoded(moe->router_weight);
+        always_decoded(moe->shared_gate);
+      }
+    }
   return need;
 }
 

@@ -46,6 +46,9 @@ Result<Checkpoint> open_checkpoint(std::string_view model);
 // the program (../share/switchyard, installed), else the source tree it was built from.
 Result<std::filesystem::path> find_assets();
 
+struct StoredBytes;  // engine/model/quantised.h
+struct QuantLayout;
+
 // A read-only view of stored elements; `data` need not be aligned to the element size.
 struct TensorView {
   const std::byte* data = nullptr;
@@ -64,6 +67,11 @@ class WeightStore {
   virtual Result<TensorView> view(const TensorRef& ref) const = 0;
   // Any ref, decoded to dense row-major fp32 [rows, cols] at `out`.
   virtual Result<void> read(const TensorRef& ref, float* out) const;
+  // The stored bytes of a quantised tensor, whole, and of what belongs to it; a copy of its scales as floats. For
+  // kernels that compute in blocks; kInternal from stores that hold none.
+  virtual Result<std::span<const std::byte>> stored(const TensorRef& ref) const;
+  virtual Result<std::span<const std::byte>> stored(const StoredBytes& bytes) const;
+  Result<std::vector<float>> scales(const QuantLayout& layout) const;
   // An error if a shard changed on disk since it was mapped (size, inode or mtime).
   virtual Result<void> check_unchanged() const = 0;
   virtual uint64_t bytes() const = 0;

@@ -33,36 +33,6 @@ tl::unexpected<Error> not_rows(const QuantLayout& layout, int64_t first, int64_t
                           layout.label));
 }
 
-// Scales of any stored type, as floats; e8m0: 2^(byte - 127).
-Result<std::vector<float>> scales_of(const StoredBytes& stored, const ReadBytes& bytes) {
-  if (!stored) return std::vector<float>{};
-  SY_TRY(const auto data, bytes(stored));
-  const int64_t each = bits(stored.dtype) / 8, count = static_cast<int64_t>(data.size()) / each;
-  std::vector<float> out(static_cast<size_t>(count));
-  const Byte* at = raw(data);
-  for (int64_t i = 0; i < count; ++i, at += each) {
-    float& value = out[static_cast<size_t>(i)];
-    switch (stored.dtype) {
-      case DType::kF32:
-        value = load<float>(at);
-        break;
-      case DType::kBF16:
-        value = float_of_bf16(load<uint16_t>(at));
-        break;
-      case DType::kF16:
-        value = float_of_f16(load<uint16_t>(at));
-        break;
-      case DType::kF8E8M0:
-      case DType::kU8:
-        value = float_of_e8m0(*at);
-        break;
-      default:
-        return fail(ErrorCode::kInternal, fmt::format("scales stored as {}.", name(stored.dtype)));
-    }
-  }
-  return out;
-}
-
 // The group of each column: stored, or column / group.
 Result<std::vector<int32_t>> column_groups(const QuantLayout& layout, int64_t groups, const ReadBytes& bytes) {
   std::vector<int32_t> out(static_cast<size_t>(layout.cols));
@@ -105,7 +75,7 @@ const std::array<float, 256>& fp8_values() {
 // Blocks start anew in each matrix of a packed tensor: block_rows counts from its first row, which `unit` gives.
 Result<void> decode_fp8(const QuantLayout& layout, std::span<const std::byte> main, const ReadBytes& bytes, Rows rows,
                         float* out) {
-  SY_TRY(const std::vector<float> scales, scales_of(layout.scales, bytes));
+  SY_TRY(const std::vector<float> scales, stored_scales(layout.scales, bytes));
   const auto& values = fp8_values();
   const int64_t per_matrix = layout.unit, cols = layout.cols;
   const int64_t wide = (cols + layout.group - 1) / layout.group;
@@ -172,7 +142,7 @@ Result<void> decode_columns_packed(const QuantLayout& layout, std::span<const st
                                    Rows rows, float* out) {
   const bool awq = layout.kind == QuantKind::kAwq;
   const std::array<int, 8>& nibble_of = awq ? kAwqNibble : kInOrder;
-  SY_TRY(const std::vector<float> scales, scales_of(layout.scales, bytes));
+  SY_TRY(const std::vector<float> scales, stored_scales(layout.scales, bytes));
   SY_TRY(const std::vector<int32_t> group_of,
          column_groups(layout, static_cast<int64_t>(scales.size()) / layout.rows, bytes));
   const Byte* zeros = nullptr;
@@ -202,7 +172,7 @@ Result<void> decode_columns_packed(const QuantLayout& layout, std::span<const st
 
 Result<void> decode_packed_int4(const QuantLayout& layout, std::span<const std::byte> main, const ReadBytes& bytes,
                                 Rows rows, float* out) {
-  SY_TRY(const std::vector<float> scales, scales_of(layout.scales, bytes));
+  SY_TRY(const std::vector<float> scales, stored_scales(layout.scales, bytes));
   const auto groups = static_cast<int64_t>(scales.size()) / layout.rows;
   SY_TRY(const std::vector<int32_t> group_of, column_groups(layout, groups, bytes));
   const Byte* zeros = nullptr;
@@ -281,6 +251,36 @@ DType plain_type(GgmlType type) {
 }
 
 }  // namespace
+
+// e8m0: 2^(byte - 127).
+Result<std::vector<float>> stored_scales(const StoredBytes& stored, const ReadBytes& bytes) {
+  if (!stored) return std::vector<float>{};
+  SY_TRY(const auto data, bytes(stored));
+  const int64_t each = bits(stored.dtype) / 8, count = static_cast<int64_t>(data.size()) / each;
+  std::vector<float> out(static_cast<size_t>(count));
+  const Byte* at = raw(data);
+  for (int64_t i = 0; i < count; ++i, at += each) {
+    float& value = out[static_cast<size_t>(i)];
+    switch (stored.dtype) {
+      case DType::kF32:
+        value = load<float>(at);
+        break;
+      case DType::kBF16:
+        value = float_of_bf16(load<uint16_t>(at));
+        break;
+      case DType::kF16:
+        value = float_of_f16(load<uint16_t>(at));
+        break;
+      case DType::kF8E8M0:
+      case DType::kU8:
+        value = float_of_e8m0(*at);
+        break;
+      default:
+        return fail(ErrorCode::kInternal, fmt::format("scales stored as {}.", name(stored.dtype)));
+    }
+  }
+  return out;
+}
 
 Result<void> decode_elements(const QuantLayout& layout, const StoredBytes& stored, const ReadBytes& bytes,
                              int64_t first, int64_t count, float* out) {

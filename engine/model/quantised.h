@@ -66,6 +66,9 @@ using ReadBytes = std::function<Result<std::span<const std::byte>>(const StoredB
 Result<void> decode_elements(const QuantLayout& layout, const StoredBytes& main, const ReadBytes& bytes, int64_t first,
                              int64_t count, float* out);
 
+// Scales of any stored type as floats; empty where absent.
+Result<std::vector<float>> stored_scales(const StoredBytes& stored, const ReadBytes& bytes);
+
 // The narrowest of BF16, F16 and F32 that holds every element of the ref exactly: MXFP4 and rearranged bf16 are
 // bf16; int4, FP8 and GGUF blocks are products of a scale and need fp32.
 DType exact_dtype(const TensorRef& ref);

@@ -49,6 +49,13 @@ class MappedWeights final : public WeightStore {
     return done;
   }
 
+  Result<std::span<const std::byte>> stored(const TensorRef& ref) const override {
+    const TensorInfo* tensor = find_tensor(tensors_, ref.name);
+    if (!tensor) return fail(ErrorCode::kInternal, "is not in the checkpoint.", "tensor " + quote(ref.name));
+    return bytes_of({tensor->dtype, tensor->shard, tensor->begin, tensor->end});
+  }
+  Result<std::span<const std::byte>> stored(const StoredBytes& bytes) const override { return bytes_of(bytes); }
+
   Result<void> check_unchanged() const override {
     for (const auto& shard : shards_) SY_CHECK(shard->check_unchanged());
     return {};
@@ -151,6 +158,16 @@ TensorRef span_of(const TensorRef& ref, int64_t row_stride) {
   span.row_stride = 0;
   span.col_stride = 1;
   return span;
+}
+
+Result<std::span<const std::byte>> WeightStore::stored(const TensorRef& ref) const {
+  return fail(ErrorCode::kInternal, "the stored bytes are not to be had.", "tensor " + quote(ref.name));
+}
+Result<std::span<const std::byte>> WeightStore::stored(const StoredBytes&) const {
+  return fail(ErrorCode::kInternal, "the stored bytes are not to be had.");
+}
+Result<std::vector<float>> WeightStore::scales(const QuantLayout& layout) const {
+  return stored_scales(layout.scales, [this](const StoredBytes& bytes) { return stored(bytes); });
 }
 
 Result<void> WeightStore::read(const TensorRef& ref, float* out) const {

@@ -14,6 +14,7 @@
 
 #include "engine/backend/cpu/aligned.h"
 #include "engine/backend/cpu/isa.h"
+#include "engine/model/ggml_blocks.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -43,12 +44,12 @@ double bf16_value(uint16_t b) {
 // A random matrix in storage that is aligned to nothing, and the same numbers as doubles.
 struct TestMatrix {
   TestMatrix(Stored type, int64_t rows, int64_t cols, std::mt19937& random)
-      : storage(1 + rows * cols * stored_bytes(type)) {
+      : storage(1 + rows * cols * stored_block(type).bytes) {
     view = {storage.data() + 1, type, rows, cols};
     std::normal_distribution<float> normal;
     for (int64_t i = 0; i < rows * cols; ++i) {
       const float x = normal(random);
-      unsigned char* at = storage.data() + 1 + i * stored_bytes(type);
+      unsigned char* at = storage.data() + 1 + i * stored_block(type).bytes;
       if (type == Stored::kF32) {
         std::memcpy(at, &x, 4);
         values.push_back(x);
@@ -116,7 +117,7 @@ TEST_P(CpuKernels, LoadsEveryStoredValueExactly) {
   for (int i = 0; i < 65536; ++i) all[i] = uint16_t(i);
   std::vector<float> out(65536);
   for (const Stored type : {Stored::kBF16, Stored::kF16}) {
-    k->load(reinterpret_cast<const unsigned char*>(all.data()), type, out.data(), 65536);
+    k->load_row({reinterpret_cast<const unsigned char*>(all.data()), type, 1, 65536}, 0, out.data());
     for (int i = 0; i < 65536; ++i) {
       const double expected = type == Stored::kBF16 ? bf16_value(all[i]) : half_value(all[i]);
       if (std::isnan(expected))
@@ -155,6 +156,117 @@ TEST_P(CpuKernels, DotRowsEqualsDoubleSums) {
                 }
               }
           }
+}
+
+// A matrix stored in blocks, and its values: of GGUF formats by the decoder that is checked against the package gguf,
+// of the others by their definitions.
+struct BlockMatrix {
+  BlockMatrix(Stored type, int64_t rows, int64_t cols, std::mt19937& random) : values(size_t(rows * cols)) {
+    const StoredBlock block = stored_block(type);
+    view = {nullptr, type, rows, cols};
+    bytes.resize(size_t(rows * cols / block.elements * block.bytes));
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(random());
+    const auto tame_half = [&](size_t at) { bytes[at + 1] = static_cast<unsigned char>(bytes[at + 1] % 8 + 0x28); };
+    for (size_t at = 0; at < bytes.size(); at += size_t(block.bytes)) {
+      if (type == Stored::kQ8_0 || type == Stored::kQ4_K) tame_half(at);
+      if (type == Stored::kQ4_K) tame_half(at + 2);
+      if (type == Stored::kMxfp4) bytes[at] = static_cast<unsigned char>(120 + bytes[at] % 12);
+    }
+    view.data = bytes.data();
+    if (type == Stored::kMxfp4Apart) {
+      for (int64_t i = 0; i < rows * cols / 32; ++i) exponents.push_back(static_cast<unsigned char>(120 + random() % 12));
+      view.scales = exponents.data();
+      view.scales_apart = cols / 32;
+      constexpr double kE2M1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+      for (int64_t i = 0; i < rows * cols; ++i) {
+        const int nibble = bytes[size_t(i / 2)] >> (i % 2 * 4) & 15;
+        values[size_t(i)] = float(std::ldexp(nibble & 8 ? -kE2M1[nibble & 7] : kE2M1[nibble], exponents[size_t(i / 32)] - 127));
+      }
+    } else if (type == Stored::kFp8) {
+      constexpr int64_t kRows = 4, kShift = 5;
+      const int64_t wide = (cols + 31) >> kShift;
+      for (int64_t i = 0; i < (rows + kRows - 1) / kRows * wide; ++i) scales.push_back(std::ldexp(1 + float(random() % 1000) / 1000, -3));
+      view.scales = reinterpret_cast<const unsigned char*>(scales.data());
+      view.scales_apart = wide * 4;
+      view.scale_rows = kRows;
+      view.scale_shift = kShift;
+      for (int64_t i = 0; i < rows * cols; ++i) {
+        unsigned char& byte = bytes[size_t(i)];
+        if ((byte & 0x7f) == 0x7f) byte ^= 1;  // NaN
+        const int exponent = byte >> 3 & 15, mantissa = byte & 7;
+        const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+        values[size_t(i)] = float(byte & 0x80 ? -size : size) * scales[size_t(i / cols / kRows * wide + (i % cols >> kShift))];
+      }
+    } else {
+      const GgmlType ggml = type == Stored::kQ8_0 ? GgmlType::kQ8_0 : type == Stored::kQ4_K ? GgmlType::kQ4_K : GgmlType::kMXFP4;
+      decode_ggml(ggml, reinterpret_cast<const std::byte*>(bytes.data()), int64_t(bytes.size()) / block.bytes, values.data());
+    }
+  }
+  Matrix plain() const { return {reinterpret_cast<const unsigned char*>(values.data()), Stored::kF32, view.rows, view.cols}; }
+
+  Matrix view;
+  std::vector<unsigned char> bytes, exponents;
+  std::vector<float> values, scales;
+};
+constexpr Stored kInBlocks[] = {Stored::kQ8_0, Stored::kQ4_K, Stored::kMxfp4, Stored::kMxfp4Apart, Stored::kFp8};
+
+TEST_P(CpuKernels, BlocksGiveTheBitsOfTheirDecodedValues) {
+  for (const Stored type : kInBlocks)
+    for (const int64_t cols : {256, 1024})
+      for (const int64_t rows : {1, 8, 13})
+        for (const int count : {1, 2, 5, 7, 20}) {
+          const BlockMatrix w(type, rows, cols, random);
+          std::vector<float> row(static_cast<size_t>(cols));
+          for (int64_t r = 0; r < rows; ++r) {
+            k->load_row(w.view, r, row.data());
+            for (int64_t c = 0; c < cols; ++c) ASSERT_EQ(row[size_t(c)], w.values[size_t(r * cols + c)]) << int(type) << " " << r << " " << c;
+          }
+          const TestTokens in_blocks(count, cols, rows, random);
+          TestTokens decoded = in_blocks;
+          for (int t = 0; t < count; ++t) decoded.y[size_t(t)] = decoded.out[size_t(t)].data();
+          dot_rows(w.view, 0, rows, in_blocks.rows(0, count, false));
+          dot_rows(w.plain(), 0, rows, decoded.rows(0, count, false));
+          for (int t = 0; t < count; ++t)
+            for (int64_t r = 0; r < rows; ++r)
+              ASSERT_EQ(bits_of(in_blocks.out[size_t(t)][size_t(r)]), bits_of(decoded.out[size_t(t)][size_t(r)])) << int(type) << " row " << r << " token " << t << " of " << count;
+        }
+}
+
+TEST_P(CpuKernels, RowsOfAStridedMatrixOfBlocks) {
+  const BlockMatrix w(Stored::kMxfp4Apart, 6, 64, random);
+  Matrix odd = w.view;  // as gpt-oss interleaves gate and up
+  odd.data += row_bytes(w.view);
+  odd.scales += w.view.scales_apart;
+  odd.rows = 3;
+  odd.apart = 2 * row_bytes(w.view);
+  odd.scales_apart = 2 * w.view.scales_apart;
+  std::vector<float> row(64);
+  for (int64_t r = 0; r < 3; ++r) {
+    k->load_row(odd, r, row.data());
+    for (size_t c = 0; c < 64; ++c) ASSERT_EQ(row[c], w.values[size_t(2 * r + 1) * 64 + c]);
+  }
+}
+
+TEST_P(CpuKernels, UnknownNumbersOfBlocksAreNaN) {
+  std::vector<unsigned char> fp8(16, 0x38), nan(16, 0x38);
+  nan[5] = 0xff;
+  const float scale = 2;
+  Matrix w{nan.data(), Stored::kFp8, 1, 16};
+  w.scales = reinterpret_cast<const unsigned char*>(&scale);
+  w.scale_shift = 62;
+  std::vector<float> row(16);
+  k->load_row(w, 0, row.data());
+  for (size_t i = 0; i < 16; ++i)
+    if (i == 5)
+      EXPECT_TRUE(std::isnan(row[i]));
+    else
+      EXPECT_EQ(row[i], 2.0f);
+  const unsigned char exponent = 255;
+  Matrix x{fp8.data(), Stored::kMxfp4Apart, 1, 32};
+  x.scales = &exponent;
+  std::vector<float> values(32);
+  k->load_row(x, 0, values.data());
+  EXPECT_TRUE(std::isnan(values[0]));
 }
 
 TEST_P(CpuKernels, DotRowsDoesNotDependOnTheOtherRowsAndTokens) {

@@ -94,6 +94,20 @@ TEST_P(QuantisedModels, GiveTheNumbersOfTheDequantisedModel) {
   }
 }
 
+// What the kernels compute in blocks stays in the file; what they do not is decoded at load, and counted as such.
+TEST(QuantisedModels, MatricesOfTheseFormatsStayInTheFile) {
+  for (const std::string name : {"gguf_mixtral_q8_0", "gguf_mixtral_q4_k", "mxfp4", "fp8_deepseek"}) {
+    const auto checkpoint = open_checkpoint((kFolder / name).string());
+    ASSERT_TRUE(checkpoint) << checkpoint.error().message();
+    const MemoryEstimate need = estimate_memory("cpu", checkpoint->plan, *checkpoint, 64);
+    EXPECT_GT(need.in_file, need.decoded) << name << ": " << memory_text(need);
+  }
+  const auto decoded = open_checkpoint((kFolder / "gptq").string());
+  ASSERT_TRUE(decoded);
+  const MemoryEstimate need = estimate_memory("cpu", decoded->plan, *decoded, 64);
+  EXPECT_GT(need.decoded, need.in_file) << memory_text(need);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, QuantisedModels, testing::ValuesIn(models()),
                          [](const auto& info) { return info.param; });
 

@@ -4,6 +4,7 @@
 
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/cpu/aligned.h"
@@ -46,6 +47,33 @@ void dot_rows(benchmark::State& state, const Kernels& k, int64_t rows, int64_t c
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(int64_t(state.iterations()) * rows * cols * 2);
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      2e-9 * double(rows) * double(cols) * count * double(state.iterations()), benchmark::Counter::kIsRate);
+}
+
+// Blocks of any bytes times `count` tokens; scales apart are ones.
+void dot_blocks(benchmark::State& state, const Kernels& k, Stored type, int64_t rows, int64_t cols, int count) {
+  Matrix w{nullptr, type, rows, cols};
+  std::vector<unsigned char> bytes(size_t(rows * row_bytes(w)));
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(i * 2654435761u >> 11 & 0x37);
+  if (type == Stored::kMxfp4)
+    for (size_t i = 0; i < bytes.size(); i += 17) bytes[i] = 127;
+  const std::vector<float> ones(size_t(cols), 1.0f), in = random_floats(size_t(count) * cols);
+  const std::vector<unsigned char> exponents(size_t(cols), 127);
+  w.data = bytes.data();
+  w.scale_rows = rows;
+  w.scale_shift = 7;
+  w.scales = type == Stored::kFp8 ? reinterpret_cast<const unsigned char*>(ones.data()) : exponents.data();
+  std::vector<float> out(size_t(count) * rows);
+  std::vector<const float*> x;
+  std::vector<float*> y;
+  for (int t = 0; t < count; ++t) x.push_back(in.data() + size_t(t) * cols), y.push_back(out.data() + size_t(t) * rows);
+  for (auto _ : state) {
+    k.dot_rows(w, 0, rows, {count, x.data(), y.data(), nullptr});
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(int64_t(state.iterations()) * int64_t(bytes.size()));
+  state.counters["weights"] = benchmark::Counter(double(rows) * double(cols) * double(state.iterations()), benchmark::Counter::kIsRate);
   state.counters["GFLOP/s"] = benchmark::Counter(
       2e-9 * double(rows) * double(cols) * count * double(state.iterations()), benchmark::Counter::kIsRate);
 }
@@ -95,6 +123,10 @@ void register_all() {
     add("dot_rows/memory_32768x2048/tokens_1", dot_rows, 32768, 2048, 1);
     for (const int count : {2, 3, 4, 6, 8, 16, 64, 256})
       add("dot_rows/1024x2048/tokens_" + std::to_string(count), dot_rows, 1024, 2048, count);
+    for (const auto& [type, label] : {std::pair{Stored::kQ8_0, "Q8_0"}, {Stored::kQ4_K, "Q4_K"}, {Stored::kMxfp4, "MXFP4"},
+                                      {Stored::kMxfp4Apart, "MXFP4_apart"}, {Stored::kFp8, "FP8"}})
+      for (const int count : {1, 64})
+        add(std::string("dot_blocks/") + label + "/32768x2048/tokens_" + std::to_string(count), dot_blocks, type, count == 1 ? 32768 : 1024, 2048, count);
     for (const int count : {16, 64, 256})
       add("dot_rows/64x256/tokens_" + std::to_string(count), dot_rows, 64, 256, count);
     add("attend/head_32/keys_256", attend, 32, 4);

@@ -27,16 +27,17 @@ void store(std::span<const float> values, Stored type, unsigned char* to) {
 
 std::vector<float> row_of(const Kernels& kernels, const Matrix& matrix, int64_t row) {
   std::vector<float> values(size_t(matrix.cols));
-  kernels.load(matrix.data + row * matrix.cols * stored_bytes(matrix.type), matrix.type, values.data(), matrix.cols);
+  kernels.load_row(matrix, row, values.data());
   return values;
 }
 
 // Row by row, so that the memory beside the result is a few rows.
 Matrix mix_matrices(const Kernels& kernels, const ExpertMix& mix, const std::vector<Expert>& experts, Matrix Expert::*part,
                     std::vector<std::unique_ptr<unsigned char[]>>& keep) {
-  Matrix out = experts[mix[0].expert].*part;
+  const Matrix& first = experts[mix[0].expert].*part;
+  Matrix out{nullptr, plain(first.type), first.rows, first.cols};
   if (out.rows == 0) return out;
-  const int64_t bytes = stored_bytes(out.type) * out.cols;
+  const int64_t bytes = plain_bytes(out.type, out.cols);
   unsigned char* data = keep.emplace_back(std::make_unique_for_overwrite<unsigned char[]>(size_t(out.rows * bytes))).get();
   std::vector<float> sum(size_t(out.cols));
   for (int64_t row = 0; row < out.rows; ++row) {
@@ -126,7 +127,7 @@ const ReplacedRows& EditedWeights::rows(const Kernels& kernels, const FeedForwar
   ReplacedRows& rows = rows_[spec.row];
   if (rows.sources == recipe.router_rows) return rows;
   const Matrix& router = spec.router_weight;
-  const int64_t bytes = stored_bytes(router.type) * router.cols;
+  const int64_t bytes = plain_bytes(router.type, router.cols);
   rows = {.sources = recipe.router_rows};
   for (size_t id = 0; id < rows.sources.size(); ++id) {
     const RowSource& source = rows.sources[id];

@@ -32,10 +32,9 @@ Result<void> Executor::run(const Chunk& chunk) {
 
 void Executor::embed() {
   const Matrix& table = model_.embedding;
-  const int64_t row_bytes = table.cols * stored_bytes(table.type);
   for (int token = 0; token < step_.count; ++token) {
     float* hidden = hidden_[token];
-    step_.kernels.load(table.data + step_.chunk->tokens[token] * row_bytes, table.type, hidden, table.cols);
+    step_.kernels.load_row(table, step_.chunk->tokens[token], hidden);
     if (model_.embedding_scale != 1)
       for (int i = 0; i < model_.hidden; ++i) hidden[i] *= model_.embedding_scale;
   }

@@ -84,6 +84,9 @@ void FeedForwardRun::gate_up(const Step& step) {
 
   // Experts have unequal numbers of tokens, so the parts of a prompt are finer.
   const int64_t rows = groups_.back().row + groups_.back().form->width;
+  for (const Group& group : groups_)
+    for (const Matrix* matrix : {&group.expert->up, &group.expert->gate})
+      step.make_room(matrix->type, group.count, matrix->cols);
   const int even = step.parts_for(down_bytes() * 2), parts = even == 1 || step.count == 1 ? even : even * 8;
   step.pool.run(parts, [&](int part, int worker) {
     const RowRange own = split_rows(rows, parts, part, kRowMultiple);

@@ -14,18 +14,74 @@ namespace switchyard::cpu {
 
 enum class Isa;
 
-enum class Stored : uint8_t { kF32, kBF16, kF16 };
-inline constexpr int kStoredKinds = 3;
-constexpr int64_t stored_bytes(Stored type) {
-  return type == Stored::kF32 ? 4 : 2;
+// Elements stored one by one, or in blocks along the columns whose values are made as they are multiplied: each is the
+// product that WeightStore::read() gives, rounded as there.
+enum class Stored : uint8_t {
+  kF32,
+  kBF16,
+  kF16,
+  kQ8_0,       // GGUF: 32 in 34 bytes
+  kQ4_K,       // GGUF: 256 in 144 bytes
+  kMxfp4,      // GGUF: 32 in 17 bytes, the exponent first
+  kMxfp4Apart,  // 32 in 16 bytes, neighbours in a byte; exponents apart
+  kFp8,        // E4M3; fp32 scales apart
+};
+
+struct StoredBlock {
+  int elements, bytes;
+};
+constexpr StoredBlock stored_block(Stored type) {
+  switch (type) {
+    case Stored::kF32:
+      return {1, 4};
+    case Stored::kBF16:
+    case Stored::kF16:
+      return {1, 2};
+    case Stored::kQ8_0:
+      return {32, 34};
+    case Stored::kQ4_K:
+      return {256, 144};
+    case Stored::kMxfp4:
+      return {32, 17};
+    case Stored::kMxfp4Apart:
+      return {32, 16};
+    case Stored::kFp8:
+      return {16, 16};  // as many as a vector holds; stored one by one
+  }
+  return {1, 4};
 }
 
-// A row-major matrix as the file holds it; `data` need not be aligned.
+// A row-major matrix as the file holds it; `data` need not be aligned. cols are whole blocks.
 struct Matrix {
   const unsigned char* data = nullptr;
   Stored type = Stored::kF32;
   int64_t rows = 0, cols = 0;
+  int64_t apart = 0;  // bytes from one row to the next; 0: they stand end to end
+  // kMxfp4Apart: exponents, a byte a block. kFp8: floats, one for 2^scale_shift columns. Rows that share scales:
+  // scale_rows; bytes from the scales of some rows to the next ones': scales_apart.
+  const unsigned char* scales = nullptr;
+  int64_t scales_apart = 0, scale_rows = 1;
+  int scale_shift = 0;
 };
+constexpr int64_t row_bytes(const Matrix& m) {
+  return m.apart > 0 ? m.apart : m.cols / stored_block(m.type).elements * stored_block(m.type).bytes;
+}
+constexpr int64_t plain_bytes(Stored type, int64_t elements) {  // of types stored one by one
+  return elements * stored_block(type).bytes;
+}
+// The narrowest plain type that holds every value.
+constexpr Stored plain(Stored type) {
+  if (type == Stored::kMxfp4 || type == Stored::kMxfp4Apart) return Stored::kBF16;
+  return stored_block(type).elements == 1 ? type : Stored::kF32;
+}
+// Rows [first, first + count) as a matrix; first must begin a group of rows that share scales.
+constexpr Matrix rows_of(const Matrix& m, int64_t first, int64_t count) {
+  Matrix out = m;
+  out.data += first * row_bytes(m);
+  if (m.scales) out.scales += first / m.scale_rows * m.scales_apart;
+  out.rows = count;
+  return out;
+}
 
 // Tokens that share a weight matrix.
 struct TokenRows {
@@ -95,8 +151,8 @@ struct Kernels {
   void (*attend_latent)(const Queries& queries, const float* keys, int head_dim, int rank, AttentionState state,
                         float* scores);
 
-  // out[i] = stored element i as float.
-  void (*load)(const unsigned char* data, Stored type, float* out, int64_t n);
+  // out[c] = element c of a row as float.
+  void (*load_row)(const Matrix& w, int64_t row, float* out);
 
   // Floats of room, on a cache line, for `count` inputs of dot_rows with a matrix of this type, in the order it reads
   // them; 0: it reads them as they are. In proportion to count, so that blocks of kPackedTokens may be packed apart.

@@ -3,7 +3,8 @@
 //
 // V gives: kLanes, F (a vector of floats), Quad (4 floats), zero, set, load, store, fma, add, mul, div,
 // max, min, round, pow2 (of integral values), zero_below, sum4 (4 vectors to their 4 sums), quad_fma,
-// load_f32 / load_bf16 / load_f16, and kTileTokens, the tokens of a matrix tile.
+// load_f32 / load_bf16 / load_f16 / load_i8 / load_e4m3, nibbles (the low or high ones of as many bytes), fp4 and
+// fp4_pairs (doubled values of E2M1), half (one float), and kTileTokens, the tokens of a matrix tile.
 
 constexpr int kLanes = V::kLanes;
 constexpr int kLineBytes = 64;
@@ -11,6 +12,15 @@ using F = V::F;
 using Quad = V::Quad;
 
 // ---- stored element types ------------------------------------------------------------------------
+
+// A row of a matrix where it stands.
+struct StoredRow {
+  const unsigned char* data;
+  const unsigned char* scales;
+};
+inline StoredRow stored_row(const Matrix& w, int64_t row) {
+  return {w.data + row * row_bytes(w), w.scales ? w.scales + row / w.scale_rows * w.scales_apart : nullptr};
+}
 
 struct Float32 {
   static constexpr int kBytes = 4;
@@ -24,6 +34,11 @@ struct Float16 {
   static constexpr int kBytes = 2;
   static F load(const unsigned char* p) { return V::load_f16(p); }
 };
+
+#include "engine/backend/cpu/kernels_blocks.h"
+
+template <class E>
+concept Blocks = requires { E::kUnit; };
 
 // The first n < kLanes elements, zeros after them; reads nothing beyond.
 template <class E>
@@ -68,14 +83,14 @@ inline void put(const TokenRows& tokens, int token, int64_t row, int valid, Quad
   for (int i = 0; i < valid; ++i) out[i] = dots[i];
 }
 
-// R weight rows times C tokens, one running sum per lane of each product, all in registers. Row r
-// begins at w + r * row_bytes; there are `valid` of them.
+// R weight rows from `row` on times C tokens, one running sum per lane of each product, all in registers; `valid` of
+// the rows are real.
 template <class E, int R, int C>
-void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRows& tokens, int token, int64_t row,
-          int valid) {
-  const unsigned char* rows[R];
+void tile(const Matrix& w, const TokenRows& tokens, int token, int64_t row, int valid) {
+  const int64_t cols = w.cols, apart = row_bytes(w);
+  StoredRow stored[R];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) rows[r] = w + (r < valid ? r : valid - 1) * row_bytes;
+  for (int r = 0; r < R; ++r) stored[r] = stored_row(w, row + (r < valid ? r : valid - 1));
   const float* x[C];
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) x[c] = tokens.x[token + c];
@@ -86,13 +101,31 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sums[r][c] = V::zero();
 
+  if constexpr (Blocks<E>) {
+    constexpr int64_t kAhead = 1024;  // bytes, see below
+    for (int64_t i = 0; i < cols; i += E::kUnit) {
+      const int64_t ahead = E::offset(i) + kAhead;
+      const int64_t next = ahead + (ahead >= apart ? (R - 1) * apart : 0);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        if constexpr (C == 1) __builtin_prefetch(stored[r].data + next, 0, 3);
+        const auto unit = E::unit(w, stored[r], i);
+#pragma GCC unroll 4
+        for (int n = 0; n < E::kUnit / kLanes; ++n) {
+          const F weight = E::load(unit, n);
+#pragma GCC unroll 8
+          for (int c = 0; c < C; ++c) sums[r][c] = V::fma(weight, V::load(x[c] + i + n * kLanes), sums[r][c]);
+        }
+      }
+    }
+  } else {
   const auto step = [&](const auto& weights, const auto& inputs) {
     F in[C];
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) in[c] = inputs(x[c]);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F weight = weights(rows[r]);
+      const F weight = weights(stored[r].data);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) sums[r][c] = V::fma(weight, in[c], sums[r][c]);
     }
@@ -110,9 +143,9 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
     constexpr int64_t kAhead = 2048;  // bytes
     while (i + kLineSteps * kLanes <= cols) {
       const int64_t ahead = i * E::kBytes + kAhead;
-      const int64_t next = ahead + (ahead >= row_bytes ? (R - 1) * row_bytes : 0);
+      const int64_t next = ahead + (ahead >= apart ? (R - 1) * apart : 0);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) __builtin_prefetch(rows[r] + next, 0, 3);
+      for (int r = 0; r < R; ++r) __builtin_prefetch(stored[r].data + next, 0, 3);
 #pragma GCC unroll 8
       for (int n = 0; n < kLineSteps; ++n) whole_step();
     }
@@ -121,6 +154,7 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
   if (i < cols) {
     step([&](const unsigned char* p) { return load_some<E>(p + i * E::kBytes, cols - i); },
          [&](const float* p) { return load_some(p + i, cols - i); });
+  }
   }
 #pragma GCC unroll 8
   for (int q = 0; q < R; q += 4) {
@@ -133,30 +167,36 @@ void tile(const unsigned char* w, int64_t row_bytes, int64_t cols, const TokenRo
   }
 }
 
-// Rows [0, rows) at `w`, whose outputs begin at `row`, for tokens [token, token + C).
+// Rows [row, end) for tokens [token, token + C).
 template <class E, int C>
-void rows_times(const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token, int64_t row) {
+void rows_times(const Matrix& w, int64_t row, int64_t end, const TokenRows& tokens, int token) {
   constexpr int R = C == 1 ? 8 : 4;
-  const int64_t row_bytes = cols * E::kBytes;
-  for (int64_t r = 0; r < rows; r += R)
-    tile<E, R, C>(w + r * row_bytes, row_bytes, cols, tokens, token, row + r, rows - r < R ? int(rows - r) : R);
+  for (; row < end; row += R) tile<E, R, C>(w, tokens, token, row, end - row < R ? int(end - row) : R);
 }
 
 // As above for a number of tokens known at run time, at most kTileTokens.
 template <class E, int C = V::kTileTokens>
-void rows_times_some(int count, const unsigned char* w, int64_t cols, int64_t rows, const TokenRows& tokens, int token,
-                     int64_t row) {
+void rows_times_some(int count, const Matrix& w, int64_t row, int64_t end, const TokenRows& tokens, int token) {
   if constexpr (C > 1) {
-    if (count < C) return rows_times_some<E, C - 1>(count, w, cols, rows, tokens, token, row);
+    if (count < C) return rows_times_some<E, C - 1>(count, w, row, end, tokens, token);
   }
-  rows_times<E, C>(w, cols, rows, tokens, token, row);
+  rows_times<E, C>(w, row, end, tokens, token);
 }
 
 template <class E>
-void expand(const unsigned char* data, float* out, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) V::store(out + i, E::load(data + i * E::kBytes));
-  if (i < n) store_some(out + i, load_some<E>(data + i * E::kBytes, n - i), n - i);
+void expand(const Matrix& w, int64_t row, float* out) {
+  const StoredRow stored = stored_row(w, row);
+  const int64_t n = w.cols;
+  if constexpr (Blocks<E>) {
+    for (int64_t i = 0; i < n; i += E::kUnit) {
+      const auto unit = E::unit(w, stored, i);
+      for (int step = 0; step < E::kUnit / kLanes; ++step) V::store(out + i + step * kLanes, E::load(unit, step));
+    }
+  } else {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) V::store(out + i, E::load(stored.data + i * E::kBytes));
+    if (i < n) store_some(out + i, load_some<E>(stored.data + i * E::kBytes, n - i), n - i);
+  }
 }
 
 // Widening the stored type costs nothing beside the products of a full tile, so weights are never
@@ -164,40 +204,48 @@ void expand(const unsigned char* data, float* out, int64_t n) {
 template <class E>
 void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
   constexpr int64_t kCached = 128 * 1024;
-  const int64_t row_bytes = w.cols * E::kBytes;
-  const int64_t fitting = kCached / (row_bytes + 1) / 8 * 8;
+  const int64_t fitting = kCached / (row_bytes(w) + 1) / 8 * 8;
   const int64_t chunk = tokens.count <= V::kTileTokens ? end - begin : fitting < 8 ? 8 : fitting;
   const int blocks = (tokens.count + V::kTileTokens - 1) / V::kTileTokens;
   for (int64_t row = begin; row < end; row += chunk) {
-    const int64_t rows = end - row < chunk ? end - row : chunk;
+    const int64_t chunk_end = end - row < chunk ? end : row + chunk;
     for (int block = 0; block < blocks; ++block) {
       const int first = int(int64_t(tokens.count) * block / blocks);
       const int last = int(int64_t(tokens.count) * (block + 1) / blocks);
-      rows_times_some<E>(last - first, w.data + row * row_bytes, w.cols, rows, tokens, first, row);
+      rows_times_some<E>(last - first, w, row, chunk_end, tokens, first);
     }
   }
 }
 
-void dot_rows_of_any(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
-  switch (w.type) {
+// visit(E{}) for the element type.
+template <class Visit>
+auto with_type(Stored type, Visit&& visit) {
+  switch (type) {
     case Stored::kF32:
-      return dot_rows<Float32>(w, begin, end, tokens);
+      return visit(Float32{});
     case Stored::kBF16:
-      return dot_rows<BFloat16>(w, begin, end, tokens);
+      return visit(BFloat16{});
     case Stored::kF16:
-      return dot_rows<Float16>(w, begin, end, tokens);
+      return visit(Float16{});
+    case Stored::kQ8_0:
+      return visit(Q8_0{});
+    case Stored::kQ4_K:
+      return visit(Q4_K{});
+    case Stored::kMxfp4:
+      return visit(Mxfp4{});
+    case Stored::kMxfp4Apart:
+      return visit(Mxfp4Apart{});
+    case Stored::kFp8:
+      return visit(Fp8{});
   }
 }
 
-void load_of_any(const unsigned char* data, Stored type, float* out, int64_t n) {
-  switch (type) {
-    case Stored::kF32:
-      return expand<Float32>(data, out, n);
-    case Stored::kBF16:
-      return expand<BFloat16>(data, out, n);
-    case Stored::kF16:
-      return expand<Float16>(data, out, n);
-  }
+void dot_rows_of_any(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens) {
+  with_type(w.type, [&]<class E>(E) { dot_rows<E>(w, begin, end, tokens); });
+}
+
+void load_row_of_any(const Matrix& w, int64_t row, float* out) {
+  with_type(w.type, [&]<class E>(E) { expand<E>(w, row, out); });
 }
 
 // ---- elementwise ---------------------------------------------------------------------------------
@@ -340,5 +388,5 @@ void pack(const float* const*, int, int64_t, float*) {}
 
 constexpr Kernels table(Isa isa) {
   return {isa,      dot_rows_of_any, glu_of_any, glu_oss,       activate_of_any, sigmoid_gate,
-          rms_norm, layer_norm,      attend,     attend_latent, load_of_any, packed_floats, pack};
+          rms_norm, layer_norm,      attend,     attend_latent, load_row_of_any, packed_floats, pack};
 }

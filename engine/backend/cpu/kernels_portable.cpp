@@ -56,6 +56,35 @@ struct V {
     const Halves4 x = load_halves(p);
     return F{widen(x[0]), widen(x[1]), widen(x[2]), widen(x[3])};
   }
+  static float half(const unsigned char* p) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, p, sizeof(bits));
+    return widen(bits);
+  }
+  static F load_i8(const unsigned char* p) {
+    return F{float(int8_t(p[0])), float(int8_t(p[1])), float(int8_t(p[2])), float(int8_t(p[3]))};
+  }
+  static int nibble(unsigned char x, bool high) { return high ? x >> 4 : x & 15; }
+  static F nibbles(const unsigned char* p, bool high) {
+    return F{float(nibble(p[0], high)), float(nibble(p[1], high)), float(nibble(p[2], high)), float(nibble(p[3], high))};
+  }
+  static float doubled(int nibble) {
+    constexpr float kValues[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    return kValues[nibble];
+  }
+  static F fp4(const unsigned char* p, bool high) {
+    return F{doubled(nibble(p[0], high)), doubled(nibble(p[1], high)), doubled(nibble(p[2], high)),
+             doubled(nibble(p[3], high))};
+  }
+  static F fp4_pairs(const unsigned char* p) {
+    return F{doubled(p[0] & 15), doubled(p[0] >> 4), doubled(p[1] & 15), doubled(p[1] >> 4)};
+  }
+  static float e4m3(unsigned char x) {
+    if ((x & 0x7f) == 0x7f) return __builtin_nanf("");
+    const float value = reinterpret<float>(uint32_t(x & 0x7f) << 20) * 0x1p120f;  // moves the exponent's bias
+    return x & 0x80 ? -value : value;
+  }
+  static F load_e4m3(const unsigned char* p) { return F{e4m3(p[0]), e4m3(p[1]), e4m3(p[2]), e4m3(p[3])}; }
 
   static F fma(F a, F b, F c) { return a * b + c; }
   static F add(F a, F b) { return a + b; }

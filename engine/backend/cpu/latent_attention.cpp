@@ -7,14 +7,6 @@
 #include "engine/model/linears.h"
 
 namespace switchyard::cpu {
-namespace {
-
-Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
-  return {matrix.data + first * matrix.cols * stored_bytes(matrix.type), matrix.type, count, matrix.cols};
-}
-
-}  // namespace
-
 void LatentAttentionRun::run(const Step& step, const LatentAttention& spec, const float* const* in, const Sum& sum) {
   const int count = step.count, heads = spec.keys.heads, rank = spec.keys.latent,
             query_dim = spec.nope_dim + spec.rope_dim;
@@ -28,6 +20,8 @@ void LatentAttentionRun::run(const Step& step, const LatentAttention& spec, cons
   head_out_.resize(size_t(step.pool.threads()) * count);
   const auto each_head = [&](const auto& matrix_of, int64_t in_dim, const Rows& from, int64_t out_dim, Rows& to) {
     const int parts = std::min(heads, step.parts_for(stored_size(spec.absorb) * ((count + 1) / 2)));
+    const Matrix any = matrix_of(0);
+    step.make_room(any.type, count, any.cols);
     step.pool.run(parts, [&](int part, int worker) {
       const float** x = head_in_.data() + size_t(worker) * count;
       float** out = head_out_.data() + size_t(worker) * count;

@@ -1,7 +1,9 @@
 // See loader.h.
 #include "engine/backend/cpu/loader.h"
 
+#include <bit>
 #include <cstring>
+#include <string>
 
 #include "engine/backend/cpu/isa.h"
 #include "engine/model/quantised.h"
@@ -21,12 +23,86 @@ std::optional<Stored> stored(DType dtype) {
   }
 }
 
+std::optional<Stored> stored_in_blocks(const TensorRef& ref) {
+  if (!ref.quantised || ref.block_rows > 0 || ref.col_stride != 1 || ref.cols == 0) return std::nullopt;
+  const QuantLayout& layout = *ref.quantised;
+  const int64_t apart = ref.row_stride > 0 ? ref.row_stride : ref.cols;
+  const auto whole = [&](Stored type) -> std::optional<Stored> {
+    const int64_t elements = stored_block(type).elements;
+    const bool aligned = ref.cols % elements == 0 && apart % elements == 0 && ref.element_offset % elements == 0;
+    return aligned ? std::optional(type) : std::nullopt;
+  };
+  const bool rows = layout.cols > 0 && apart % layout.cols == 0 && ref.element_offset % layout.cols == 0 && ref.cols == layout.cols;
+  switch (layout.kind) {
+    case QuantKind::kGgml:
+      if (layout.ggml == GgmlType::kQ8_0) return whole(Stored::kQ8_0);
+      if (layout.ggml == GgmlType::kQ4_K) return whole(Stored::kQ4_K);
+      if (layout.ggml == GgmlType::kMXFP4) return whole(Stored::kMxfp4);
+      return std::nullopt;
+    case QuantKind::kMxfp4:
+      return rows ? whole(Stored::kMxfp4Apart) : std::nullopt;
+    case QuantKind::kFp8: {  // one scale for many columns, whose number is a power of two or all of them
+      const bool shift = layout.group >= layout.cols || (layout.group >= 16 && std::has_single_bit(uint64_t(layout.group)));
+      const int64_t first = layout.cols > 0 ? ref.element_offset / layout.cols : 0;
+      const bool in_step = apart == layout.cols && layout.unit > 0 && first % layout.block_rows == 0 &&
+                           first % layout.unit + ref.rows <= layout.unit;
+      return rows && shift && in_step ? whole(Stored::kFp8) : std::nullopt;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
 unsigned char* Loader::reserve(size_t bytes) {
   copies_.push_back(std::make_unique_for_overwrite<unsigned char[]>(bytes));
   return copies_.back().get();
 }
 
 Result<void> Loader::matrix(const TensorRef& ref, Matrix& out) {
+  if (const auto type = stored_in_blocks(ref)) return blocks(ref, *type, out);
+  return plain_matrix(ref, out);
+}
+
+// The mapped bytes, and of FP8 the scales as floats.
+Result<void> Loader::blocks(const TensorRef& ref, Stored type, Matrix& out) {
+  const QuantLayout& layout = *ref.quantised;
+  const StoredBlock block = stored_block(type);
+  const int64_t apart = ref.row_stride > 0 ? ref.row_stride : ref.cols;
+  out = {nullptr, type, ref.rows, ref.cols};
+  out.apart = apart / block.elements * block.bytes;
+  SY_TRY(const auto main, weights_.stored(ref));
+  const int64_t begin = ref.element_offset / block.elements * block.bytes;
+  const int64_t end = begin + (ref.rows - 1) * out.apart + ref.cols / block.elements * block.bytes;
+  if (ref.rows > 0 && end > int64_t(main.size()))
+    return fail(ErrorCode::kInternal, "the tensor has " + std::to_string(main.size()) + " bytes, " + std::to_string(end) + " are needed.", ref.name);
+  out.data = reinterpret_cast<const unsigned char*>(main.data()) + begin;
+  const int64_t first = layout.cols > 0 ? ref.element_offset / layout.cols : 0;
+  if (type == Stored::kMxfp4Apart) {
+    SY_TRY(const auto exponents, weights_.stored(layout.scales));
+    const int64_t wide = layout.cols / block.elements, step = apart / layout.cols;
+    if ((first + (ref.rows - 1) * step + 1) * wide > int64_t(exponents.size()))
+      return fail(ErrorCode::kInternal, "there are too few exponents.", ref.name);
+    out.scales = reinterpret_cast<const unsigned char*>(exponents.data()) + first * wide;
+    out.scales_apart = step * wide;
+  }
+  if (type == Stored::kFp8) {
+    SY_TRY(const std::vector<float> scales, weights_.scales(layout));
+    const int64_t wide = (layout.cols + layout.group - 1) / layout.group;
+    const int64_t high = (layout.unit + layout.block_rows - 1) / layout.block_rows;
+    const int64_t from = (first / layout.unit * high + first % layout.unit / layout.block_rows) * wide;
+    const int64_t count = (ref.rows + layout.block_rows - 1) / layout.block_rows * wide;
+    if (from + count > int64_t(scales.size())) return fail(ErrorCode::kInternal, "there are too few scales.", ref.name);
+    unsigned char* data = reserve(size_t(count) * sizeof(float));
+    std::memcpy(data, scales.data() + from, size_t(count) * sizeof(float));
+    out.scales = data;
+    out.scales_apart = wide * int64_t(sizeof(float));
+    out.scale_rows = layout.block_rows;
+    out.scale_shift = layout.group >= layout.cols ? 62 : std::countr_zero(uint64_t(layout.group));
+  }
+  return {};
+}
+
+Result<void> Loader::plain_matrix(const TensorRef& ref, Matrix& out) {
   if (!ref) return {};
   if (!ref.in_place()) return copy(ref, out);
   SY_TRY(const TensorView view, weights_.view(ref));
@@ -49,7 +125,7 @@ Result<void> Loader::copy(const TensorRef& ref, Matrix& out) {
   // By the kind of storage, not by the values, so that estimate_memory() knows it before loading. int4, FP8 and GGUF
   // blocks are products of a stored number and a scale, which bf16 would round away from what the file says.
   out = {nullptr, stored(exact_dtype(ref)).value_or(Stored::kF32), ref.rows, ref.cols};
-  unsigned char* data = reserve(values.size() * size_t(stored_bytes(out.type)));
+  unsigned char* data = reserve(values.size() * size_t(stored_block(out.type).bytes));
   if (out.type == Stored::kF32) {
     std::memcpy(data, values.data(), values.size() * sizeof(float));
   } else {
@@ -83,7 +159,7 @@ Result<void> Loader::norm(const NormSpec& spec, int64_t size, Norm& out) {
 }
 
 Matrix Loader::transposed_blocks(const Matrix& matrix, int heads, int64_t rows, int64_t apart) {
-  const int64_t bytes = stored_bytes(matrix.type), cols = matrix.cols;
+  const int64_t bytes = stored_block(matrix.type).bytes, cols = matrix.cols;
   unsigned char* data = reserve(size_t(heads * rows * cols * bytes));
   for (int head = 0; head < heads; ++head) {
     const unsigned char* from = matrix.data + head * apart * cols * bytes;

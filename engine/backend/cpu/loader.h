@@ -11,8 +11,11 @@
 
 namespace switchyard::cpu {
 
-// The element types that the kernels read.
+// The plain element types that the kernels read.
 std::optional<Stored> stored(DType dtype);
+
+// How the kernels read a tensor that is quantised where it stands; nullopt: they do not, and it is decoded at load.
+std::optional<Stored> stored_in_blocks(const TensorRef& ref);
 
 class Loader {
  public:
@@ -23,6 +26,8 @@ class Loader {
   // In place where the file's order and type allow; else a copy in the narrowest type that holds every value of
   // that storage exactly (exact_dtype). An absent tensor is left as it is.
   Result<void> matrix(const TensorRef& ref, Matrix& out);
+  // The same, but never in blocks.
+  Result<void> plain_matrix(const TensorRef& ref, Matrix& out);
   Result<void> vector(const TensorRef& ref, std::vector<float>& out);
   // size: of the normed vector, for an absent weight.
   Result<void> norm(const NormSpec& spec, int64_t size, Norm& out);
@@ -32,6 +37,7 @@ class Loader {
  private:
   unsigned char* reserve(size_t bytes);
   Result<void> copy(const TensorRef& ref, Matrix& out);
+  Result<void> blocks(const TensorRef& ref, Stored type, Matrix& out);
 
   using Key = std::tuple<std::string, int64_t, int64_t, int64_t, int64_t, int64_t>;
   const WeightStore& weights_;

@@ -129,7 +129,7 @@ class Builder {
     SY_CHECK(load_.matrix(spec.q_a, out.q_a));
     SY_CHECK(load_.matrix(spec.q, out.q));
     SY_CHECK(load_.matrix(spec.kv_a, out.kv_a));
-    SY_CHECK(load_.matrix(spec.kv_b, out.kv_b));
+    SY_CHECK(load_.plain_matrix(spec.kv_b, out.kv_b));
     SY_CHECK(load_.matrix(spec.o, out.o));
     SY_CHECK(load_.vector(spec.q_a_bias, out.q_a_bias));
     SY_CHECK(load_.vector(spec.kv_a_bias, out.kv_a_bias));
@@ -145,12 +145,12 @@ class Builder {
     out.router = spec.router;
     out.form = form(spec.expert);
     out.experts.resize(spec.experts.size());
-    SY_CHECK(load_.matrix(spec.router_weight, out.router_weight));
+    SY_CHECK(load_.plain_matrix(spec.router_weight, out.router_weight));
     SY_CHECK(load_.vector(spec.router_bias, out.router_bias));
     SY_CHECK(load_.vector(spec.select_bias, out.select_bias));
     for (size_t e = 0; e < spec.experts.size(); ++e) SY_CHECK(build(spec.experts[e], out.experts[e]));
     if (spec.shared) SY_CHECK(build_shared(*spec.shared, out));
-    SY_CHECK(load_.matrix(spec.shared_gate, out.shared_gate));
+    SY_CHECK(load_.plain_matrix(spec.shared_gate, out.shared_gate));
     return load_.vector(spec.output_bias, out.output_bias);
   }
 
@@ -182,8 +182,7 @@ class Builder {
     std::vector<double> squares(size_t(head.cols), 0.0);
     std::vector<float> row(size_t(head.cols));
     for (int64_t r = 0; r < head.rows; ++r) {
-      kernels(Isa::kPortable)
-          .load(head.data + r * head.cols * stored_bytes(head.type), head.type, row.data(), head.cols);
+      kernels(Isa::kPortable).load_row(head, r, row.data());
       for (size_t c = 0; c < row.size(); ++c) squares[c] += double(row[c]) * row[c];
     }
     for (const double square : squares)

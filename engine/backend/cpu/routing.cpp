@@ -188,7 +188,7 @@ std::span<const float> FeedForwardRun::row_norms(const Step& step, const FeedFor
   const Matrix& weight = spec.router_weight;
   std::vector<float> row(weight.cols);
   for (int64_t e = 0; e < weight.rows; ++e) {
-    step.kernels.load(weight.data + e * weight.cols * stored_bytes(weight.type), weight.type, row.data(), weight.cols);
+    step.kernels.load_row(weight, e, row.data());
     double sum = 0;
     for (const float value : row) sum += double(value) * value;
     norms.push_back(static_cast<float>(std::sqrt(sum)));

@@ -38,6 +38,11 @@ int Step::parts_for(int64_t bytes) const {
   return static_cast<int>(std::min<int64_t>(int64_t(pool.threads()) * kPartsPerThread, bytes / (kAloneBytes / 2)));
 }
 
+void Step::make_room(Stored type, int count, int64_t cols) const {
+  const auto floats = size_t(kernels.packed_floats(type, count, cols));
+  for (AlignedFloats& room : packed) room.reserve(floats);
+}
+
 const float* Step::pack(Stored type, const float* const* x, int count, int64_t cols, int worker) const {
   const int64_t floats = kernels.packed_floats(type, count, cols);
   if (floats == 0) return nullptr;

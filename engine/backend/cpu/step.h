@@ -55,7 +55,7 @@ struct Sum {
 };
 
 inline int64_t stored_size(const Matrix& matrix) {
-  return matrix.rows * matrix.cols * stored_bytes(matrix.type);
+  return matrix.rows * row_bytes(matrix);
 }
 
 // What the routers of a layer ask of its attention: the shares of the keys, averaged over the heads.
@@ -73,6 +73,8 @@ struct Step {
 
   void normalise(const Norm& norm, const float* x, float* out, int64_t n) const;
   void multiply(std::span<const Product> products) const;
+  // Before the pool runs pack() or dot_rows(): makes room for every worker, so that none allocates later.
+  void make_room(Stored type, int count, int64_t cols) const;
   // Rows [begin, end) of a matrix times tokens that are not packed; inside the pool, of its worker.
   void dot_rows(const Matrix& w, int64_t begin, int64_t end, const TokenRows& tokens, int worker = 0) const;
   // The inputs in the order the kernels read them, nullptr: as they are. Stands until the worker's next call.

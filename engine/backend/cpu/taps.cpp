@@ -43,6 +43,7 @@ void FeedForwardRun::measure(const Step& step, const FeedForward& spec, const fl
     shape_rows(group.count, hidden, tapped_, tapped_rows_);
     const TokenRows tokens{group.count, slot_act_.data() + group.first, tapped_rows_.data(), nullptr};
     const int parts = step.parts_for(stored_size(group.expert->down) * ((group.count + 1) / 2));
+    step.make_room(group.expert->down.type, group.count, group.expert->down.cols);
     step.pool.run(parts, [&](int part, int worker) {
       const RowRange own = split_rows(hidden, parts, part, kRowMultiple);
       step.dot_rows(group.expert->down, own.begin, own.end, tokens, worker);
