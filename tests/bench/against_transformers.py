@@ -1,11 +1,12 @@
-"""Decode speed of Switchyard's cpu backend beside transformers, interleaved in one run.
+"""Decode and prefill of Switchyard's cpu backend beside transformers, interleaved in one run.
 
 usage: against_transformers.py [--switchyard build/dev/bin/switchyard] [--model FOLDER] [--repeat 5]
                                [--prompt-tokens 64] [--new-tokens 128] [--threads 2] [--json]
+                               [--dtypes float32 bfloat16] [--experts eager grouped_mm]
 
 Run by hand with a Python that has transformers and torch (see tests/goldens/make_goldens.py); no test
-needs it. Rounds are A-B-C-A-B-C: `switchyard bench`, transformers eager fp32, transformers eager bf16;
-the same threads, prompt length and number of tokens, greedy, end of text ignored, one warm-up each.
+needs it. Rounds are in turn: `switchyard bench`, then transformers with eager experts and with grouped_mm, in fp32
+and in bf16; the same threads, prompt length and number of tokens, greedy, end of text ignored, one warm-up each.
 Transformers gets its better settings: OpenMP threads that sleep while they wait (spinning ones collapse
 on shared cores) and malloc that keeps its pages. A report taken while other programs used more than 3 %
 of the machine is marked noisy: no claim from it.
@@ -39,6 +40,8 @@ def arguments():
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--experts", nargs="+", default=["eager", "grouped_mm"])
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     return parser.parse_args()
 
@@ -68,33 +71,41 @@ class OtherLoad:
 
 
 def switchyard(args):
-    """Tokens per second of one `switchyard bench`; its own warm-up is inside."""
+    """Tokens per second of one `switchyard bench`, decode and prefill; its own warm-up is inside."""
     out = subprocess.run(
         [args.switchyard, "bench", args.model, "--backend", "cpu", "--threads", str(args.threads),
          "--prompt-tokens", str(args.prompt_tokens), "--new-tokens", str(args.new_tokens), "--repeat", "1", "--json"],
         check=True, capture_output=True, text=True).stdout
-    return json.loads(out)["decode"]["tokens_per_s"]["median"]
+    document = json.loads(out)
+    return {what: document[what]["tokens_per_s"]["median"] for what in ("decode", "prefill")}
 
 
 class Peer:
+    """One set of weights; the experts' implementation is chosen at every call."""
+
     def __init__(self, args, dtype):
         import torch
         from transformers import AutoModelForCausalLM
         self.torch, self.args = torch, args
         torch.set_num_threads(args.threads)
         self.model = AutoModelForCausalLM.from_pretrained(
-            args.model, dtype=dtype, attn_implementation="eager", experts_implementation="eager").eval()
-        draw = torch.Generator().manual_seed(1)
-        self.prompt = torch.randint(4, self.model.config.vocab_size, (1, args.prompt_tokens), generator=draw)
+            args.model, dtype=getattr(torch, dtype), attn_implementation="sdpa", experts_implementation="eager").eval()
+        # As `switchyard bench` has them: spread over the vocabulary, so that experts vary.
+        ids = [(i * 7919 + 17) % self.model.config.vocab_size for i in range(args.prompt_tokens + args.new_tokens)]
+        self.ids = torch.tensor([ids])
 
-    def __call__(self):
+    def __call__(self, experts):
+        self.model.set_experts_implementation(experts)
+        prompt = self.args.prompt_tokens
         with self.torch.inference_mode():
-            out = self.model(self.prompt, use_cache=True)
             start = time.perf_counter()
-            for _ in range(self.args.new_tokens):
-                token = out.logits[:, -1].argmax(-1, keepdim=True)
-                out = self.model(token, past_key_values=out.past_key_values, use_cache=True)
-            return self.args.new_tokens / (time.perf_counter() - start)
+            out = self.model(self.ids[:, :prompt], use_cache=True, logits_to_keep=1)
+            prefill = prompt / (time.perf_counter() - start)
+            start = time.perf_counter()
+            for i in range(prompt, self.ids.shape[1]):
+                out = self.model(self.ids[:, i:i + 1], past_key_values=out.past_key_values, use_cache=True)
+                out.logits[:, -1].argmax(-1)
+            return {"prefill": prefill, "decode": self.args.new_tokens / (time.perf_counter() - start)}
 
 
 def main():
@@ -102,31 +113,43 @@ def main():
     args = arguments()
     import torch
     import transformers
-    runners = {"switchyard cpu": lambda: switchyard(args),
-               "transformers eager fp32": Peer(args, torch.float32),
-               "transformers eager bf16": Peer(args, torch.bfloat16)}
+    runners = {"switchyard cpu": lambda: switchyard(args)}
+    for dtype in args.dtypes:
+        peer = Peer(args, dtype)
+        for experts in args.experts:
+            runners[f"transformers {experts} {dtype}"] = lambda peer=peer, experts=experts: peer(experts)
     for run in runners.values():
         run()
-    speeds = {name: [] for name in runners}
+    speeds = {name: {"decode": [], "prefill": []} for name in runners}
     with OtherLoad() as other:
         for _ in range(args.repeat):
             for name, run in runners.items():
-                speeds[name].append(run())
+                for what, speed in run().items():
+                    speeds[name][what].append(speed)
 
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    report = {"schema": 1, "model": args.model, "threads": args.threads, "repeat": args.repeat,
+    def spread(values):
+        return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+    def times(name, what):
+        pairs = zip(speeds["switchyard cpu"][what], speeds[name][what])
+        return spread([ours / theirs for ours, theirs in pairs])
+
+    peers = list(runners)[1:]
+    report = {"schema": 2, "model": args.model, "threads": args.threads, "repeat": args.repeat,
               "prompt_tokens": args.prompt_tokens, "new_tokens": args.new_tokens,
               "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
-              "decode_tokens_per_s": {name: {"median": medians[name], "min": min(v), "max": max(v)} for name, v in speeds.items()},
-              "times_faster": {name: medians["switchyard cpu"] / medians[name] for name in list(runners)[1:]},
+              "tokens_per_s": {name: {what: spread(v) for what, v in own.items()} for name, own in speeds.items()},
+              "times_faster": {name: {what: times(name, what) for what in ("decode", "prefill")} for name in peers},
               "other_load": other.share, "noisy": other.share > NOISE}
     if args.json:
         print(json.dumps(report, indent=1))
         return
-    for name, values in speeds.items():
-        print(f"{name:26} {medians[name]:9.1f} tokens/s   ({min(values):.1f} to {max(values):.1f}, {args.repeat} runs)")
-    for name, times in report["times_faster"].items():
-        print(f"switchyard is {times:.1f} times {name}")
+    print("| | decode, tokens/s (min-max) | prefill | switchyard is … times, decode | prefill |\n|---|---|---|---|---|")
+    for name, own in report["tokens_per_s"].items():
+        cells = [f"{own[what]['median']:.1f} ({own[what]['min']:.1f}-{own[what]['max']:.1f})" for what in ("decode", "prefill")]
+        faster = report["times_faster"].get(name)
+        cells += [f"{faster[what]['median']:.1f}" if faster else "" for what in ("decode", "prefill")]
+        print(f"| {name} | " + " | ".join(cells) + " |")
     print(f"other programs used {100 * other.share:.1f} % of the machine" + (": NOISY, no claim from this" if report["noisy"] else ""))
 
 
