@@ -81,22 +81,13 @@ uint64_t reference_workspace_bytes(const ModelPlan& plan, int context) {
 // What the cpu backend keeps beside the file: decoded matrices, and of latent attention the transposed key part.
 MemoryEstimate cpu_weights(const ModelPlan& plan) {
   MemoryEstimate need;
-  const auto in_blocks = [](const TensorRef& ref) -> uint64_t {
-    const auto type = cpu::stored_in_blocks(ref);
-    if (!type) return 0;
-    const cpu::StoredBlock block = cpu::stored_block(*type);
-    return uint64_t(ref.elements() / block.elements * block.bytes);
-  };
+  const auto in_blocks = [](const TensorRef& ref) { return cpu::stored_in_blocks(ref).has_value(); };
   for_each_weight(plan, [&](const TensorRef& ref) {
-    const uint64_t blocks = in_blocks(ref);
-    need.in_file += blocks;
-    if (blocks == 0) need.decoded += decoded_bytes(ref);
-    if (ref.in_place()) need.in_file += uint64_t(ref.elements()) * uint64_t(bits(ref.dtype)) / 8;
+    (in_blocks(ref) || ref.in_place() ? need.in_file : need.decoded) += cpu::held_bytes(ref);
   });
   const auto always_decoded = [&](const TensorRef& ref) {
-    const uint64_t blocks = ref ? in_blocks(ref) : 0;
-    if (blocks == 0) return;
-    need.in_file -= blocks;
+    if (!ref || !in_blocks(ref)) return;
+    need.in_file -= cpu::held_bytes(ref);
     need.decoded += decoded_bytes(ref);
   };
   for (const LayerPlan& layer : plan.layers)

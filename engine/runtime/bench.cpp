@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "engine/backend/cpu/loader.h"
 #include "engine/base/thread_pool.h"
 #include "engine/runtime/other_load.h"
 #include "engine/runtime/sampler.h"
@@ -239,9 +240,28 @@ ReadCeiling read_ceiling(uint64_t bytes, int threads) {
 }
 
 uint64_t weight_bytes_per_token(const ModelPlan& plan) {
+  uint64_t bytes = 0;
+  for_each_weight(plan, [&](const TensorRef& ref) { bytes += cpu::held_bytes(ref); });
+  for (const LayerPlan& layer : plan.layers)
+    for (const Sublayer& sublayer : layer.sublayers) {
+      const RoutedSpec* routed = sublayer.routed();
+      if (!routed) continue;
+      uint64_t experts = 0, stored = 0;
+      if (const auto* moe = std::get_if<MoeSpec>(&sublayer.op)) {
+        stored = moe->experts.size();
+        for (const FfnWeights& expert : moe->experts)
+          for (const TensorRef* ref : {&expert.gate, &expert.up, &expert.down}) experts += *ref ? cpu::held_bytes(*ref) : 0;
+      } else if (const auto* mixture = std::get_if<MixtureAttentionSpec>(&sublayer.op)) {
+        stored = mixture->q_experts.size();
+        for (const auto* each : {&mixture->q_experts, &mixture->o_experts})
+          for (const TensorRef& ref : *each) experts += cpu::held_bytes(ref);
+      }
+      const uint64_t chosen = std::min<uint64_t>(stored, uint64_t(std::max(routed->router.experts_per_token, 0)));
+      if (stored > 0) bytes -= experts / stored * (stored - chosen);
+    }
   // An untied embedding is read one row at a time.
-  const int64_t unread = plan.tied ? 0 : plan.embedding.elements() - plan.embedding.cols;
-  return uint64_t(plan.active_parameters() - unread) * uint64_t(bits(plan.dtype)) / 8;
+  const uint64_t embedding = cpu::held_bytes(plan.embedding);
+  return plan.tied || plan.embedding.rows == 0 ? bytes : bytes - embedding / uint64_t(plan.embedding.rows) * uint64_t(plan.embedding.rows - 1);
 }
 
 Result<BenchResult> bench(const Checkpoint& checkpoint, Backend& backend, const BenchOptions& options, Task* task) {
@@ -271,7 +291,7 @@ Result<BenchResult> bench(const Checkpoint& checkpoint, Backend& backend, const 
   result.bytes_per_token = weight_bytes_per_token(plan);
   result.share_of_ceiling =
       double(result.bytes_per_token) * result.decode_tokens_per_s.median / (result.ceiling.gb_per_s * kGiga);
-  const uint64_t head = uint64_t(plan.tied ? plan.embedding.elements() : plan.lm_head.elements()) * uint64_t(bits(plan.dtype)) / 8;
+  const uint64_t head = cpu::held_bytes(plan.tied ? plan.embedding : plan.lm_head);
   result.layer_bytes_per_token = result.bytes_per_token - std::min(result.bytes_per_token, head);
   result.layers_share_of_ceiling = double(result.layer_bytes_per_token) * result.layers_per_s.median / (result.ceiling.gb_per_s * kGiga);
   result.other_load = other.share();

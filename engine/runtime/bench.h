@@ -69,7 +69,7 @@ struct BenchResult {
   bool noisy = false;     // more than 3 %: no claim should be made from these figures
 };
 
-// Weights one token reads, as stored.
+// Weights one token reads, as the cpu backend holds them: in the file, plain or in blocks, or decoded.
 uint64_t weight_bytes_per_token(const ModelPlan& plan);
 
 // kUsage where prompt and new tokens exceed the model's context.

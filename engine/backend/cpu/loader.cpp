@@ -53,6 +53,14 @@ std::optional<Stored> stored_in_blocks(const TensorRef& ref) {
   }
 }
 
+uint64_t held_bytes(const TensorRef& ref) {
+  if (const auto type = stored_in_blocks(ref)) {
+    const StoredBlock block = stored_block(*type);
+    return uint64_t(ref.elements() / block.elements * block.bytes);
+  }
+  return ref.in_place() ? uint64_t(ref.elements()) * uint64_t(bits(ref.dtype)) / 8 : decoded_bytes(ref);
+}
+
 unsigned char* Loader::reserve(size_t bytes) {
   copies_.push_back(std::make_unique_for_overwrite<unsigned char[]>(bytes));
   return copies_.back().get();

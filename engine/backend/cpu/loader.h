@@ -17,6 +17,9 @@ std::optional<Stored> stored(DType dtype);
 // How the kernels read a tensor that is quantised where it stands; nullopt: they do not, and it is decoded at load.
 std::optional<Stored> stored_in_blocks(const TensorRef& ref);
 
+// What a matrix takes as the cpu backend reads it: in the file, in blocks or plain, or decoded.
+uint64_t held_bytes(const TensorRef& ref);
+
 class Loader {
  public:
   // copies: receives the buffers of what cannot be used in place.
