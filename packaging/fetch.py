@@ -130,6 +130,19 @@ def unpack_arrow(files, target):
             out.write_bytes(wheel.read(name))
 
 
+def unpack_cuda(files, target):
+    """A CUDA compiler: what nvcc calls, its headers and the static runtime, in the folders where it looks for them."""
+    for path in files.values():
+        with zipfile.ZipFile(path) as wheel:
+            for name in wheel.namelist():
+                if name.startswith("nvidia/cu13/") and not name.endswith("/"):
+                    out = target / name.removeprefix("nvidia/cu13/")
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    out.write_bytes(wheel.read(name))
+                    if "bin" in out.parts:
+                        out.chmod(0o755)
+
+
 UNPACKED = {  # folder under DEPS: the files it comes from, and how
     "libtorch-2.11.0": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_torch),
     "libtorch-2.11.0-licences": (("torch", "nvidia-cuda-runtime", "nvidia-cuda-cupti"), unpack_licences),
@@ -137,6 +150,24 @@ UNPACKED = {  # folder under DEPS: the files it comes from, and how
     "jinja-0.3.36": (("llama-cpp-python",), unpack_jinja),
     "arrow-26.0.1": (("pyarrow",), unpack_arrow),
 }
+# Where the machine has no CUDA toolkit. The program builds without, and says so; nothing else may fail for it.
+OPTIONAL = {
+    "cuda-13.0": (("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-runtime"), unpack_cuda),
+}
+
+
+def provide(folder, projects, unpack, by_project, cache, deps, offline):
+    target = deps / folder
+    stamp = "\n".join(by_project[p][2] for p in projects)
+    complete = target / ".complete"
+    if complete.exists() and complete.read_text() == stamp:
+        return
+    files = {p: fetched(*by_project[p], cache, offline) for p in projects}
+    print(f"unpacking {folder}", file=sys.stderr)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    unpack(files, target)
+    complete.write_text(stamp)
 
 
 def main():
@@ -149,18 +180,14 @@ def main():
     by_project = {row[0].split("==")[0]: row for row in rows}
     cache.mkdir(parents=True, exist_ok=True)
     for folder in only:
-        projects, unpack = UNPACKED[folder]
-        target = deps / folder
-        stamp = "\n".join(by_project[p][2] for p in projects)
-        complete = target / ".complete"
-        if complete.exists() and complete.read_text() == stamp:
-            continue
-        files = {p: fetched(*by_project[p], cache, offline) for p in projects}
-        print(f"unpacking {folder}", file=sys.stderr)
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        unpack(files, target)
-        complete.write_text(stamp)
+        provide(folder, *UNPACKED[folder], by_project, cache, deps, offline)
+    if set(only) != set(UNPACKED) or shutil.which("nvcc"):
+        return
+    for folder, (projects, unpack) in OPTIONAL.items():
+        try:
+            provide(folder, projects, unpack, by_project, cache, deps, offline)
+        except (SystemExit, OSError) as error:
+            print(f"{error}\nwithout it the program is built with no cuda backend", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,6 @@ void show(Output& out, const BenchResult& result) {
 }
 
 Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
-  SY_CHECK(arguments.backend.check());
   SY_CHECK(arguments.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(arguments.model));
   Task task;

@@ -51,7 +51,6 @@ std::vector<EditCommand> steering(const std::vector<ExpertContrast>& found, cons
 }
 
 Result<int> contrast(Cli& cli, const ContrastOptions& options) {
-  SY_CHECK(options.backend.check());
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   const ModelPlan& plan = checkpoint.plan;
   if (plan.encoder_layers > 0) return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", checkpoint.name);
@@ -161,7 +160,6 @@ std::vector<EditCommand> carving_script(const ModelPlan& plan, int expert, const
 }
 
 Result<int> carve_experts(Cli& cli, const CarveOptions& options) {
-  SY_CHECK(options.backend.check());
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   const ModelPlan& plan = checkpoint.plan;
   if (plan.encoder_layers > 0) return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", checkpoint.name);

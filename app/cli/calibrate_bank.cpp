@@ -117,7 +117,6 @@ Result<void> learn(const DomainText& text, bool calibrating, Backend& backend, c
 }
 
 Result<int> bank(Cli& cli, const BankOptions& options) {
-  SY_CHECK(options.backend.check());
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   const ModelPlan& plan = checkpoint.plan;
   if (plan.encoder_layers > 0 || plan.couples_tokens())

@@ -170,7 +170,6 @@ Result<std::vector<TextSequence>> calibration_texts(Cli& cli, const PruneOptions
 Result<int> prune(Cli& cli, PruneOptions options) {
   const bool naee = options.criterion == kNaee;
   if (naee && options.backend.name == "auto") options.backend.name = "reference";
-  SY_CHECK(options.backend.check());
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   const ModelPlan& plan = checkpoint.plan;
   if (plan.encoder_layers > 0) return fail(ErrorCode::kUsage, "is an encoder-decoder; calibrate knows one text a sequence.", checkpoint.name);

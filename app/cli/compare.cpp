@@ -217,7 +217,6 @@ Result<std::vector<Compared>> recipes_of(const CompareOptions& options, const Mo
 }
 
 Result<int> compare(Cli& cli, const CompareOptions& options) {
-  SY_CHECK(options.backend.check());
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   const ModelPlan& plan = checkpoint.plan;
   const bool twin = options.mode == "twin";

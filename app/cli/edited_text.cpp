@@ -29,7 +29,6 @@ void EditedTextInput::add_options(CLI::App& command) {
 }
 
 Result<EditedText> EditedTextInput::read(size_t least) const {
-  SY_CHECK(backend.check());
   EditedText text;
   SY_TRY(text.checkpoint, open_checkpoint(model));
   const ModelPlan& plan = text.checkpoint.plan;

@@ -42,8 +42,4 @@ Result<std::vector<EditCommand>> EditsInput::read(const ModelPlan& plan) const {
   return all;
 }
 
-tl::unexpected<Error> not_yet(const std::string& option, const std::string& what, const std::string& instead) {
-  return fail(ErrorCode::kUsage, "this version has no " + what + ".", option, instead);
-}
-
 }  // namespace switchyard

@@ -26,7 +26,4 @@ class EditsInput {
   std::string file_, recipe_;
 };
 
-// An error for an option whose feature this version lacks (exit 2).
-tl::unexpected<Error> not_yet(const std::string& option, const std::string& what, const std::string& instead = {});
-
 }  // namespace switchyard

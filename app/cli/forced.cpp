@@ -16,11 +16,6 @@ void BackendChoice::add_options(CLI::App& app) {
   app.add_option("--threads", threads, "Worker threads; 0: one per core")->check(whole_number(0, 1024))->type_name("N");
 }
 
-Result<void> BackendChoice::check() const {
-  if (name == "cuda") return not_yet("--backend", "cuda backend", "Use cpu or reference.");
-  return {};
-}
-
 Result<std::unique_ptr<Backend>> BackendChoice::open(const Checkpoint& checkpoint, Task& task, int64_t context,
                                                      const std::vector<EditCommand>& edits) const {
   SY_TRY(auto weights, WeightStore::open(checkpoint, &task));

@@ -20,7 +20,6 @@ struct BackendChoice {
   int threads = 0;
 
   void add_options(CLI::App& app);
-  Result<void> check() const;
   // context: tokens that the caches will hold, for the check that all fits in memory; 0: they do not count. A layer path
   // among the edits counts in it.
   Result<std::unique_ptr<Backend>> open(const Checkpoint& checkpoint, Task& task, int64_t context = 0,

@@ -331,7 +331,6 @@ Result<NpyWriter> dump_logits(Cli& cli, const Checkpoint& checkpoint, const RunO
 }
 
 Result<int> run(Cli& cli, RunOptions options) {
-  SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   if (options.adapt.given()) {

@@ -219,7 +219,6 @@ void show(Output& out, const Scores& scores, const std::vector<int>& moe_layers,
 }
 
 Result<int> score(Cli& cli, const ScoreOptions& options) {
-  SY_CHECK(options.backend.check());
   SY_CHECK(options.recording.check(cli.output.options.force));
   SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
   if (checkpoint.plan.encoder_layers > 0)

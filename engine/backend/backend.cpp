@@ -9,6 +9,7 @@
 #include "engine/backend/available.h"
 #include "engine/backend/cpu/isa.h"
 #include "engine/backend/cpu/model.h"
+#include "engine/backend/cuda/entry.h"
 #include "engine/backend/differentiable.h"
 #include "engine/backend/reference/entry.h"
 #include "engine/base/module.h"
@@ -29,6 +30,10 @@ constexpr ModuleName kReference{.file = "libswitchyard_reference.so", .variable 
                                 .what = "the reference backend",
                                 .hint = "Install the package switchyard-torch (from source: ninja switchyard_reference), set SWITCHYARD_REFERENCE_LIB to its "
                                         "path, or use --backend cpu."};
+
+constexpr ModuleName kCuda{.file = "libswitchyard_cuda.so", .variable = "SWITCHYARD_CUDA_LIB", .symbol = kCudaEntry, .what = "the cuda backend",
+                           .hint = "It is built where there is a CUDA compiler (packaging/setup.sh, then ninja switchyard_cuda); set SWITCHYARD_CUDA_LIB to its "
+                                   "path, or use --backend cpu."};
 
 // The backend under a note that says what it stands in for.
 class NotedBackend : public Backend {
@@ -91,10 +96,21 @@ Result<std::unique_ptr<Backend>> make_reference_backend(const ModelPlan& plan,
 
 std::vector<BackendState> backend_states() {
   const auto isa = cpu::choose_isa();
-  const auto reference = find_module(kReference);
+  const auto reference = find_module(kReference), cuda = find_module(kCuda);
   return {{"cpu", isa.has_value(), isa ? "own kernels, " + std::string(cpu::name(*isa)) : isa.error().message()},
           {"reference", reference.has_value(), reference ? "LibTorch in fp32, loaded when first used" : reference.error().message()},
-          {"cuda", false, "this build has no CUDA backend"}};
+          {"cuda", cuda.has_value(), cuda ? "own kernels on an NVIDIA GPU, loaded when first used" : cuda.error().message()}};
+}
+
+// Loads libswitchyard_cuda.so (SWITCHYARD_CUDA_LIB, else as the reference module); kDevice where there is none, no driver or no device.
+Result<std::unique_ptr<Backend>> make_cuda_backend(const ModelPlan& plan, std::shared_ptr<const WeightStore> weights, const BackendOptions& options,
+                                                   Task* task) {
+  auto entry = load_module(kCuda);
+  if (!entry) return fail(ErrorCode::kDevice, entry.error().what, entry.error().where, entry.error().hint);
+  CudaOpen open{.plan = &plan, .weights = std::move(weights), .options = options, .task = task};
+  if (reinterpret_cast<CudaEntry>(*entry)(&open) != kCudaLayout)
+    return fail(ErrorCode::kUsage, "the cuda module was built from another version of the program.", kCuda.file, kCuda.hint);
+  return std::move(open.backend);
 }
 
 Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,
@@ -121,12 +137,9 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Check
     SY_TRY(auto backend, make_reference_backend(plan, std::move(weights), options, task));
     return with_note(std::move(backend), "reference, because the cpu backend lacks " + missing);
   }
-  if (name == "cuda") {
-    return fail(ErrorCode::kDevice, "this build has no CUDA backend: its kernels are not written yet.",
-                "--backend cuda", "Use --backend auto, cpu or reference.");
-  }
+  if (name == "cuda") return make_cuda_backend(plan, std::move(weights), options, task);
   return fail(ErrorCode::kUsage, "there is no backend \"" + std::string(name) + "\".", "--backend",
-              "Choose auto, cpu or reference.");
+              "Choose auto, cpu, reference or cuda.");
 }
 
 }  // namespace switchyard

@@ -12,17 +12,10 @@ namespace switchyard {
 using namespace stages;
 namespace {
 
-int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
-  const int layer = std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
-  if (!recipe || !recipe->scheme) return layer;
-  const Stages& s = recipe->scheme.stages;
-  return s.k > 0 ? std::min(s.k, spec.experts + s.nulls) : std::max(1, layer / s.passes);
-}
-
 // Marks what the native router selects, by the keys of the workspace, and returns the native lse. A slot of the output
 // per native expert is not certain (k may be lowered), so the k-th largest key is found by marking.
 double mark_native(const RouterSpec& spec, std::span<const float> select_bias, const Workspace& at) {
-  const SoftmaxSums native = score(spec, nullptr, select_bias, at);
+  const SoftmaxSums native = score(spec, select_bias, {}, at);
   limit_groups(spec, at);
   std::fill(at.native.begin(), at.native.end(), 0.0f);
   for (int turn = 0; turn < std::min(spec.experts_per_token, spec.experts); ++turn) {
@@ -32,44 +25,6 @@ double mark_native(const RouterSpec& spec, std::span<const float> select_bias, c
     if (best >= 0) at.native[best] = 1;
   }
   return native.empty() ? 0 : native.lse();
-}
-
-// Post-MoE: a guaranteed expert replaces the last slot. ExpertCondenser: the experts of lowest bias are appended.
-int add_by_scheme(const Stages& s, const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
-  const auto selected = [&](int e) { return std::find(out.ids.begin(), out.ids.begin() + used, e) != out.ids.begin() + used; };
-  if (s.guaranteed >= 0 && used > 0 && z[s.guaranteed] != kNever && !selected(s.guaranteed)) {
-    out.ids[used - 1] = static_cast<ExpertId>(s.guaranteed);
-    out.kinds[used - 1] = SlotKind::kForced;
-  }
-  if (s.forced_low == 0 || !any_nonzero(recipe.logit_bias)) return used;
-  // The r lowest biases, one after the other: by (bias, id).
-  const std::vector<float>& bias = recipe.logit_bias;
-  int last = -1;
-  for (int turn = 0; turn < s.forced_low; ++turn) {
-    int next = -1;
-    for (int e = 0; e < int(z.size()); ++e) {
-      const bool after = last < 0 || bias[e] > bias[last] || (bias[e] == bias[last] && e > last);
-      if (after && (next < 0 || bias[e] < bias[next])) next = e;
-    }
-    if (next < 0) break;
-    last = next;
-    if (z[next] == kNever || selected(next)) continue;
-    out.ids[used] = static_cast<ExpertId>(next);
-    out.kinds[used++] = SlotKind::kForced;
-  }
-  return used;
-}
-
-// Moves the null slots behind the real ones, order kept otherwise; returns how many are real.
-int nulls_last(size_t experts, std::span<ExpertId> ids) {
-  size_t real = 0;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= experts) continue;
-    const ExpertId id = ids[i];
-    for (size_t at = i; at > real; --at) ids[at] = ids[at - 1];
-    ids[real++] = id;
-  }
-  return static_cast<int>(real);
 }
 
 // Experts and null experts.
@@ -109,7 +64,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   int used = 0;
   const int room = std::min<int>(static_cast<int>(out.ids.size()), static_cast<int>(at.z.size())), k = k_in_force(spec, &recipe);
   switch (s.selector) {
-    case Selector::kTable: used = select_from_table(data, s, in.token, k, real, out.ids); break;
+    case Selector::kTable: used = select_from_table(data ? std::span<const ExpertId>(data->table) : std::span<const ExpertId>(), data ? data->columns : 0, s, in.token, k, real, out.ids); break;
     case Selector::kRandom: {
       const uint64_t at_index = s.granularity == Granularity::kToken  ? in.index
                                 : s.granularity == Granularity::kStep ? in.first_index
@@ -121,11 +76,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
     }
     case Selector::kExpertChoice: {  // a token that runs alone
       used = select(at.keys.first(experts), room, out.ids);
-      const auto threshold = [&](ExpertId e) { return data && !data->thresholds.empty() ? data->thresholds[e] : s.threshold; };
-      int stay = 0;
-      for (int slot = 0; slot < used; ++slot)
-        if (at.scores[out.ids[slot]] >= threshold(out.ids[slot])) out.ids[stay++] = out.ids[slot];
-      used = stay;
+      used = over_thresholds(data ? std::span<const float>(data->thresholds) : std::span<const float>(), s.threshold, at.scores, out.ids.first(used));
       break;
     }
     case Selector::kBest:
@@ -142,8 +93,7 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
     }
   }
   if (s.out != OutRule::kSame && !sums.empty()) {
-    const double best = *std::max_element(at.scores.begin(), at.scores.begin() + experts);
-    if (std::floor(std::min<double>(s.sdm_q, std::pow(2.0 + s.sdm_q, best))) == 0) {
+    if (out_of_distribution(s, *std::max_element(at.scores.begin(), at.scores.begin() + experts))) {
       used = select(at.keys.first(experts), room, out.ids);
       s.selector = Selector::kTopP;
       if (s.out == OutRule::kTopP) used = kept(s, at.scores, out.ids.first(used), 0);
@@ -152,8 +102,8 @@ void route_by_scheme(const RouterSpec& spec, const LayerRecipe& recipe, const Ro
   const int real_slots = s.nulls > 0 ? nulls_last(experts, out.ids.first(used)) : used;
   decision.nulls = used - real_slots;
   std::fill_n(out.kinds.begin(), real_slots, SlotKind::kRouted);
-  force_slots(recipe, real, real_slots, out);
-  decision.k_used = add_by_scheme(s, recipe, real, real_slots, out);
+  force_slots(recipe.forced, real, real_slots, out);
+  decision.k_used = add_by_scheme(s, recipe.logit_bias, real, real_slots, out);
   const auto ids = out.ids.first(decision.k_used);
   if (!ids.empty()) weigh_by_rule(s.weights, spec.scale, real, at.scores, ids, out.weights.first(ids.size()));
   for (int slot = decision.k_used; slot < decision.k_used + decision.nulls; ++slot) {
@@ -168,7 +118,7 @@ void route_recorded(const RouterSpec& spec, const LayerRecipe& recipe, const Rou
                     const DecisionSpans& out, Decision& decision) {
   const SchemeData& data = *recipe.scheme.data;
   edit_logits(recipe, in.router_bias, at.z);
-  const SoftmaxSums sums = score(spec, &recipe, in.select_bias, at);
+  const SoftmaxSums sums = score(spec, in.select_bias, recipe.select_bias, at);
   const size_t first = size_t(in.index) * size_t(data.columns);
   for (size_t slot = first; slot < first + size_t(data.columns); ++slot) {
     const SlotKind kind = data.kinds.empty() ? SlotKind::kRouted : SlotKind(data.kinds[slot]);
@@ -194,6 +144,13 @@ void route_recorded(const RouterSpec& spec, const LayerRecipe& recipe, const Rou
 }
 
 }  // namespace
+
+int stages::k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
+  const int layer = std::min(recipe && recipe->k > 0 ? recipe->k : spec.experts_per_token, spec.experts);
+  if (!recipe || !recipe->scheme) return layer;
+  const Stages& s = recipe->scheme.stages;
+  return s.k > 0 ? std::min(s.k, spec.experts + s.nulls) : std::max(1, layer / s.passes);
+}
 
 std::string unroutable(const RouterSpec& spec) {
   if (spec.experts <= 0 || spec.experts >= kNoExpert) return "a router of " + std::to_string(spec.experts) + " experts";
@@ -267,11 +224,11 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
   } else {
     if (recipe) edit_logits(*recipe, in.router_bias, at.z);
     if (recipe && mixes_tokens(recipe->scheme)) mix_in(recipe->scheme.stages.lambda, in.mixed, at.z);
-    const SoftmaxSums sums = score(spec, recipe, in.select_bias, at);
+    const SoftmaxSums sums = score(spec, in.select_bias, recipe ? std::span<const float>(recipe->select_bias) : std::span<const float>(), at);
     limit_groups(spec, at);
     const int used = select(at.keys, k_in_force(spec, recipe), out.ids);
     std::fill_n(out.kinds.begin(), used, SlotKind::kRouted);
-    if (recipe) force_slots(*recipe, at.z, used, out);
+    if (recipe) force_slots(recipe->forced, at.z, used, out);
     const auto ids = out.ids.first(used);
     if (used > 0) weigh(spec, at, ids, out.weights.first(used));
     decision.k_used = used;

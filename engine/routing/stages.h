@@ -1,6 +1,6 @@
 // The stages of a routing decision as pure functions on spans, without allocation: shared by the native routers and by
-// the gating schemes (specs/gating.md section 2) and by all backends. What schemes use compiles as device code
-// (tests/routing/stages_on_device.cu); the stages that take a LayerRecipe are the host's.
+// the gating schemes (specs/gating.md section 2) and by all backends. All but what takes a LayerRecipe or a SchemeData
+// compiles as device code: a CUDA warp shares out the experts (engine/backend/cuda/gate.cuh) and calls the same stages.
 // Called for every token and routing row, on the engine thread or a worker.
 #pragma once
 
@@ -32,6 +32,9 @@ constexpr int kMaxGroups = 256;
 
 SWITCHYARD_STAGE float kept_finite(float x) { return x > kLargest ? kLargest : x < -kLargest ? -kLargest : x; }
 
+// Experts per token that the recipe asks for, of those that there are; null: the model's own.
+int k_in_force(const RouterSpec& spec, const LayerRecipe* recipe);
+
 // The caller's scratch, cut into the arrays of one decision.
 struct Workspace {
   std::span<float> z;       // logits of this decision, -inf: cannot be selected
@@ -55,16 +58,20 @@ struct SoftmaxSums {
   SWITCHYARD_BOTH_SIDES double entropy() const { return std::max(0.0, std::log(sum) - weighted / sum); }
 };
 
+// One more expert in the sums, in the order of the experts.
+SWITCHYARD_STAGE void include(SoftmaxSums& sums, float z, float exponential) {
+  sums.sum += exponential;
+  if (exponential > 0) sums.weighted += double(exponential) * (z - sums.max);
+}
+
 SWITCHYARD_STAGE SoftmaxSums softmax_sums(std::span<const float> z, float* exponentials) {
   SoftmaxSums out;
   out.max = *std::max_element(z.begin(), z.end());
   if (out.empty()) return out;
   for (size_t e = 0; e < z.size(); ++e) {
-    const float shifted = z[e] - out.max;
-    const float exponential = std::exp(shifted);
+    const float exponential = std::exp(z[e] - out.max);
     if (exponentials) exponentials[e] = exponential;
-    out.sum += exponential;
-    if (exponential > 0) out.weighted += double(exponential) * shifted;
+    include(out, z[e], exponential);
   }
   return out;
 }
@@ -86,25 +93,30 @@ SWITCHYARD_STAGE bool copy_clean(std::span<const float> logits, std::span<float>
   if (!std::isfinite(smallest)) smallest = 0;
   for (float& logit : z) {
     if (std::isnan(logit)) logit = smallest;
-    logit = std::min(logit, kLargest);
+    if (logit > kLargest) logit = kLargest;
   }
   return true;
 }
 
-// The logit edits, in the order that LayerRecipe documents. A logit that is -inf stays so.
-SWITCHYARD_STAGE void edit_logits(const LayerRecipe& recipe, std::span<const float> router_bias, std::span<float> z) {
-  for (size_t e = 0; e < z.size(); ++e) {
-    float logit = z[e];
-    if (logit == kNever) continue;
-    if (!recipe.row_scale.empty() && recipe.row_scale[e] != 1.0f) {
-      const float own = router_bias.empty() ? 0.0f : router_bias[e];
-      logit = (logit - own) * recipe.row_scale[e] + own;
-    }
-    if (!recipe.logit_bias.empty()) logit += recipe.logit_bias[e];
-    if (recipe.temperature != 1.0f) logit /= recipe.temperature;
-    z[e] = kept_finite(logit);
-    if (!recipe.muted.empty() && recipe.muted[e]) z[e] = kNever;
-  }
+// The edits of a layer's logits. Empty: none; else [E].
+struct LogitEdits {
+  std::span<const float> row_scale, logit_bias;
+  float temperature = 1;
+  std::span<const uint8_t> muted;
+};
+
+// In the order that LayerRecipe documents. A logit that is -inf stays so. own: the router's bias of this expert.
+SWITCHYARD_STAGE float edited_logit(const LogitEdits& edits, float own, size_t e, float logit) {
+  if (logit == kNever) return logit;
+  if (!edits.row_scale.empty() && edits.row_scale[e] != 1.0f) logit = (logit - own) * edits.row_scale[e] + own;
+  if (!edits.logit_bias.empty()) logit += edits.logit_bias[e];
+  if (edits.temperature != 1.0f) logit /= edits.temperature;
+  return !edits.muted.empty() && edits.muted[e] ? kNever : kept_finite(logit);
+}
+
+inline void edit_logits(const LayerRecipe& recipe, std::span<const float> router_bias, std::span<float> z) {
+  const LogitEdits edits{recipe.row_scale, recipe.logit_bias, recipe.temperature, recipe.muted};
+  for (size_t e = 0; e < z.size(); ++e) z[e] = edited_logit(edits, router_bias.empty() ? 0.0f : router_bias[e], e, z[e]);
 }
 
 SWITCHYARD_STAGE bool any_nonzero(std::span<const float> values) {
@@ -113,9 +125,16 @@ SWITCHYARD_STAGE bool any_nonzero(std::span<const float> values) {
 
 // Scores of all experts, and what the selection compares. Without a selection bias or a group limit
 // every score function rises with the logit, so the logits themselves are compared: exact where scores
-// saturate. Returns the softmax sums of the logits when the scores needed them.
-SWITCHYARD_STAGE SoftmaxSums score(const RouterSpec& spec, const LayerRecipe* recipe, std::span<const float> select_bias,
-                  const Workspace& at) {
+// saturate. Returns the softmax sums of the logits. select_bias: the checkpoint's; edit_bias: of SelectBias edits.
+SWITCHYARD_STAGE float selection_key(float z, float score, const float* own_bias, const float* edit_bias) {
+  float key = score;
+  if (own_bias) key += *own_bias;
+  if (edit_bias) key += *edit_bias;
+  return z == kNever || std::isnan(key) ? kNever : key;
+}
+
+SWITCHYARD_STAGE SoftmaxSums score(const RouterSpec& spec, std::span<const float> select_bias, std::span<const float> edit_bias,
+                                   const Workspace& at) {
   const size_t experts = at.z.size();
   const bool softmax = spec.score == ScoreFn::kSoftmaxAll;
   const SoftmaxSums sums = softmax_sums(at.z, softmax ? at.scores.data() : nullptr);
@@ -133,18 +152,13 @@ SWITCHYARD_STAGE SoftmaxSums score(const RouterSpec& spec, const LayerRecipe* re
     std::copy(at.z.begin(), at.z.end(), at.scores.begin());
   }
 
-  const bool own_bias = spec.has_select_bias && !select_bias.empty();
-  const bool edit_bias = recipe && any_nonzero(recipe->select_bias);
-  if (!own_bias && !edit_bias && spec.groups <= 1) {
+  const bool own = spec.has_select_bias && !select_bias.empty(), edited = any_nonzero(edit_bias);
+  if (!own && !edited && spec.groups <= 1) {
     std::copy(at.z.begin(), at.z.end(), at.keys.begin());
     return sums;
   }
-  for (size_t e = 0; e < experts; ++e) {
-    float key = at.scores[e];
-    if (own_bias) key += select_bias[e];
-    if (edit_bias) key += recipe->select_bias[e];
-    at.keys[e] = at.z[e] == kNever || std::isnan(key) ? kNever : key;
-  }
+  for (size_t e = 0; e < experts; ++e)
+    at.keys[e] = selection_key(at.z[e], at.scores[e], own ? &select_bias[e] : nullptr, edited ? &edit_bias[e] : nullptr);
   return sums;
 }
 
@@ -195,9 +209,11 @@ SWITCHYARD_STAGE int select(std::span<const float> keys, int k, std::span<Expert
 
 // Forced experts that were not selected push out the last slots that are not forced, and stand last in
 // falling order of their logits (gating.md 1.3, Post-MoE; more than one forced expert is ours).
-SWITCHYARD_STAGE void force_slots(const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
-  if (recipe.forced.empty()) return;
-  const auto forced = [&](size_t e) { return recipe.forced[e] && z[e] != kNever; };
+// forced_experts: [E] or empty.
+SWITCHYARD_STAGE void force_slots(std::span<const uint8_t> forced_experts, std::span<const float> z, int used,
+                                  const DecisionSpans& out) {
+  if (forced_experts.empty()) return;
+  const auto forced = [&](size_t e) { return forced_experts[e] && z[e] != kNever; };
   const auto selected = [&](size_t e) {
     return std::find(out.ids.begin(), out.ids.begin() + used, static_cast<ExpertId>(e)) != out.ids.begin() + used;
   };
@@ -384,25 +400,20 @@ SWITCHYARD_STAGE float scheduled_tau(const Stages& s, uint64_t n) {
   return s.tau;
 }
 
-// Stage 2 of a scheme, after the layer's own logit edits. z: [E + nulls].
-SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, const RouterInput& in, std::span<float> z) {
-  const size_t experts = z.size() - s.nulls;
-  const float tau = scheduled_tau(s, in.index);
-  for (size_t e = 0; e < experts; ++e) {
-    if (z[e] == kNever) continue;
-    if (s.activation != LogitActivation::kNone) {
-      const float own = in.router_bias.empty() ? 0.0f : in.router_bias[e];
-      z[e] = activated(s.activation, z[e] - own) + own;
-    }
-    if (s.gumbel) z[e] += gumbel(s.seed, in, uint32_t(e));
-    if (tau != 1.0f) z[e] = kept_finite(z[e] / tau);
+// Stage 2 of a scheme for one expert, after the layer's own logit edits. tau: of scheduled_tau().
+SWITCHYARD_STAGE float scheme_logit(const Stages& s, const RouterInput& in, float tau, size_t e, float z) {
+  if (z == kNever) return z;
+  if (s.activation != LogitActivation::kNone) {
+    const float own = in.router_bias.empty() ? 0.0f : in.router_bias[e];
+    z = activated(s.activation, z - own) + own;
   }
-  for (int j = 0; j < s.nulls; ++j)
-    z[experts + j] = s.null_source == NullSource::kCopy   ? z[j % experts]
-                     : s.null_source == NullSource::kFile ? static_cast<float>(dot(data->nulls.row(j), in.hidden))
-                                                          : s.null_logit;
-  if (!data || (data->on.empty() && data->off.empty())) return;
-  const SoftmaxSums sums = softmax_sums(z, nullptr);
+  if (s.gumbel) z += gumbel(s.seed, in, uint32_t(e));
+  return tau != 1.0f ? kept_finite(z / tau) : z;
+}
+
+// The experts `on` above all others, those `off` below, by the log-probabilities of z.
+SWITCHYARD_STAGE void steer(float margin, std::span<const ExpertId> on, std::span<const ExpertId> off, const SoftmaxSums& sums,
+                            std::span<float> z) {
   if (sums.empty()) return;
   const auto lse = static_cast<float>(sums.lse());
   float highest = kNever, lowest = kLargest;
@@ -412,10 +423,23 @@ SWITCHYARD_STAGE void edit_by_scheme(const Stages& s, const SchemeData* data, co
     highest = std::max(highest, logit);
     lowest = std::min(lowest, logit);
   }
-  for (const ExpertId e : data->on)
-    if (z[e] != kNever) z[e] = highest + s.steer_margin;
-  for (const ExpertId e : data->off)
-    if (z[e] != kNever) z[e] = lowest - s.steer_margin;
+  for (const ExpertId e : on)
+    if (z[e] != kNever) z[e] = highest + margin;
+  for (const ExpertId e : off)
+    if (z[e] != kNever) z[e] = lowest - margin;
+}
+
+// z: [E + nulls].
+inline void edit_by_scheme(const Stages& s, const SchemeData* data, const RouterInput& in, std::span<float> z) {
+  const size_t experts = z.size() - s.nulls;
+  const float tau = scheduled_tau(s, in.index);
+  for (size_t e = 0; e < experts; ++e) z[e] = scheme_logit(s, in, tau, e, z[e]);
+  for (int j = 0; j < s.nulls; ++j)
+    z[experts + j] = s.null_source == NullSource::kCopy   ? z[j % experts]
+                     : s.null_source == NullSource::kFile ? static_cast<float>(dot(data->nulls.row(j), in.hidden))
+                                                          : s.null_logit;
+  if (!data || (data->on.empty() && data->off.empty())) return;
+  steer(s.steer_margin, data->on, data->off, softmax_sums(z, nullptr), z);
 }
 
 // z = lse + ln((1 - lambda) p + lambda mixed), p = softmax(z). The sum of exponentials stays, so that scores which are
@@ -478,6 +502,22 @@ SWITCHYARD_STAGE Trust trust_of(const SdmBank& bank, std::span<const float> inpu
   return out;
 }
 
+// (2 + q)^(d (z - max)).
+SWITCHYARD_STAGE float sdm_exponential(const Stages& s, float z, float max) {
+  return z == kNever ? 0.0f : static_cast<float>(std::exp((double(z) - max) * (s.sdm_d * std::log(2.0 + s.sdm_q))));
+}
+
+// exponential: of the scores that are shares of a sum of exponentials, `total`.
+SWITCHYARD_STAGE float scheme_score(SchemeScore kind, float z, float exponential, float total) {
+  switch (kind) {
+    case SchemeScore::kSoftmax:
+    case SchemeScore::kSdm: return exponential / total;
+    case SchemeScore::kSigmoid: return sigmoid(z);
+    case SchemeScore::kIdentity: break;
+  }
+  return z == kNever ? 0.0f : z;
+}
+
 // Stage 3. Returns the softmax sums of z.
 SWITCHYARD_STAGE SoftmaxSums score_by_scheme(const Stages& s, std::span<const float> z, std::span<float> scores) {
   const bool softmax = s.score == SchemeScore::kSoftmax;
@@ -488,16 +528,10 @@ SWITCHYARD_STAGE SoftmaxSums score_by_scheme(const Stages& s, std::span<const fl
   }
   double total = sums.sum;
   if (s.score == SchemeScore::kSdm) {
-    const double rate = s.sdm_d * std::log(2.0 + s.sdm_q);
     total = 0;
-    for (size_t e = 0; e < z.size(); ++e)
-      total += scores[e] = z[e] == kNever ? 0.0f : static_cast<float>(std::exp((double(z[e]) - sums.max) * rate));
+    for (size_t e = 0; e < z.size(); ++e) total += scores[e] = sdm_exponential(s, z[e], sums.max);
   }
-  for (size_t e = 0; e < z.size(); ++e) {
-    if (softmax || s.score == SchemeScore::kSdm) scores[e] /= static_cast<float>(total);
-    else if (s.score == SchemeScore::kSigmoid) scores[e] = sigmoid(z[e]);
-    else scores[e] = z[e] == kNever ? 0.0f : z[e];
-  }
+  for (size_t e = 0; e < z.size(); ++e) scores[e] = scheme_score(s.score, z[e], scores[e], static_cast<float>(total));
   return sums;
 }
 
@@ -544,14 +578,15 @@ SWITCHYARD_STAGE int kept(const Stages& s, std::span<const float> scores, std::s
   }
 }
 
-// Selects the experts of one token from the tables of tokens; a muted expert gives way to the next one that is not.
-SWITCHYARD_STAGE int select_from_table(const SchemeData* data, const Stages& s, TokenId token, int k,
+// Selects the experts of one token from the tables of tokens [vocab, columns], or by token id where there are none; a muted
+// expert gives way to the next one that is not.
+SWITCHYARD_STAGE int select_from_table(std::span<const ExpertId> table, int columns, const Stages& s, TokenId token, int k,
                                        std::span<const float> z, std::span<ExpertId> ids) {
   const auto experts = static_cast<uint32_t>(z.size());
   int used = 0;
   for (int slot = 0; slot < k; ++slot) {
-    uint32_t e = data && data->columns > 0
-                     ? data->table[size_t(token) * data->columns + std::min(slot, data->columns - 1)]
+    uint32_t e = columns > 0
+                     ? table[size_t(token) * columns + std::min(slot, columns - 1)]
                      : (uint32_t(token) + uint32_t(slot) + uint32_t(s.seed % experts)) % experts;
     const auto taken = [&] {
       return z[e] == kNever || std::find(ids.begin(), ids.begin() + used, ExpertId(e)) != ids.begin() + used;
@@ -585,6 +620,59 @@ SWITCHYARD_STAGE void weigh_by_rule(WeightRule rule, float scale, std::span<cons
       for (float& weight : weights) weight /= sum;
   }
   for (float& weight : weights) weight *= scale;
+}
+
+// Post-MoE: a guaranteed expert replaces the last slot. ExpertCondenser: the experts of lowest bias are appended.
+// logit_bias: [E] or empty.
+SWITCHYARD_STAGE int add_by_scheme(const Stages& s, std::span<const float> logit_bias, std::span<const float> z, int used,
+                                   const DecisionSpans& out) {
+  const auto selected = [&](int e) { return std::find(out.ids.begin(), out.ids.begin() + used, e) != out.ids.begin() + used; };
+  if (s.guaranteed >= 0 && used > 0 && z[s.guaranteed] != kNever && !selected(s.guaranteed)) {
+    out.ids[used - 1] = static_cast<ExpertId>(s.guaranteed);
+    out.kinds[used - 1] = SlotKind::kForced;
+  }
+  if (s.forced_low == 0 || !any_nonzero(logit_bias)) return used;
+  // The r lowest biases, one after the other: by (bias, id).
+  int last = -1;
+  for (int turn = 0; turn < s.forced_low; ++turn) {
+    int next = -1;
+    for (int e = 0; e < int(z.size()); ++e) {
+      const bool after = last < 0 || logit_bias[e] > logit_bias[last] || (logit_bias[e] == logit_bias[last] && e > last);
+      if (after && (next < 0 || logit_bias[e] < logit_bias[next])) next = e;
+    }
+    if (next < 0) break;
+    last = next;
+    if (z[next] == kNever || selected(next)) continue;
+    out.ids[used] = static_cast<ExpertId>(next);
+    out.kinds[used++] = SlotKind::kForced;
+  }
+  return used;
+}
+
+// Moves the null slots behind the real ones, order kept otherwise; returns how many are real.
+SWITCHYARD_STAGE int nulls_last(size_t experts, std::span<ExpertId> ids) {
+  size_t real = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= experts) continue;
+    const ExpertId id = ids[i];
+    for (size_t at = i; at > real; --at) ids[at] = ids[at - 1];
+    ids[real++] = id;
+  }
+  return static_cast<int>(real);
+}
+
+// The experts whose score reaches their threshold, order kept. thresholds: [E], or empty: one for all.
+SWITCHYARD_STAGE int over_thresholds(std::span<const float> thresholds, float one, std::span<const float> scores,
+                                     std::span<ExpertId> ids) {
+  int stay = 0;
+  for (size_t slot = 0; slot < ids.size(); ++slot)
+    if (scores[ids[slot]] >= (thresholds.empty() ? one : thresholds[ids[slot]])) ids[stay++] = ids[slot];
+  return stay;
+}
+
+// SDM: floor(min(q, (2 + q)^best)) = 0, of the best score.
+SWITCHYARD_STAGE bool out_of_distribution(const Stages& s, double best) {
+  return std::floor(std::min<double>(s.sdm_q, std::pow(2.0 + s.sdm_q, best))) == 0;
 }
 
 }  // namespace switchyard::stages

@@ -1,5 +1,6 @@
 """inspect, tokenize, detokenize, recipe, help, and how every command writes and refuses."""
 import json
+import pathlib
 import shutil
 import subprocess
 import unittest
@@ -210,7 +211,6 @@ class Refusals(CliTest):
                 (("run", "demo", "--prompt", "a", "--chat"), "the checkpoint has no chat template"),
                 (("run", "demo", "--prompt", "a", "--taps", "out_norm"), "go into a trace"),
                 (("run", "demo", "--prompt", "a", "--taps", "hidden", "--trace", self.folder / "t.moetrace.h5"), "not in"),
-                (("run", "demo", "--prompt", "a", "--backend", "cuda"), "no cuda backend"),
                 (("run", "demo", "--prompt", "a", "--backend", "gpu"), "not in"),
                 (("run", "demo", "--prompt", "a", "--trace", self.folder / "t.h5"), "end in .moetrace.h5"),
                 (("run", "demo", "--prompt", "a", "--trace", self.folder / "t.moetrace.h5", "--capture", "off"), "--capture off"),
@@ -226,6 +226,11 @@ class Refusals(CliTest):
         self.assert_refused(2, "edits[0]: ", "run", "demo", "--prompt", "a", "--edits", script)
         script = self.edits({"kind": "scheme", "layer": 1, "name": "stable_moe"})
         self.assert_refused(2, "edits[0]: ", "score", "demo", "--text", "a b", "--edits", script)
+
+    def test_a_missing_device(self):
+        if pathlib.Path("/dev/nvidia0").exists():
+            self.skipTest("this machine has a GPU")
+        self.assert_refused(7, "--backend cpu", "run", "demo", "--prompt", "a", "--backend", "cuda")
 
     def test_input_not_found(self):
         for arguments in [("inspect", "/nowhere"), ("run", "demo", "--prompt-file", "/nowhere/prompt.txt"), ("trace", "info", "/nowhere.moetrace.h5"),

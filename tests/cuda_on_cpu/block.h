@@ -143,7 +143,8 @@ class Block {
       : grid(the_grid), size(the_block), body_(std::move(body)), dynamic_bytes_(dynamic_bytes), order_(seed()) {
     threads_ = int(size.x * size.y * size.z);
     if (threads_ < 1 || threads_ > 1024) die("a block of so many threads: " + std::to_string(threads_));
-    if (fibres().size() < size_t(threads_)) grow(size_t(threads_));
+    grow(size_t(threads_));
+    all_ = fibres().data();
     exchanged_.resize(size_t(threads_ + kWarp - 1) / kWarp * kWarp);
   }
 
@@ -161,7 +162,7 @@ class Block {
   }
 
   // ---- called by the threads of the block ----
-  Fibre& me() { return fibres()[size_t(running_)]; }
+  Fibre& me() { return all_[size_t(running_)]; }
   int thread() const { return running_; }
   int lane() const { return running_ % kWarp; }
 
@@ -183,7 +184,7 @@ class Block {
     unsigned mask = 0;
     const int first = running_ / kWarp * kWarp;
     for (int i = first; i < std::min(first + kWarp, threads_); ++i)
-      if (fibres()[size_t(i)].wait != Wait::kFinished) mask |= 1u << (i - first);
+      if (all_[size_t(i)].wait != Wait::kFinished) mask |= 1u << (i - first);
     return mask;
   }
   // Shared memory of the block: one piece for each declaration, dynamic memory for all that ask.
@@ -213,32 +214,52 @@ class Block {
     constexpr size_t kStack = 128 * 1024;
 #endif
     while (all.size() < count) {
-      all.emplace_back();
-      all.back().context = boost::context::callcc(std::allocator_arg, boost::context::protected_fixedsize_stack(kStack),
-                                                  [](boost::context::continuation&& scheduler) {
-                                                    scheduler_context() = scheduler.resume();
-                                                    for (;;) {
-                                                      current()->body_();
-                                                      current()->yield(Wait::kFinished);
-                                                    }
-                                                    return std::move(scheduler_context());
-                                                  });
+      Fibre& fibre = all.emplace_back();
+      places().left = &places().scheduler;
+      boost::context::continuation came =
+          boost::context::callcc(std::allocator_arg, boost::context::protected_fixedsize_stack(kStack),
+                                 [&fibre](boost::context::continuation&& from) {
+                                   *places().left = std::move(from);
+                                   switch_to(places().scheduler, fibre.context);
+                                   for (;;) {
+                                     current()->body_();
+                                     current()->yield(Wait::kFinished);
+                                   }
+                                   return std::move(places().scheduler);
+                                 });
+      *places().left = std::move(came);
     }
   }
-  static boost::context::continuation& scheduler_context() {
-    thread_local boost::context::continuation context;
-    return context;
+
+  // Where the scheduler goes on, and where whoever switches keeps its own context: the one that it switches to puts it
+  // there.
+  struct Places {
+    boost::context::continuation scheduler;
+    boost::context::continuation* left = nullptr;
+  };
+  static Places& places() {
+    thread_local Places all;
+    return all;
+  }
+  static void switch_to(boost::context::continuation& to, boost::context::continuation& own) {
+    places().left = &own;
+    boost::context::continuation from = to.resume();
+    *places().left = std::move(from);
   }
 
+  // To the next thread of the warp that can run, or to the scheduler.
   void yield(Wait wait) {
-    me().wait = wait;
-    scheduler_context() = scheduler_context().resume();
+    Fibre& own = me();
+    own.wait = wait;
+    const int next = next_in_walk();
+    if (next >= 0) running_ = next;
+    switch_to(next >= 0 ? all_[size_t(next)].context : places().scheduler, own.context);
   }
 
   void run_block() {
     shared_.clear();
     for (int i = 0; i < threads_; ++i) {
-      Fibre& fibre = fibres()[size_t(i)];
+      Fibre& fibre = all_[size_t(i)];
       fibre.wait = Wait::kNothing;
       fibre.index = {unsigned(i) % size.x, unsigned(i) / size.x % size.y, unsigned(i) / (size.x * size.y)};
     }
@@ -258,19 +279,25 @@ class Block {
     do {
       // An affine walk through the lanes: every lane once.
       const uint32_t random = seed() == 0 ? 0 : order_.next();
-      const int step = 2 * int(random >> 5 & 15) + 1, start = int(random & 31);
-      for (int i = 0; i < kWarp; ++i) {
-        const int thread = first + ((start + i * step) & 31);
-        if (thread >= end || fibres()[size_t(thread)].wait != Wait::kNothing) continue;
-        running_ = thread;
-        fibres()[size_t(thread)].context = fibres()[size_t(thread)].context.resume();
-      }
+      walk_ = {first, end, int(random & 31), 2 * int(random >> 5 & 15) + 1, 0};
+      running_ = next_in_walk();
+      if (running_ >= 0) switch_to(all_[size_t(running_)].context, places().scheduler);
     } while (release_exchanges(first, end));
+  }
+  struct Walk {
+    int first = 0, end = 0, start = 0, step = 1, taken = 0;
+  };
+  int next_in_walk() {
+    while (walk_.taken < kWarp) {
+      const int thread = walk_.first + ((walk_.start + walk_.taken++ * walk_.step) & 31);
+      if (thread < walk_.end && all_[size_t(thread)].wait == Wait::kNothing) return thread;
+    }
+    return -1;
   }
 
   // Lets the lanes go on whose exchange is complete. Whoever is let go runs, and reads, before the next release.
   bool release_exchanges(int first, int end) {
-    std::vector<Fibre>& all = fibres();
+    Fibre* const all = all_;
     unsigned waiting = 0, released = 0;
     for (int i = first; i < end; ++i)
       if (all[size_t(i)].wait == Wait::kWarpExchange) waiting |= 1u << (i - first);
@@ -300,14 +327,14 @@ class Block {
   void check_alive(unsigned mask, int first, int end) const {
     for (; mask != 0; mask &= mask - 1) {
       const int thread = first + std::countr_zero(mask);
-      if (thread >= end || fibres()[size_t(thread)].wait == Wait::kFinished)
+      if (thread >= end || all_[size_t(thread)].wait == Wait::kFinished)
         die_waiting("a mask names a lane that has exited");
     }
   }
 
   // Threads that have exited count as arrived. False: all have exited.
   bool release_barrier() {
-    std::vector<Fibre>& all = fibres();
+    Fibre* const all = all_;
     const Fibre* first = nullptr;
     barrier_ = {};
     for (int i = 0; i < threads_; ++i) {
@@ -336,7 +363,7 @@ class Block {
     std::fprintf(stderr, "cuda_on_cpu: %s in block (%u, %u, %u), seed %llu\n", why, index.x, index.y, index.z,
                  static_cast<unsigned long long>(seed()));
     for (int i = 0; i < threads_; ++i) {
-      const Fibre& fibre = fibres()[size_t(i)];
+      const Fibre& fibre = all_[size_t(i)];
       std::fprintf(stderr, "  thread (%u, %u, %u): ", fibre.index.x, fibre.index.y, fibre.index.z);
       switch (fibre.wait) {
         case Wait::kNothing:
@@ -360,6 +387,8 @@ class Block {
   size_t dynamic_bytes_;
   Order order_;
   int threads_ = 0, running_ = 0;
+  Fibre* all_ = nullptr;  // [threads]
+  Walk walk_;
   BarrierResult barrier_;
   std::vector<uint64_t> exchanged_;
   std::map<const void*, std::unique_ptr<Guarded>> shared_;
