@@ -72,6 +72,7 @@ const std::map<std::string, Traffic>& traffic_by_kernel() {
 void forget_traffic() {
   by_kernel().clear();
 }
+void fail_next_wait() { fails = true; }
 void limit_device_memory(uint64_t bytes) {
   memory().limit = bytes;
 }

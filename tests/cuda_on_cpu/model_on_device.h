@@ -1,7 +1,10 @@
 // A checkpoint on two backends side by side: the device (or what stands for it) and the cpu backend.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
