@@ -263,8 +263,11 @@ class WarpGate {
     return out;
   }
 
-  // Lane 0's number, in all lanes.
-  __device__ static int from_first(int value) { return __shfl_sync(kAllLanes, value, 0); }
+  // Lane 0's number, in all lanes, which then see what it wrote: a shuffle alone orders no memory.
+  __device__ static int from_first(int value) {
+    __syncwarp();
+    return __shfl_sync(kAllLanes, value, 0);
+  }
 
   __device__ void edit_by_scheme(const Stages& s) {
     edit_logits();

@@ -25,11 +25,7 @@ struct AttendShape {
 };
 AttendShape attend_shape(const AttendJob& job) {
   const int dims = job.place.head_dim > job.place.value_dim ? job.place.head_dim : job.place.value_dim;
-  return dims <= 32    ? AttendShape{1, 8}
-         : dims <= 64  ? AttendShape{2, 8}
-         : dims <= 128 ? AttendShape{4, 8}
-         : dims <= 256 ? AttendShape{8, 4}
-                       : AttendShape{18, 2};
+  return dims <= 128 ? AttendShape{4, 8} : dims <= 256 ? AttendShape{8, 4} : AttendShape{18, 2};
 }
 
 template <int kPerLane, int kQueries>
@@ -79,10 +75,6 @@ unsigned attend_groups(const AttendJob& job) {
 
 void launch_attend(Stream& stream, const StepState* state, const AttendJob& job, int splits, int tokens) {
   switch (attend_shape(job).per_lane) {
-    case 1:
-      return launch_attend_shape<1, 8>(stream, state, job, splits, tokens);
-    case 2:
-      return launch_attend_shape<2, 8>(stream, state, job, splits, tokens);
     case 4:
       return launch_attend_shape<4, 8>(stream, state, job, splits, tokens);
     case 8:
