@@ -50,7 +50,7 @@ if(SWITCHYARD_WITH_REFERENCE)
 endif()
 
 # nvcc of a toolkit on the path, or of the wheels that packaging/setup.sh unpacks. It needs no GPU.
-option(SWITCHYARD_WITH_CUDA "Build the module of the cuda backend where there is a CUDA compiler" OFF)
+option(SWITCHYARD_WITH_CUDA "Build the module of the cuda backend where there is a CUDA compiler" ON)
 if(SWITCHYARD_WITH_CUDA)
   find_program(SWITCHYARD_NVCC nvcc HINTS ${SWITCHYARD_DEPS}/cuda-13.0/bin)
   if(SWITCHYARD_NVCC)

@@ -77,7 +77,7 @@ class Weights {
 
 struct Layer {
   Matrix q, k, v, o, router;
-  std::unique_ptr<OnDevice<Expert>> experts;
+  std::shared_ptr<OnDevice<Expert>> experts;
 };
 
 class Bench {
@@ -114,7 +114,7 @@ class Bench {
         expert.type = expert.down_type = Stored::kBF16;
         table.push_back(expert);
       }
-      layer.experts = std::make_unique<OnDevice<Expert>>(table);
+      layer.experts = std::make_shared<OnDevice<Expert>>(table);
       layers_.push_back(std::move(layer));
       page.add({spec, nullptr, nullptr}, nullptr, 0);
     }
