@@ -7,6 +7,9 @@
 #include "engine/base/build_info.h"
 #include "engine/trace/export/parquet.h"
 #include "engine/trace/schema.h"
+#if __has_include("switchyard/plugin.h")
+#include "switchyard/plugin.h"
+#endif
 
 namespace switchyard {
 
@@ -21,6 +24,9 @@ std::string version_text() {
   const auto parquet = find_parquet_module();
   line("parquet", parquet ? "trace export, present: Arrow, loaded when first used" : "trace export, absent: " + parquet.error().message());
   line("formats", fmt::format("trace schema {}, edit scripts 1, JSON documents 1", schema::kVersion));
+#ifdef SY_CORE_CONTRACT
+  line("plugins", fmt::format("contract {} for schemes, metrics and files, {} for views", SY_CORE_CONTRACT, SY_VIEW_CONTRACT));
+#endif
   out.pop_back();  // the last newline is whoever shows it
   return out;
 }

@@ -2,6 +2,7 @@
 says what is missing otherwise."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,8 +15,8 @@ class Unavailable(Exception):
 def distribution_sources():
     """The files of apt's sources that name the distribution itself."""
     places = [pathlib.Path("/etc/apt/sources.list"), *sorted(pathlib.Path("/etc/apt/sources.list.d").glob("*"))]
-    return [p for p in places if p.suffix in (".list", ".sources") and p.is_file() and "bookworm" in p.read_text()
-            and "debian-archive" in p.read_text() + "debian-archive" * (p.suffix == ".list")]
+    suite = re.compile(r"(?<![\w-])bookworm(?![\w-]).*\bmain\b", re.S)
+    return [p for p in places if p.suffix in (".list", ".sources") and p.is_file() and suite.search(p.read_text())]
 
 
 class CleanRoot:

@@ -97,7 +97,8 @@ class Packages(unittest.TestCase):
         deb = {name: f"/tmp/{path.name}" for name, path in self.packages.items()}
         # The libraries first, so that what remains at the end can be compared with what was there before.
         depends = [d.split("(")[0].split("|")[0].strip() for d in control(self.packages["switchyard"], "Depends").split(",")]
-        root.run("apt-get", "install", "-y", "--no-install-recommends", *depends, "libgl1-mesa-dri", "fonts-inter", "fonts-jetbrains-mono")
+        compiler = ["g++", "cmake", "make"] if "switchyard-sdk" in deb else []
+        root.run("apt-get", "install", "-y", "--no-install-recommends", *depends, *compiler, "libgl1-mesa-dri", "fonts-inter", "fonts-jetbrains-mono")
         before = root.files()
         self.say("its libraries are installed")
 
@@ -128,11 +129,28 @@ class Packages(unittest.TestCase):
             root.run("apt-get", "install", "-y", "--no-install-recommends", deb["switchyard-parquet"])
             root.run("switchyard", "trace", "export", "/tmp/run.moetrace.h5", "--to", "parquet", "-o", "/tmp/x.parquet")
             self.assertEqual((root.folder / "tmp/x.parquet").read_bytes()[:4], b"PAR1")
+        if "switchyard-sdk" in deb:
+            self.plugin(root, deb["switchyard-sdk"])
 
         root.run("apt-get", "purge", "-y", *[name for name in self.packages if root.run("dpkg", "-s", name, check=False).returncode == 0])
         self.assertEqual(root.files() - before, set(), "left behind")
         self.assertEqual(root.run("dpkg", "-l", "switchyard*", check=False).stdout.count("\nii"), 0)
         self.say("removed; nothing is left")
+
+    def plugin(self, root, deb):
+        """A stranger's afternoon: a gate from the template, built with the installed SDK, trusted, and run on the demo."""
+        root.run("apt-get", "install", "-y", "--no-install-recommends", deb)
+        root.run("sh", "-ec", "cd /tmp && switchyard plugin new scheme my-gate && cmake -S my-gate -B my-gate/build && cmake --build my-gate/build"
+                 " && switchyard plugin check my-gate/build && mkdir -p ~/.local/share/switchyard/plugins"
+                 " && cp -r my-gate/build ~/.local/share/switchyard/plugins/my-gate")
+        (root.folder / "tmp/gate.json").write_text('{"schema":1,"edits":[{"kind":"scheme","layer":"all","name":"my-gate.gate"}]}')
+        refused = root.run("switchyard", *RUN, "--edits", "/tmp/gate.json", check=False)
+        self.assertEqual(refused.returncode, 8)
+        self.assertIn("not trusted", refused.stderr)
+        root.run("switchyard", "plugin", "trust", "my-gate")
+        routed = json.loads(root.run("switchyard", *RUN, "--edits", "/tmp/gate.json").stdout)
+        self.assertEqual(len(routed["generated_ids"]), 16)
+        self.say("a plugin from the template is built with the installed SDK, trusted and run")
 
     def window(self, root):
         """The window draws in the clean root, on a display of this machine (reached by its abstract socket)."""
