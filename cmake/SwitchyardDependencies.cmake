@@ -26,6 +26,7 @@ find_path(EXPECTED_INCLUDE tl/expected.hpp REQUIRED)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 
 if(NOT EXISTS ${SWITCHYARD_DEPS}/jinja-0.3.36/common/jinja/parser.h)
   message(FATAL_ERROR "The template engine is not in ${SWITCHYARD_DEPS}/jinja-0.3.36: run packaging/setup.sh")

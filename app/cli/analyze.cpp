@@ -107,6 +107,11 @@ Result<int> analyze(Cli& cli, const AnalyzeOptions& options) {
 
   Document results = Document::array();
   for (size_t i = 0; i < made.size(); ++i) {
+    if (const auto done = made[i]->finish(); !done) {
+      if (!all) return tl::unexpected(done.error());
+      refused.push_back({{"analysis", running[i]->name}, {"missing", Document::array()}, {"why", done.error().message()}});
+      continue;
+    }
     Document object = {{"analysis", running[i]->name}, {"schema", kSchema}};
     object.update(made[i]->result());
     results.push_back(std::move(object));

@@ -8,6 +8,7 @@
 #include "app/cli/completion.h"
 #include "app/cli/help.h"
 #include "app/cli/placement_commands.h"
+#include "app/cli/plugins.h"
 #include "app/version.h"
 #include "engine/trace/replay.h"
 
@@ -35,6 +36,7 @@ void add_common_options(CLI::App& app, Cli& cli) {
       ->check(CLI::IsMember({"auto", "plain", "json", "none"}))
       ->group("Everywhere")
       ->type_name("KIND");
+  add_plugin_options(app);
 }
 
 void build(CLI::App& app, Cli& cli) {
@@ -62,6 +64,7 @@ void build(CLI::App& app, Cli& cli) {
   add_place(app, cli);
   add_simulate(app, cli);
   add_bench(app, cli);
+  add_plugin(app, cli);
   add_completion(app, cli);
 }
 
@@ -94,8 +97,10 @@ int run(int argc, char** argv, Interrupts& interrupts) {
     cli.output.error(usage_error(app, problem, argc, argv));
     return static_cast<int>(ErrorCode::kUsage);
   }
+  tell_of_plugins(cli.output);
   const auto writable = cli.output.check_file();
   const Result<int> code = writable ? cli.action() : tl::unexpected<Error>(writable.error());
+  tell_of_plugins(cli.output);
   if (!code) {
     const bool asked = code.error().code == ErrorCode::kCancelled && interrupts.signal() != 0;
     if (!asked) cli.output.error(code.error());
@@ -140,5 +145,6 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 int main(int argc, char** argv) {
   switchyard::Interrupts interrupts;
   switchyard::read_schemes_from_traces();
+  switchyard::start_plugins(argc, argv);
   return switchyard::guarded(argc, argv, interrupts);
 }

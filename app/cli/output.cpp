@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -17,6 +18,8 @@
 
 namespace switchyard {
 namespace {
+
+int data_descriptor = STDOUT_FILENO;
 
 MessageLevel parse_level(const std::string& name) {
   if (name == "debug") return MessageLevel::kDebug;
@@ -61,7 +64,7 @@ double shortest(float value) {
 }
 
 bool Output::data_to_terminal() const {
-  return options.file.empty() && ::isatty(STDOUT_FILENO) == 1;
+  return options.file.empty() && ::isatty(data_descriptor) == 1;
 }
 bool Output::messages_to_terminal() {
   return ::isatty(STDERR_FILENO) == 1;
@@ -138,12 +141,20 @@ void Output::write_progress(std::string_view text) {
 
 Result<void> Output::write_stdout(std::string_view bytes) {
   int error = 0;
-  write_all(STDOUT_FILENO, bytes, error);
+  write_all(data_descriptor, bytes, error);
   if (error == EPIPE)
     reader_gone_ = true;
   else if (error != 0)
     return fail(ErrorCode::kOutput, std::string("could not be written: ") + std::strerror(error) + ".", "stdout");
   return {};
+}
+
+void Output::keep_stdout() {
+  if (data_descriptor != STDOUT_FILENO) return;
+  const int kept = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 64);
+  if (kept < 0) return;
+  data_descriptor = kept;
+  ::dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
 Result<void> Output::check_file() const {

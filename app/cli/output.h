@@ -56,6 +56,9 @@ class Output {
   void error(const Error& error);
   void write_progress(std::string_view text);  // raw, to stderr
 
+  // Before code of others runs: data goes on to what is stdout now, and whatever else is printed there goes to stderr.
+  static void keep_stdout();
+
   // Before any work: whether -o can be written as it stands.
   Result<void> check_file() const;
   // Writes what was held back. A reader that has gone is no error.

@@ -21,6 +21,7 @@ bool needs_file(const SchemeInfo& scheme) {
 }
 
 std::string why_not(const SchemeInfo& scheme, const ModelPlan& plan, int moe_layer, bool all) {
+  if (scheme.origin) return scheme.origin->why_not();  // code is loaded when it is chosen
   if (needs_file(scheme)) return {};
   const auto made = make_scheme({scheme.name, {}});
   if (!made) return made.error().message();

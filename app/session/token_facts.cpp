@@ -39,6 +39,7 @@ std::string token_sentence(const RoutingFrame& frame, const std::string& piece, 
   const int changed = int(token_value(frame, TokenQuantity::kChanged, moe_layer));
   if (changed > 0) text += fmt::format("\nchanged by edits: {} selected experts over all layers", changed);
   if (header.flags & FrameFlags::kNan) text += "\nNaN router logits were replaced";
+  if (header.flags & FrameFlags::kFallback) text += "\nA plugin's scheme failed; the model's own router decided in its place";
   return text;
 }
 

@@ -29,6 +29,7 @@ Result<TraceAnalysis> analyze_trace(const std::filesystem::path& trace, const st
   const AnalysisInfo* const only[] = {info};
   walk.carry(fields_of(only));
   SY_CHECK(run_analyses(walk, made, kThreads, task));
+  SY_CHECK(made[0]->finish());
   out.object = made[0]->result();
   out.tables = result_tables(out.object);
   return out;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,7 +45,9 @@ class Analysis {
     static_cast<void>(row), static_cast<void>(counts), static_cast<void>(tokens);
     return fail(ErrorCode::kInternal, "an analysis was given counts that it cannot take.");
   }
-  // After the last walk: the fields of the JSON object beside "analysis", "schema" and "trace". One thread.
+  // After the last walk, before result(), by who asks for the result: what may still fail. One thread.
+  virtual Result<void> finish() { return {}; }
+  // The fields of the JSON object beside "analysis", "schema" and "trace". One thread.
   virtual nlohmann::ordered_json result() = 0;
 };
 
@@ -58,9 +61,11 @@ struct AnalysisInfo {
   bool needs_rank = false;           // refused where the order of slots is unknown
   bool counts_do = false;            // /agg/count alone is enough
   std::vector<const char*> options;  // names of analysis_options() that it heeds
-  Result<std::unique_ptr<Analysis>> (*make)(const TraceShape&, const AnalysisOptions&);
+  std::function<Result<std::unique_ptr<Analysis>>(const TraceShape&, const AnalysisOptions&)> make;
 };
 std::span<const AnalysisInfo> analyses();
+// From outside the engine; texts they point to live as long as the program. Once, before threads start.
+void add_analyses(std::vector<AnalysisInfo> more);
 const AnalysisInfo* find_analysis(std::string_view name);
 // Datasets that `info` needs and the trace does not hold.
 std::vector<std::string> missing_fields(const AnalysisInfo& info, const TraceShape& shape);

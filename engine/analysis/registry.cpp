@@ -15,14 +15,24 @@ Document pairs_json(std::span<const uint64_t> counts, int experts, int top) {
 
 }  // namespace analysis
 
-std::span<const AnalysisInfo> analyses() {
-  static const std::vector<AnalysisInfo> list = [] {
+namespace {
+
+std::vector<AnalysisInfo>& all_analyses() {
+  static std::vector<AnalysisInfo> list = [] {
     std::vector<AnalysisInfo> all = analysis::load_analyses();
     for (auto* part : {analysis::sequence_analyses, analysis::choice_analyses})
       for (AnalysisInfo& info : part()) all.push_back(std::move(info));
     return all;
   }();
   return list;
+}
+
+}  // namespace
+
+std::span<const AnalysisInfo> analyses() { return all_analyses(); }
+
+void add_analyses(std::vector<AnalysisInfo> more) {
+  for (AnalysisInfo& info : more) all_analyses().push_back(std::move(info));
 }
 
 const AnalysisInfo* find_analysis(std::string_view name) {

@@ -58,6 +58,7 @@ struct Decision {
   int k_used = 0;        // slots of experts
   int nulls = 0;         // null slots after them; null expert j has id E + j
   bool had_nan = false;  // NaN logits were replaced (gating.md section 0)
+  bool fell_back = false;  // the scheme's code failed, the model's own router decided
   int changed = 0;       // selected experts that the native router would not have selected
   DecisionStats stats;
 };

@@ -133,6 +133,7 @@ void RoutingFrame::record(int moe_layer, const Decision& decision, std::span<con
   out.changed = static_cast<uint16_t>(decision.changed);
   out.nulls = static_cast<uint16_t>(decision.nulls);
   if (decision.had_nan) header_.flags |= FrameFlags::kNan;
+  if (decision.fell_back) header_.flags |= FrameFlags::kFallback;
 
   const Layout at = layout_of(header_);
   auto out_ids = slice<ExpertId>(arena_.data(), at.ids, moe_layer, header_.slots);

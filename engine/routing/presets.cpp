@@ -424,10 +424,8 @@ std::string value_text(const SchemeValue& value) {
       value);
 }
 
-}  // namespace
-
-const std::vector<SchemeInfo>& schemes() {
-  static const std::vector<SchemeInfo> list = [] {
+std::vector<SchemeInfo>& all_schemes() {
+  static std::vector<SchemeInfo> list = [] {
     std::vector<SchemeInfo> infos;
     for (const Preset& preset : presets()) infos.push_back(preset.info);
     return infos;
@@ -435,17 +433,26 @@ const std::vector<SchemeInfo>& schemes() {
   return list;
 }
 
+}  // namespace
+
+const std::vector<SchemeInfo>& schemes() { return all_schemes(); }
+
+void add_schemes(std::vector<SchemeInfo> more) {
+  for (SchemeInfo& info : more) all_schemes().push_back(std::move(info));
+}
+
 const SchemeInfo* find_scheme(std::string_view name) {
-  const Preset* preset = find_preset(name);
-  return preset ? &schemes()[preset - presets().data()] : nullptr;
+  for (const SchemeInfo& info : all_schemes())
+    if (info.name == name) return &info;
+  return nullptr;
 }
 
 Result<Scheme> make_scheme(const SchemeChoice& choice) {
   if (choice.name.empty()) return Scheme{};
-  const Preset* preset = find_preset(choice.name);
-  if (!preset)
+  const SchemeInfo* const found = find_scheme(choice.name);
+  if (!found)
     return fail(ErrorCode::kMalformed, fmt::format("there is no gating scheme {}", quote(choice.name)), {}, "See switchyard recipe list.");
-  const SchemeInfo& info = preset->info;
+  const SchemeInfo& info = *found;
   Scheme scheme;
   if (choice.name == "native") {
     if (!choice.parameters.empty()) return fail(ErrorCode::kMalformed, "the scheme native has no parameters");
@@ -458,8 +465,13 @@ Result<Scheme> make_scheme(const SchemeChoice& choice) {
     SY_CHECK(check_parameter(*parameter, value));
     if (value != parameter->standard) scheme.choice.parameters.emplace(name, value);
   }
+  if (info.origin) {
+    scheme.stages.selector = Selector::kCode;
+    SY_TRY(scheme.code, info.origin->make(info, scheme.choice));
+    return scheme;
+  }
   const Values values(info, scheme.choice);
-  preset->build(values, scheme.stages);
+  find_preset(choice.name)->build(values, scheme.stages);
 
   const bool has_file = std::any_of(info.parameters.begin(), info.parameters.end(), [](const auto& p) { return p.type == Type::kFile; });
   const std::string path = has_file ? values.text("file") : "";
@@ -484,6 +496,7 @@ const std::string& Scheme::file_name() const {
 
 Scheme Scheme::of_layer(int layer) const {
   Scheme out = *this;
+  out.layer = layer;
   if (!file) return out;
   const auto found = file->layers.find(layer);
   out.data = std::shared_ptr<const SchemeData>(file, found == file->layers.end() ? &file->every : &found->second);
@@ -505,7 +518,7 @@ Result<void> check_scheme(const Scheme& scheme, const RouterSpec& spec, int64_t 
     const SchemeMatrix& own = scheme.data->likeness ? scheme.data->likeness : scheme.file->every.likeness;
     SY_CHECK(reason(check_matrix(own, "gate.similarity of this layer", hidden, hidden)));
   }
-  if (has_state(scheme)) SY_CHECK(reason(check_recurrent(scheme, spec, hidden)));
+  if (is_recurrent(scheme)) SY_CHECK(reason(check_recurrent(scheme, spec, hidden)));
   const SchemeData* data = scheme.data.get();
   if (!data) return {};
   for (const auto* ids : {&data->on, &data->off})

@@ -143,6 +143,38 @@ void route_recorded(const RouterSpec& spec, const LayerRecipe& recipe, const Rou
   if (in.describe) decision.stats = stats_of(sums, at.z, ids);
 }
 
+// Forced experts take the last slots of others, each with the weight that stood there.
+void force_weighed(const LayerRecipe& recipe, std::span<const float> z, int used, const DecisionSpans& out) {
+  if (recipe.forced.empty()) return;
+  const auto ids = out.ids.first(used);
+  for (int slot = used - 1; slot >= 0; --slot) {
+    if (recipe.forced[ids[slot]]) continue;
+    int best = -1;
+    for (int e = 0; e < int(z.size()); ++e)
+      if (recipe.forced[e] && z[e] != kNever && (best < 0 || z[e] > z[best]) && std::find(ids.begin(), ids.end(), e) == ids.end()) best = e;
+    if (best < 0) return;
+    ids[slot] = static_cast<ExpertId>(best);
+    out.kinds[slot] = SlotKind::kForced;
+  }
+}
+
+// A scheme of code that decides. False: it failed, and the layer's own router is to decide under the same edits.
+bool route_by_code(const RouterSpec& spec, const LayerRecipe& recipe, const RouterInput& in, const Workspace& at,
+                   const DecisionSpans& out, Decision& decision) {
+  edit_logits(recipe, in.router_bias, at.z);
+  const CodeCall call{in, recipe.scheme.layer, k_in_force(spec, &recipe), at.z, out.state};
+  int used = 0;
+  if (!recipe.scheme.code->decide(call, out, used)) return false;
+  force_weighed(recipe, at.z, used, out);
+  for (int slot = 0; slot < used; ++slot) out.weights[slot] *= spec.scale;
+  decision.k_used = used;
+  if (!in.describe) return true;
+  const SoftmaxSums sums = softmax_sums(at.z, at.scores.data());
+  for (float& score : at.scores) score = sums.empty() ? 0 : score / static_cast<float>(sums.sum);
+  decision.stats = stats_of(sums, at.z, out.ids.first(used));
+  return true;
+}
+
 }  // namespace
 
 int stages::k_in_force(const RouterSpec& spec, const LayerRecipe* recipe) {
@@ -168,6 +200,7 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   const int k = k_in_force(spec, recipe);
   if (recipe && recipe->scheme.stages.selector == Selector::kReplay)
     return std::max(k, recipe->scheme.data ? recipe->scheme.data->columns : 0);
+  if (recipe && recipe->scheme.code) return std::max(k, std::min(recipe->scheme.code->slots(spec.experts, k), spec.experts));
   if (!recipe || !replaces_router(recipe->scheme)) return k;
   const Stages& s = recipe->scheme.stages;
   switch (s.out != OutRule::kSame ? Selector::kThreshold : s.selector) {
@@ -183,14 +216,15 @@ int slots_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
     case Selector::kHybrid:
     case Selector::kThreshold:
     case Selector::kExpertChoice:
-    case Selector::kReplay: break;
+    case Selector::kReplay:
+    case Selector::kCode: break;
   }
   return spec.experts;
 }
 
 size_t scratch_needed(const RouterSpec& spec, const LayerRecipe* recipe) {
   size_t work = 0;
-  if (recipe && has_state(recipe->scheme)) work = 2 * size_t(recipe->scheme.file->gru.width());
+  if (recipe && is_recurrent(recipe->scheme)) work = 2 * size_t(recipe->scheme.file->gru.width());
   if (recipe && recipe->scheme.stages.bank) work = recipe->scheme.data->bank.labels.size();
   return 4 * width_of(spec, recipe) + work;
 }
@@ -217,13 +251,22 @@ Decision route(const RouterSpec& spec, const LayerRecipe* recipe, const RouterIn
       native_lse = raw.empty() ? 0 : raw.lse();
     }
   }
-  if (recipe && replayed(recipe->scheme, in.index, in.token)) {
+  const SchemeCode* const code = recipe ? recipe->scheme.code.get() : nullptr;
+  const bool decided = code && !code->edits_logits() && route_by_code(spec, *recipe, in, at, out, decision);
+  if (code && !code->edits_logits() && !decided) {
+    decision.fell_back = true;
+    copy_clean(in.logits.first(experts), at.z);
+  }
+  if (decided) {
+  } else if (recipe && replayed(recipe->scheme, in.index, in.token)) {
     route_recorded(spec, *recipe, in, at, out, decision);
   } else if (recipe && replaces_router(recipe->scheme)) {
     route_by_scheme(spec, *recipe, in, all, scratch.subspan(4 * width), out, decision);
   } else {
     if (recipe) edit_logits(*recipe, in.router_bias, at.z);
     if (recipe && mixes_tokens(recipe->scheme)) mix_in(recipe->scheme.stages.lambda, in.mixed, at.z);
+    if (code && code->edits_logits())
+      decision.fell_back = !code->edit({in, recipe->scheme.layer, k_in_force(spec, recipe), at.z, out.state}, at.z);
     const SoftmaxSums sums = score(spec, in.select_bias, recipe ? std::span<const float>(recipe->select_bias) : std::span<const float>(), at);
     limit_groups(spec, at);
     const int used = select(at.keys, k_in_force(spec, recipe), out.ids);
@@ -291,7 +334,10 @@ GateExplanation explain(const RouterSpec& spec, const LayerRecipe* recipe, const
   if (no_input)
     out.unknown = reads_input(recipe->scheme)
                       ? "The scheme reads the router's input, which no trace holds: shown without the scheme."
+                  : recipe->scheme.code ? "The scheme hands a state from layer to layer, which no trace holds: shown without the scheme."
                       : "The scheme mixes in earlier tokens, which no trace holds: shown without the scheme.";
+  else if (out.decision.fell_back)
+    out.unknown = "The scheme's code failed here; the model's own router decided.";
   else if (recipe && batch_coupled(recipe->scheme) && given.together != 1)
     out.unknown = "The scheme looks at all tokens that ran together: shown as for a token that runs alone.";
   return out;

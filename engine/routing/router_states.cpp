@@ -4,9 +4,10 @@
 namespace switchyard {
 
 void RouterStates::prepare(const Scheme& scheme, size_t tokens) {
-  const auto width = size_t(scheme.file->gru.width());
-  if (scheme.file_name() == file_ && width == width_) return;
-  file_ = scheme.file_name();
+  const auto width = size_t(state_width(scheme));
+  const std::string& owner = scheme.code ? scheme.choice.name : scheme.file_name();
+  if (owner == file_ && width == width_) return;
+  file_ = owner;
   width_ = width;
   values_.assign(tokens * width, 0.0f);
 }

@@ -21,7 +21,7 @@ class RouterStates {
   std::span<float> of(size_t token) { return std::span(values_).subspan(token * width_, width_); }
 
  private:
-  std::string file_;  // whose states these are
+  std::string file_;  // whose states these are: a file, or a scheme with code
   size_t width_ = 0;
   std::vector<float> values_;  // [tokens, p]
 };

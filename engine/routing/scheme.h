@@ -46,6 +46,7 @@ enum class Selector : uint8_t {
   kExpertChoice,  // every expert takes its C best tokens; a token that runs alone: experts with score >= threshold
   kBalanced,      // the assignment of largest total logit with equal numbers of tokens; a token that runs alone: the best
   kReplay,        // the recorded routes of the token; a token that the record has not: the model's own router
+  kCode,          // SchemeCode; where it fails, the model's own router
 };
 // 6. Weights of the selected. SigmoidNorm: sigmoid(z) over their sum. Share: 1 / number of selected. Sigmoid: of the
 // logit. Native: the model's own score, selection bias, groups and weights, on the logits of stage 2.
@@ -190,10 +191,38 @@ struct SchemeChoice {
   bool operator==(const SchemeChoice&) const = default;
 };
 
+struct RouterInput;    // engine/routing/decision.h
+struct DecisionSpans;
+
+// What a scheme from outside the engine is asked. logits: [E] after the layer's edits, muted ones -inf; k: in force.
+struct CodeCall {
+  const RouterInput& in;
+  int layer = 0, k = 0;
+  std::span<const float> logits;
+  std::span<float> state;  // [state_floats()] as DecisionSpans::state
+};
+
+// A scheme whose decision is code from outside the engine (a plugin), behind whatever guards it. Any thread; it sees to it
+// that calls do not overlap.
+class SchemeCode {
+ public:
+  virtual ~SchemeCode() = default;
+  virtual bool edits_logits() const = 0;  // and leaves the decision to the model's own router
+  virtual bool reads_input() const = 0;
+  virtual int state_floats() const = 0;   // handed from layer to layer, 0 at the first; 0: none
+  virtual int slots(int experts, int k) const = 0;
+  // Fills ids, weights (without the model's routed scale) and kinds of `used` slots. False: it failed and nothing of what
+  // it wrote is to be used.
+  virtual bool decide(const CodeCall& call, const DecisionSpans& out, int& used) const = 0;
+  virtual bool edit(const CodeCall& call, std::span<float> logits) const = 0;
+};
+
 // A scheme ready to run.
 struct Scheme {
   SchemeChoice choice;
   Stages stages;                           // of the choice
+  std::shared_ptr<const SchemeCode> code;  // of kCode
+  int layer = 0;                           // the model's; of_layer()
   std::shared_ptr<const SchemeFile> file;  // of the choice; null where it needs none
   std::shared_ptr<const SchemeData> data;  // in a recipe: the layer's part of the file
 
@@ -213,6 +242,17 @@ struct SchemeParameter {
   const char* meaning = "";
 };
 
+struct SchemeInfo;
+
+// Where the code of a scheme comes from. Any thread.
+class SchemeOrigin {
+ public:
+  virtual ~SchemeOrigin() = default;
+  virtual std::string why_not() const = 0;  // it cannot be used now, in words; empty: it can
+  // Loads it when it is first asked for. choice: checked, what differs from the defaults.
+  virtual Result<std::shared_ptr<const SchemeCode>> make(const SchemeInfo& info, const SchemeChoice& choice) const = 0;
+};
+
 struct SchemeInfo {
   const char *name, *title;
   const char* source;   // paper
@@ -224,10 +264,13 @@ struct SchemeInfo {
   bool stochastic = false;    // on the seed
   bool token_only = false;    // on the token id alone: known before the layer runs
   std::vector<const char*> needs;  // "router input", "file"
+  std::shared_ptr<const SchemeOrigin> origin = nullptr;  // null: the engine itself
 };
 
-// All schemes, "native" first.
+// All schemes, "native" first, those of add_schemes() last.
 const std::vector<SchemeInfo>& schemes();
+// Schemes with an origin; texts they point to live as long as the program. Once, before threads start.
+void add_schemes(std::vector<SchemeInfo> more);
 const SchemeInfo* find_scheme(std::string_view name);
 
 // Checks names, types and ranges, leaves out parameters at their defaults, reads files. kMalformed for nonsense,
@@ -262,17 +305,24 @@ inline bool replayed(const Scheme& scheme, uint64_t index, TokenId token) {
 // Whether it reads the router's input.
 inline bool reads_input(const Scheme& scheme) {
   const Stages& s = scheme.stages;
-  return scheme && (s.source != LogitSource::kLinear || s.bank || s.null_source == NullSource::kFile);
+  return scheme && (s.source != LogitSource::kLinear || s.bank || s.null_source == NullSource::kFile || (scheme.code && scheme.code->reads_input()));
 }
-// Whether it hands a state from layer to layer.
-inline bool has_state(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }
+// Floats of state per token that it hands from layer to layer; 0: none.
+inline int state_width(const Scheme& scheme) {
+  if (scheme.code) return scheme.code->state_floats();
+  return scheme && scheme.stages.source == LogitSource::kRecurrent ? int(scheme.file->gru.width()) : 0;
+}
+inline bool is_recurrent(const Scheme& scheme) { return scheme && scheme.stages.source == LogitSource::kRecurrent; }
+inline bool has_state(const Scheme& scheme) { return is_recurrent(scheme) || (scheme.code && scheme.code->state_floats() > 0); }
 
 // Whether it mixes a token's probabilities with those of earlier tokens.
 inline bool mixes_tokens(const Scheme& scheme) { return scheme && scheme.stages.mixing != Mixing::kNone; }
 // Whether one token's logits tell all that it reads.
-inline bool reads_logits_alone(const Scheme& scheme) { return !reads_input(scheme) && !mixes_tokens(scheme); }
+inline bool reads_logits_alone(const Scheme& scheme) {
+  return !reads_input(scheme) && !mixes_tokens(scheme) && !(scheme.code && scheme.code->state_floats() > 0);
+}
 // Whether it takes the place of the model's own score, selection and weights.
-inline bool replaces_router(const Scheme& scheme) { return scheme && scheme.stages.weights != WeightRule::kNative; }
+inline bool replaces_router(const Scheme& scheme) { return scheme && !scheme.code && scheme.stages.weights != WeightRule::kNative; }
 
 // "top_p (p 0.6, renorm)".
 std::string describe(const SchemeChoice& choice);

@@ -290,7 +290,7 @@ class Output(CliTest):
         lines = run("--version", env={"SWITCHYARD_REFERENCE_LIB": "/nowhere/lib.so", "SWITCHYARD_ISA": "portable"}).stdout.decode().splitlines()
         self.assertRegex(lines[0], r"^switchyard \d+\.\d+\.\d+$")
         facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[1:]}
-        self.assertLessEqual({"commit", "build", "cpu", "reference", "cuda", "parquet", "formats"}, set(facts))
+        self.assertLessEqual({"commit", "build", "cpu", "reference", "cuda", "parquet", "formats", "plugins"}, set(facts))
         self.assertRegex(facts["commit"], r"^([0-9a-f]{7,40}( with changes)?|unknown)$")
         self.assertRegex(facts["cpu"], "present: .*portable")
         self.assertIn("absent: ", facts["reference"])

@@ -13,7 +13,7 @@ bool own_row_cosines(const Scheme& scheme) { return scheme && scheme.stages.sour
 // Of one decision, counted as bytes read: about some per expert, and what the scheme's matrices hold.
 int64_t decision_bytes(const RouterSpec& spec, const LayerRecipe* recipe) {
   int64_t bytes = int64_t(spec.experts) * 512;
-  if (recipe && has_state(recipe->scheme)) {
+  if (recipe && is_recurrent(recipe->scheme)) {
     const int64_t p = recipe->scheme.file->gru.width(), d = recipe->scheme.data->to_state.cols;
     bytes += p * (d + 6 * p + spec.experts) * 8;
   }

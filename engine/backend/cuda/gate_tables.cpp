@@ -12,7 +12,7 @@ std::string missing_in_table(const LayerRecipe& recipe) {
   const Stages& s = recipe.scheme.stages;
   const bool recorded = s.selector == Selector::kReplay;
   if (recipe.scheme &&
-      (s.source != LogitSource::kLinear || s.mixing != Mixing::kNone || s.bank || s.null_source == NullSource::kFile ||
+      (recipe.scheme.code || s.source != LogitSource::kLinear || s.mixing != Mixing::kNone || s.bank || s.null_source == NullSource::kFile ||
        runs_in_passes(recipe.scheme) || cuts_experts(recipe.scheme) || (s.weights == WeightRule::kNative && !recorded)))
     return "the scheme " + describe(recipe.scheme.choice);
   if (std::ranges::any_of(recipe.router_rows, [](const RowSource& row) { return row.kind != RowSource::Kind::kOwn; }))

@@ -2,7 +2,6 @@
 #include "engine/trace/export/export.h"
 
 #include <algorithm>
-#include <iterator>
 #include <optional>
 
 #include "engine/base/text.h"
@@ -13,26 +12,27 @@ namespace {
 
 using namespace exports;
 
-constexpr ExportFormat kFormats[] = {
-    {"npy", "one .npy a field, in a folder", true},
-    {"csv", "counts and sums by layer and expert", false},
-    {"jsonl", "one line of JSON a token", false},
-    {"parquet", "a row a choice, compressed", false},
-    {"sglang-location", "--init-expert-location of SGLang (.json or .pt): counts, or a placement (--placement)", false},
-    {"vllm-eplb", "maps of vLLM's EPLB as JSON and .npy, in a folder (--placement)", true},
-    {"exflow", "ExFlow's placement as CSV (--placement), or first choices as .npy", false},
-    {"esft", "ESFT's configuration: the experts that a task relies on", false},
-    {"reap", "sums of REAP's observer (.json or .pt)", false},
-};
+std::vector<ExportFormat>& all_formats() {
+  static std::vector<ExportFormat> list = {
+      {"npy", "one .npy a field, in a folder", true, write_npy},
+      {"csv", "counts and sums by layer and expert", false, write_csv},
+      {"jsonl", "one line of JSON a token", false, write_jsonl},
+      {"parquet", "a row a choice, compressed", false, write_parquet},
+      {"sglang-location", "--init-expert-location of SGLang (.json or .pt): counts, or a placement (--placement)", false, write_sglang_location},
+      {"vllm-eplb", "maps of vLLM's EPLB as JSON and .npy, in a folder (--placement)", true, write_vllm_eplb},
+      {"exflow", "ExFlow's placement as CSV (--placement), or first choices as .npy", false, write_exflow},
+      {"esft", "ESFT's configuration: the experts that a task relies on", false, write_esft},
+      {"reap", "sums of REAP's observer (.json or .pt)", false, write_reap},
+  };
+  return list;
+}
+
 std::optional<int> layer_with_rows(const TraceInfo& info) {
   std::vector<int> layers = info.moe_layers;
   std::sort(layers.begin(), layers.end());
   const auto twice = std::adjacent_find(layers.begin(), layers.end());
   return twice == layers.end() ? std::nullopt : std::optional(*twice);
 }
-
-constexpr Result<void> (*kWriters[])(Job&) = {write_npy, write_csv, write_jsonl, write_parquet, write_sglang_location, write_vllm_eplb, write_exflow, write_esft, write_reap};
-static_assert(std::size(kFormats) == std::size(kWriters));
 
 }  // namespace
 
@@ -110,19 +110,24 @@ Result<Sums> sums_of(const Job& job) {
 
 }  // namespace exports
 
-std::span<const ExportFormat> export_formats() { return kFormats; }
+std::span<const ExportFormat> export_formats() { return all_formats(); }
+
+void add_export_formats(std::vector<ExportFormat> more) {
+  for (ExportFormat& format : more) all_formats().push_back(std::move(format));
+}
 
 Result<ExportReport> export_trace(const ExportRequest& request, Task* task) {
-  const auto format = std::find_if(std::begin(kFormats), std::end(kFormats), [&](const ExportFormat& one) { return request.format == one.name; });
-  if (format == std::end(kFormats)) {
+  const auto& list = all_formats();
+  const auto format = std::find_if(list.begin(), list.end(), [&](const ExportFormat& one) { return request.format == one.name; });
+  if (format == list.end()) {
     std::string names;
-    for (const ExportFormat& one : kFormats) names += (names.empty() ? "" : ", ") + std::string(one.name);
+    for (const ExportFormat& one : list) names += (names.empty() ? "" : ", ") + std::string(one.name);
     return fail(ErrorCode::kUsage, quote(request.format) + " is no known format.", "--to", "Known are: " + names + ".");
   }
   SY_TRY(auto trace, TraceReader::open(request.trace, task));
   ExportFiles files(request.target, request.overwrite ? Overwrite::kAllow : Overwrite::kRefuse, request.dry_run);
   Job job{request, std::move(trace), files, {}, task};
-  SY_CHECK(kWriters[format - kFormats](job));
+  SY_CHECK(format->write(job));
   ExportReport report;
   SY_TRY(report.files, files.finish());
   report.notes = std::move(job.notes);

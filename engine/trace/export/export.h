@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,12 +37,18 @@ struct ExportReport {
   std::vector<std::string> notes;
 };
 
+namespace exports {
+struct Job;  // engine/trace/export/writers.h
+}
 struct ExportFormat {
   const char* name;    // of --to
   const char* writes;  // in words
   bool folder;         // the target is one
+  std::function<Result<void>(exports::Job&)> write;
 };
 std::span<const ExportFormat> export_formats();
+// From outside the engine; texts they point to live as long as the program. Once, before threads start.
+void add_export_formats(std::vector<ExportFormat> more);
 
 // On any error no file is left that was not there before. kUsage: the trace does not hold what the format needs, by name.
 Result<ExportReport> export_trace(const ExportRequest& request, Task* task = nullptr);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -104,11 +105,13 @@ struct DumpFormat {
   const char* title;
   const char* reads;    // which files, in words
   const char* lacks;    // what such dumps never hold, in words
-  bool (*recognises)(const DumpSource& source);
-  Result<void> (*read)(const DumpSource& source, const ImportOptions& options, DumpSink& sink);
+  std::function<bool(const DumpSource& source)> recognises;
+  std::function<Result<void>(const DumpSource& source, const ImportOptions& options, DumpSink& sink)> read;
 };
 
 std::span<const DumpFormat> formats();
+// From outside the engine, tried after the others; texts they point to live as long as the program. Once, before threads start.
+void add_formats(std::vector<DumpFormat> more);
 const DumpFormat* find_format(std::string_view name);
 
 // One function pair a format, each in a file of its own.

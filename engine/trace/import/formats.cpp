@@ -1,13 +1,14 @@
 // Every format that is read, in the order in which a dump is tried: the ones whose look is unmistakable first.
 #include <algorithm>
-#include <iterator>
+#include <vector>
 
 #include "engine/trace/import/dump.h"
 
 namespace switchyard::dumps {
 namespace {
 
-constexpr DumpFormat kFormats[] = {
+std::vector<DumpFormat>& all_formats() {
+  static std::vector<DumpFormat> list = {
     {"esft", "ESFT router log", "a folder of expert_weights_{L}.txt or .txt.gz", "token ids, domains, router logits", recognises_esft, read_esft},
     {"sglang", "SGLang", "expert_distribution_recorder_*.pt (stat, per_pass, per_token; a folder of ranks), logical_count JSON, responses with routed_experts",
      "weights and router logits; of stat and per_pass also tokens", recognises_sglang, read_sglang},
@@ -25,15 +26,22 @@ constexpr DumpFormat kFormats[] = {
     {"gpt-oss", "gpt-oss fingerprint", "*_examples.json with router_data, or the aggregate with think_expert_analytics", "token ids, router logits; of the aggregate also tokens", recognises_gpt_oss, read_gpt_oss},
     {"plumb", "plumb report", "a report with layers and token_count", "tokens, weights, router logits, k", recognises_plumb, read_plumb},
     {"csv", "CSV of choices or counts", "layer,expert a row (llama.cpp), or layer_id,expert_id,count (SGLang)", "tokens, weights, router logits", recognises_csv, read_csv},
-};
+  };
+  return list;
+}
 
 }  // namespace
 
-std::span<const DumpFormat> formats() { return kFormats; }
+std::span<const DumpFormat> formats() { return all_formats(); }
+
+void add_formats(std::vector<DumpFormat> more) {
+  for (DumpFormat& format : more) all_formats().push_back(std::move(format));
+}
 
 const DumpFormat* find_format(std::string_view name) {
-  const auto found = std::find_if(std::begin(kFormats), std::end(kFormats), [&](const DumpFormat& format) { return format.name == name; });
-  return found == std::end(kFormats) ? nullptr : &*found;
+  const auto& list = all_formats();
+  const auto found = std::find_if(list.begin(), list.end(), [&](const DumpFormat& format) { return format.name == name; });
+  return found == list.end() ? nullptr : &*found;
 }
 
 }  // namespace switchyard::dumps
