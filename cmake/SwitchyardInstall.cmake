@@ -79,4 +79,7 @@ if(TARGET switchyard-plugin-host)
 endif()
 if(TARGET switchyard_cuda)
   install(TARGETS switchyard_cuda LIBRARY DESTINATION ${SWITCHYARD_MODULES} COMPONENT cuda)
+  # It holds the static CUDA runtime.
+  install(FILES ${SWITCHYARD_DEPS}/libtorch-2.11.0-licences/nvidia-cuda-runtime/License.txt
+    DESTINATION share/doc/switchyard-cuda/licences RENAME CUDA-runtime.txt COMPONENT cuda)
 endif()

@@ -32,8 +32,8 @@ constexpr ModuleName kReference{.file = "libswitchyard_reference.so", .variable 
                                         "path, or use --backend cpu."};
 
 constexpr ModuleName kCuda{.file = "libswitchyard_cuda.so", .variable = "SWITCHYARD_CUDA_LIB", .symbol = kCudaEntry, .what = "the cuda backend",
-                           .hint = "It is built where there is a CUDA compiler (packaging/setup.sh, then ninja switchyard_cuda); set SWITCHYARD_CUDA_LIB to its "
-                                   "path, or use --backend cpu."};
+                           .hint = "Install the package switchyard-cuda (from source, where there is a CUDA compiler: packaging/setup.sh, then ninja "
+                                   "switchyard_cuda), set SWITCHYARD_CUDA_LIB to its path, or use --backend cpu."};
 
 // The backend under a note that says what it stands in for.
 class NotedBackend : public Backend {

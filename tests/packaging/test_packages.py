@@ -129,6 +129,9 @@ class Packages(unittest.TestCase):
             root.run("apt-get", "install", "-y", "--no-install-recommends", deb["switchyard-parquet"])
             root.run("switchyard", "trace", "export", "/tmp/run.moetrace.h5", "--to", "parquet", "-o", "/tmp/x.parquet")
             self.assertEqual((root.folder / "tmp/x.parquet").read_bytes()[:4], b"PAR1")
+        if "switchyard-cuda" in deb:
+            root.run("apt-get", "install", "-y", "--no-install-recommends", deb["switchyard-cuda"])
+            self.assertRegex(root.run("switchyard", "--version").stdout, r"\n  cuda +backend, present: ")
         if "switchyard-sdk" in deb:
             self.plugin(root, deb["switchyard-sdk"])
 
