@@ -67,6 +67,6 @@ switchyard_package(cuda "CUDA backend of Switchyard"
   "Runs models on NVIDIA GPUs. Needs their driver."
   DEPENDS "${_same}" RECOMMENDS "nvidia-driver | nvidia-driver-any")
 switchyard_package(sdk "what plugins of Switchyard are built with"
-  "The plugin contract in C headers, its C++ wrapper, a CMake package and templates."
+  "The plugin contract in C headers, its C++ wrapper and a CMake package."
   DEPENDS "${_same}" RECOMMENDS "g++, cmake")
 include(CPack)
