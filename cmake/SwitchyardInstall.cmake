@@ -77,6 +77,7 @@ endif()
 if(TARGET switchyard-plugin-host)
   install(TARGETS switchyard-plugin-host RUNTIME DESTINATION ${SWITCHYARD_MODULES} COMPONENT base)
 endif()
+install(TARGETS switchyard_paper LIBRARY DESTINATION ${SWITCHYARD_MODULES} COMPONENT base)
 if(TARGET switchyard_cuda)
   install(TARGETS switchyard_cuda LIBRARY DESTINATION ${SWITCHYARD_MODULES} COMPONENT cuda)
   # It holds the static CUDA runtime.

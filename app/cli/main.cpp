@@ -9,6 +9,7 @@
 #include "app/cli/help.h"
 #include "app/cli/placement_commands.h"
 #include "app/cli/plugins.h"
+#include "app/cli/report_command.h"
 #include "app/version.h"
 #include "engine/trace/replay.h"
 
@@ -63,6 +64,7 @@ void build(CLI::App& app, Cli& cli) {
   add_analyze(app, cli);
   add_place(app, cli);
   add_simulate(app, cli);
+  add_report(app, cli);
   add_bench(app, cli);
   add_plugin(app, cli);
   add_completion(app, cli);

@@ -1,5 +1,6 @@
 // How often, how sharply and for which tokens experts are chosen, as analyses over a trace.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
 
@@ -128,6 +129,41 @@ class LoadOverTime final : public ShapedAnalysis {
   }
   const uint64_t window_;
   std::vector<Row> rows_;
+};
+
+// Histograms of what a decision says of itself: [rows][quantities][bins].
+class DistributionAnalysis final : public ShapedAnalysis {
+ public:
+  explicit DistributionAnalysis(const TraceShape& shape) : ShapedAnalysis(shape), counts_(size_t(shape.rows) * kQuantities * kBins) {}
+  Result<void> feed(int, const RoutingSlab& slab, int row) override {
+    const std::span<const float> all[kQuantities] = {slab.of_row(slab.entropy, row), slab.of_row(slab.topk_mass, row), slab.of_row(slab.margin, row)};
+    for (size_t q = 0; q < kQuantities; ++q)
+      for (size_t t = 0; t < all[q].size(); ++t) {
+        if ((!slab.mask.empty() && slab.mask[t] == 0) || !std::isfinite(all[q][t])) continue;
+        const double share = double(all[q][t]) / top(q);
+        const int bin = std::clamp(int(share * kBins), 0, kBins - 1);
+        ++counts_[(size_t(row) * kQuantities + q) * kBins + size_t(bin)];
+        if (q == 2 && share >= 1) above_.fetch_add(1, std::memory_order_relaxed);
+      }
+    return {};
+  }
+  Document result() override {
+    Document out = {{"bins", kBins}, {"top", {{"entropy", top(0)}, {"topk_mass", top(1)}, {"margin", top(2)}}}, {"margins_above", above_.load()}};
+    out["layers"] = layers([&](int r, Document& one) {
+      constexpr const char* kNames[kQuantities] = {"entropy", "topk_mass", "margin"};
+      for (size_t q = 0; q < kQuantities; ++q) one[kNames[q]] = list(std::span<const uint64_t>(counts_).subspan((size_t(r) * kQuantities + q) * kBins, kBins));
+    });
+    return out;
+  }
+
+ private:
+  static constexpr size_t kQuantities = 3;
+  static constexpr int kBins = 32;
+  // Where the last bin ends: ln E nats; all of the mass; a margin of 8 between logits, and what is above it.
+  double top(size_t quantity) const { return quantity == 0 ? std::log(double(std::max(shape_.experts, 2))) : quantity == 1 ? 1 : 8; }
+
+  std::vector<uint64_t> counts_;
+  std::atomic<uint64_t> above_{0};
 };
 
 class BalanceLossAnalysis final : public ShapedAnalysis {
@@ -335,6 +371,8 @@ std::vector<AnalysisInfo> load_analyses() {
        .needs = {kIds, kLogits}, .needs_rank = true, .make = plain<BalanceLossAnalysis>},
       {.name = "entropy", .section = "A2", .title = "Routing entropy, gate sharpness and margin",
        .needs = {"/routing/entropy"}, .instead = {kLogits}, .uses = {kWeights, "/routing/topk_mass", "/routing/margin", kLogits}, .needs_rank = true, .make = plain<EntropyAnalysis>},
+      {.name = "distribution", .section = "A2", .title = "How entropy, top-k mass and margin are spread over the tokens",
+       .needs = {"/routing/entropy", "/routing/topk_mass", "/routing/margin"}, .make = plain<DistributionAnalysis>},
       {.name = "coactivation", .section = "A3", .title = "Experts chosen for the same token",
        .needs = {kIds}, .options = {"top", "neighbours", "matrices"}, .make = with_options<CoactivationAnalysis>},
       {.name = "domain", .section = "A4", .title = "Which domains an expert serves",

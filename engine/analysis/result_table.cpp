@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/base/sinks.h"
+
 namespace switchyard {
 namespace {
 
@@ -122,40 +124,6 @@ class Tables {
   std::vector<ResultTable> tables_;
 };
 
-std::string csv_cell(const std::string& text, bool is_text) {
-  const bool runs = is_text && !text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos;
-  const std::string safe = runs ? "'" + text : text;
-  if (safe.find_first_of(",\"\r\n") == std::string::npos) return safe;
-  std::string quoted = "\"";
-  for (const char c : safe) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + "\"";
-}
-
-std::string escape(const std::string& text, std::string_view specials, const char* with) {
-  std::string out;
-  for (const char c : text) {
-    if (specials.find(c) != std::string_view::npos) out += with;
-    out += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return out;
-}
-
-std::string latex_text(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '\\': out += "\\textbackslash{}"; break;
-      case '~': out += "\\textasciitilde{}"; break;
-      case '^': out += "\\textasciicircum{}"; break;
-      case '\n': case '\r': out += ' '; break;
-      default:
-        if (std::string_view("&%$#_{}").find(c) != std::string_view::npos) out += '\\';
-        out += c;
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
 bool is_key(std::string_view column) {
@@ -194,28 +162,28 @@ std::string csv_of(const ResultTable& table) {
     for (size_t i = 0; i < cells.size(); ++i) out += (i > 0 ? "," : "") + text(cells[i]);
     out += "\r\n";
   };
-  line(table.columns, [](const std::string& name) { return csv_cell(name, true); });
-  for (const auto& row : table.rows) line(row, [](const Json& cell) { return csv_cell(cell_text(cell, kExact), cell.is_string()); });
+  line(table.columns, [](const std::string& name) { return csv_text(name, true); });
+  for (const auto& row : table.rows) line(row, [](const Json& cell) { return csv_text(cell_text(cell, kExact), cell.is_string()); });
   return out;
 }
 
 std::string markdown_of(const ResultTable& table) {
   std::string out = "|", rule = "|";
   for (const std::string& name : table.columns) {
-    out += " " + escape(name, "|\\", "\\") + " |";
+    out += " " + markdown_text(name) + " |";
     rule += " --- |";
   }
   out += "\n" + rule + "\n";
   for (const auto& row : table.rows) {
     out += "|";
-    for (const Json& cell : row) out += " " + escape(cell_text(cell, kShown), "|\\", "\\") + " |";
+    for (const Json& cell : row) out += " " + markdown_text(cell_text(cell, kShown)) + " |";
     out += "\n";
   }
   return out;
 }
 
 std::string latex_of(const ResultTable& table, std::string_view caption) {
-  std::string out = "\\begin{table}\n\\centering\n\\caption{" + latex_text(std::string(caption)) + "}\n\\begin{tabular}{";
+  std::string out = "\\begin{table}\n\\centering\n\\caption{" + latex_text(caption) + "}\n\\begin{tabular}{";
   for (size_t c = 0; c < table.columns.size(); ++c) {
     const bool text = std::any_of(table.rows.begin(), table.rows.end(), [c](const auto& row) { return row[c].is_string(); });
     out += text ? 'l' : 'r';

@@ -54,6 +54,7 @@ std::shared_ptr<arrow::DataType> type_of(ParquetType type) {
     case kParquetInt32: return arrow::int32();
     case kParquetInt64: return arrow::int64();
     case kParquetFloat: return arrow::float32();
+    case kParquetDouble: return arrow::float64();
     case kParquetText: return arrow::utf8();
   }
   return arrow::null();
@@ -65,9 +66,10 @@ arrow::Result<std::shared_ptr<arrow::Array>> array_of(const ParquetColumn& colum
     for (int64_t i = 0; i < rows; ++i) ARROW_RETURN_NOT_OK(builder.Append(static_cast<const char* const*>(column.values)[i]));
     return builder.Finish();
   }
-  const auto buffer = std::make_shared<arrow::Buffer>(static_cast<const uint8_t*>(column.values), rows * (column.type == kParquetInt64 ? 8 : 4));
+  const auto buffer = std::make_shared<arrow::Buffer>(static_cast<const uint8_t*>(column.values), rows * (column.type == kParquetInt64 || column.type == kParquetDouble ? 8 : 4));
   if (column.type == kParquetInt32) return std::make_shared<arrow::Int32Array>(rows, buffer);
   if (column.type == kParquetInt64) return std::make_shared<arrow::Int64Array>(rows, buffer);
+  if (column.type == kParquetDouble) return std::make_shared<arrow::DoubleArray>(rows, buffer);
   return std::make_shared<arrow::FloatArray>(rows, buffer);
 }
 

@@ -6,7 +6,7 @@
 
 namespace switchyard {
 
-enum ParquetType : int { kParquetInt32, kParquetInt64, kParquetFloat, kParquetText };
+enum ParquetType : int { kParquetInt32, kParquetInt64, kParquetFloat, kParquetDouble, kParquetText };
 
 struct ParquetColumn {
   const char* name;
