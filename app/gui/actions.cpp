@@ -15,6 +15,7 @@
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/main_window.h"
+#include "app/gui/plugin_actions.h"
 #include "app/gui/style.h"
 #include "app/gui/table_panel.h"
 #include "app/gui/workbench.h"
@@ -479,6 +480,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "branches", "Branches"),
       dock_row(w, "token_table", "Token table"),
       dock_row(w, "load_table", "Load table"),
+      dock_row(w, "plugins", "Plugins"),
       dock_row(w, "log", "Log"),
       {"view.default_layout", tr("Restore default layout"), "-View", "", tr("Puts every panel where it was at first."),
        [&w] { w.workbench().arrange_default(); }, any},
@@ -526,6 +528,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
        [&w] { QGuiApplication::clipboard()->setText(w.log().bug_report()); }},
   };
   rows.insert(rows.end(), more.begin(), more.end());
+  // Before Help, so that its menu stays the last.
+  const auto help = std::find_if(rows.begin(), rows.end(), [](const ActionRow& row) { return row.menu == "Help"; });
+  const std::vector<ActionRow> plugins = plugin_action_rows(w);
+  rows.insert(help, plugins.begin(), plugins.end());
   return rows;
 }
 

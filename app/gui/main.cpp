@@ -11,6 +11,7 @@
 #include "app/gui/behaviors/crash_recovery.h"
 #include "app/gui/behaviors/drop_open.h"
 #include "app/gui/behaviors/layout_memory.h"
+#include "app/gui/behaviors/plugin_watch.h"
 #include "app/gui/behaviors/recent_files.h"
 #include "app/gui/behaviors/screenshot_run.h"
 #include "app/gui/behaviors/settings.h"
@@ -19,6 +20,7 @@
 #include "app/gui/options.h"
 #include "app/gui/style.h"
 #include "engine/model/checkpoint.h"
+#include "engine/plugin_host/host.h"
 #include "engine/trace/replay.h"
 #include "views/host/live_view_widget.h"
 
@@ -73,6 +75,15 @@ void apply_run_options(switchyard::MainWindow& window) {
   });
 }
 
+// Before threads start and before anything lists what plugins add.
+void start_plugins(const switchyard::WindowOptions& options) {
+  switchyard::PluginOptions plugins;
+  for (const QString& folder : options.plugin_path) plugins.path.push_back(folder.toStdString());
+  for (const QString& hash : options.trust_plugin) plugins.trust.push_back(hash.toStdString());
+  plugins.safe_mode = options.safe_mode;
+  switchyard::PluginHost::instance().start(plugins);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -84,6 +95,7 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   const auto options = parse_options(arguments, exit_code);
   if (!options) return exit_code;
+  start_plugins(*options);
 
   QApplication app(argc, argv);
   QApplication::setApplicationName("switchyard");
@@ -101,6 +113,7 @@ int main(int argc, char** argv) {
   {
     MainWindow window(*options);
     new DropOpen(window);
+    new PluginWatch(window);
     std::unique_ptr<CrashRecovery> recovery;
     if (remembers) {
       new LayoutMemory(window, !options->reset_layout);

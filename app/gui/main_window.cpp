@@ -32,6 +32,7 @@
 #include "app/gui/docks/history_panel.h"
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/log_panel.h"
+#include "app/gui/docks/plugin_panel.h"
 #include "app/gui/docks/analysis_panel.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/go_to.h"
@@ -46,6 +47,8 @@
 #include "app/gui/tool_row.h"
 #include "app/gui/workbench.h"
 #include "app/session/adaptation_log.h"
+#include "engine/plugin_host/host.h"
+#include "views/plugin/view.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
@@ -157,7 +160,10 @@ void MainWindow::build_docks() {
   scheme->set_body(scheme_);
   scheme->set_help("schemes");
   connect(scheme_, &SchemePanel::scheme_shown, scheme,
-          [scheme](const QString& name) { scheme->set_help(name == "native" ? "schemes" : "schemes/" + name); });
+          [scheme](const QString& name) { 
+            const SchemeInfo* info = find_scheme(name.toStdString());
+            scheme->set_help(info && info->origin ? "plugins" : name == "native" ? "schemes" : "schemes/" + name);
+          });
   auto* counts = new TableTwin(scheme);
   auto* table = new TablePanel(counts, [this, counts] { counts->set(active_experts_table(scheme_->plot().counts())); });
   scheme->set_table(table);
@@ -226,6 +232,12 @@ void MainWindow::build_docks() {
     live_.push_back(dock);
     workbench_->add(dock);
   }
+  for (auto& view : make_plugin_views(PluginHost::instance())) {
+    auto* dock = new LiveDock(std::move(view), model_, commands_, workbench_);
+    dock->set_help("plugins");
+    live_.push_back(dock);
+    workbench_->add(dock);
+  }
   const auto add_table = [&](const char* id, const QString& title, const char* view) {
     LiveDock* source = live_dock(view);
     if (!source) return;
@@ -236,6 +248,17 @@ void MainWindow::build_docks() {
   };
   add_table("token_table", tr("Token table"), "token_strip");
   add_table("load_table", tr("Load table"), "expert_load");
+  plugins_ = new PluginPanel(PluginHost::instance());
+  auto* plugins = new Dock("plugins", tr("Plugins"), workbench_);
+  plugins->set_body(plugins_);
+  plugins->set_help("plugins");
+  connect(plugins_, &PluginPanel::failed, this, [this](const Error& error) { log_.add(error); });
+  connect(plugins_, &PluginPanel::changed, this, [this] {
+    scheme_->choices_changed();
+    for (LiveDock* dock : live_) dock->live()->data_changed();
+    refresh();
+  });
+  workbench_->add(plugins);
   auto* log = new Dock("log", tr("Log"), workbench_);
   log->set_body(new LogPanel(log_));
   log->set_help("log");
@@ -433,8 +456,10 @@ void MainWindow::show_help_of_focus() {
   help().show_page(dock ? dock->help_page() : "index");
 }
 
-void MainWindow::set_theme(const QString& name) {
-  apply_theme(*qApp, theme_by_name(name));
+void MainWindow::set_theme(const QString& name) { use_theme(theme_by_name(name)); }
+
+void MainWindow::use_theme(const Theme& theme) {
+  apply_theme(*qApp, theme);
   for (LiveDock* dock : live_) dock->theme_changed();
   refresh();
   Q_EMIT theme_changed();

@@ -29,6 +29,7 @@ class LensPanel;
 class HelpDialog;
 class LiveDock;
 class Palette;
+class PluginPanel;
 class SchemePanel;
 class StartPage;
 class StatusRow;
@@ -54,6 +55,7 @@ class MainWindow : public QMainWindow {
   GradientPanel& gradients() { return *gradients_; }
   LensPanel& lens() { return *lens_; }
   EffectPanel& effects() { return *effects_; }
+  PluginPanel& plugins() { return *plugins_; }
   StatusRow& status() { return *status_; }
   Palette& palette_box() { return *palette_; }
   StartPage& start_page() { return *start_; }
@@ -85,6 +87,7 @@ class MainWindow : public QMainWindow {
   void show_go_to();
   void show_help_of_focus();
   void set_theme(const QString& name);
+  void use_theme(const Theme& theme);
   void set_scale(double scale);
   void toggle_dock(const QString& id);
   void show_dock(const QString& id);
@@ -123,6 +126,7 @@ class MainWindow : public QMainWindow {
   GradientPanel* gradients_ = nullptr;
   LensPanel* lens_ = nullptr;
   EffectPanel* effects_ = nullptr;
+  PluginPanel* plugins_ = nullptr;
   Dock* generation_dock_ = nullptr;
   std::vector<LiveDock*> live_;
   std::vector<ViewSetting> generation_settings_;

@@ -38,10 +38,12 @@ std::optional<WindowOptions> parse_options(const QStringList& arguments, int& ex
   const QCommandLineOption backend("backend", "auto, cpu or reference.", "NAME");
   const QCommandLineOption threads("threads", "Worker threads (cores - 1).", "N");
   const QCommandLineOption size("size", "Size of the window, 1600x900.", "WxH");
-  const QCommandLineOption safe("safe-mode", "Starts without recovery, saved layout and recent files.");
+  const QCommandLineOption safe("safe-mode", "Starts without recovery, saved layout, recent files and plugins.");
+  const QCommandLineOption plugin_path("plugin-path", "A further folder of plugins.", "FOLDER");
+  const QCommandLineOption trust("trust-plugin", "Trusts a plugin's library by its hash for this run.", "sha256:HASH");
   const QCommandLineOption reset("reset-layout", "Forgets the saved layout.");
   parser.addOptions(
-      {help, version, screenshot, after, trace, prompt, workspace, theme, backend, threads, size, safe, reset});
+      {help, version, screenshot, after, trace, prompt, workspace, theme, backend, threads, size, safe, reset, plugin_path, trust});
   const auto refuse = [&](const QString& text) {
     say("switchyard-gui: " + text + "\nTry --help.", stderr);
     exit_code = 2;
@@ -64,6 +66,8 @@ std::optional<WindowOptions> parse_options(const QStringList& arguments, int& ex
   out.size = parser.value(size);
   out.safe_mode = parser.isSet(safe);
   out.reset_layout = parser.isSet(reset);
+  out.plugin_path = parser.values(plugin_path);
+  out.trust_plugin = parser.values(trust);
   if (parser.isSet(backend)) out.backend = parser.value(backend);
   if (!out.theme.isEmpty() && out.theme != "dark" && out.theme != "light") return refuse("--theme is dark or light.");
   if (!out.size.isEmpty() && !QRegularExpression("^[0-9]{2,5}x[0-9]{2,5}$").match(out.size).hasMatch())

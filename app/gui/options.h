@@ -22,6 +22,7 @@ struct WindowOptions {
   QString size;            // "1280x720"
   bool safe_mode = false;  // no recovery, no restored layout, no recent files
   bool reset_layout = false;
+  QStringList plugin_path, trust_plugin;  // further folders; hashes that are trusted for this run
 };
 
 // nullopt: told the user on stderr; `exit_code` says how to end (0 after --help).

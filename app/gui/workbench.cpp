@@ -92,6 +92,9 @@ void Workbench::arrange_default() {
     spare->hide();
   };
   behind("analysis", dock("routing_heatmap"), Qt::LeftDockWidgetArea);
+  behind("plugins", inspector, Qt::LeftDockWidgetArea);
+  for (const Dock* other : docks_)
+    if (other->objectName().contains('.')) behind(other->objectName().toUtf8(), inspector, Qt::LeftDockWidgetArea);  // views of plugins
   behind("compare", inspector, Qt::LeftDockWidgetArea);
   behind("adaptation", inspector, Qt::LeftDockWidgetArea);
   behind("router_gradients", inspector, Qt::LeftDockWidgetArea);

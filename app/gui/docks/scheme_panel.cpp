@@ -175,6 +175,11 @@ void SchemePanel::set_all_layers(bool on) {
   refresh();
 }
 
+void SchemePanel::choices_changed() {
+  reasons_.clear();
+  refresh();
+}
+
 QString SchemePanel::why_not(const QString& name) const {
   if (!model_.has_session()) return tr("open a model first");
   for (size_t i = 0; i < schemes().size() && i < reasons_.size(); ++i)

@@ -32,6 +32,7 @@ class SchemePanel : public QWidget {
 
   bool all_layers() const { return all_layers_; }
   void set_all_layers(bool on);
+  void choices_changed();  // what can be chosen is asked anew
   // The scheme shown: in force in the selected layer, or chosen and still waiting for what it needs.
   const SchemeChoice& shown() const { return draft_; }
   void choose(const QString& name);  // with its standard parameters; "native" is the model's own router
