@@ -8,7 +8,9 @@
 #include <QMenu>
 #include <QMenuBar>
 #include <QMessageBox>
+#include <QOpenGLWidget>
 #include <QPushButton>
+#include <QSortFilterProxyModel>
 #include <QTreeWidget>
 
 #include "app/gui/action_table.h"
@@ -116,13 +118,15 @@ TEST_F(PluginWindow, ASchemeIsChosenAndRoutes) {
   window_->actions().run("scheme.noisy-gate.noisy_top_k");
   EXPECT_EQ(window_->scheme().shown().name, "noisy-gate.noisy_top_k");
   window_->scheme().set_parameter("sigma", 3.0);
+  ASSERT_TRUE(wait_until([&] { return !model().data().recipe_ahead; })) << newest_message();
   run("The router", 16);
   const auto& data = model().data();
   int changed = 0, fallen = 0;
   for (const auto& frame : data.frames)
-    changed += frame->layer(0).changed, fallen += (frame->header().flags & FrameFlags::kFallback) != 0;
+    changed += frame->layer(model().selection().moe_layer).changed, fallen += (frame->header().flags & FrameFlags::kFallback) != 0;
   EXPECT_GT(changed, 0) << "noise changes decisions";
   EXPECT_EQ(fallen, 0) << newest_message();
+  watch_->look();
   EXPECT_EQ(state_of("noisy-gate"), "loaded");
   panel().select("noisy-gate");
   EXPECT_TRUE(panel().details().contains("Opened in"));
@@ -162,8 +166,13 @@ TEST_F(PluginWindow, AViewDrawsAnswersClicksAndHasItsTable) {
   const Item item = *dock->live()->items().find("token 1");
   EXPECT_NEAR(item.value, double(model().data().frames[1]->layer(model().selection().moe_layer).stats.margin), 1e-6);
   picture("plugin_view.png");
-  QTest::mouseClick(dock->live(), Qt::LeftButton, {},
-                    QPoint(int((item.rect.x0 + item.rect.x1) / 2), int((item.rect.y0 + item.rect.y1) / 2)));
+  auto* canvas = dock->live()->findChild<QOpenGLWidget*>();
+  const QPoint at(int((item.rect.x0 + item.rect.x1) / 2), int((item.rect.y0 + item.rect.y1) / 2));
+  QTest::mouseMove(canvas, at);
+  QTest::qWait(120);
+  QTest::mousePress(canvas, Qt::LeftButton, Qt::NoModifier, at);
+  QTest::qWait(120);
+  QTest::mouseRelease(canvas, Qt::LeftButton, Qt::NoModifier, at);
   EXPECT_TRUE(wait_until([&] { return model().cursor() == TimeCursor(1); }));
   window_->actions().run("token-table.first");
   EXPECT_EQ(model().cursor(), TimeCursor(0));

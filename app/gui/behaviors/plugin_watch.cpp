@@ -1,5 +1,7 @@
 #include "app/gui/behaviors/plugin_watch.h"
 
+#include <utility>
+
 #include "app/gui/docks/live_dock.h"
 #include "app/gui/docks/plugin_panel.h"
 #include "app/gui/main_window.h"
@@ -27,7 +29,11 @@ void PluginWatch::look() {
     dock->live()->data_changed();
     opened = true;
   }
-  if (told || opened) window_.plugins().refresh();
+  std::vector<PluginState> states;
+  for (const auto& plugin : PluginHost::instance().plugins()) states.push_back(plugin->status().state);
+  const bool changed = states != shown_;  // opened at first use, on whatever thread
+  shown_ = std::move(states);
+  if (told || opened || changed) window_.plugins().refresh();
 }
 
 }  // namespace switchyard

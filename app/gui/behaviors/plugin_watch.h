@@ -2,7 +2,11 @@
 // when its code has been opened. GUI thread.
 #pragma once
 
+#include <vector>
+
 #include <QTimer>
+
+#include "engine/plugin_host/plugin.h"
 
 namespace switchyard {
 
@@ -17,6 +21,7 @@ class PluginWatch : public QObject {
  private:
   MainWindow& window_;
   QTimer timer_;
+  std::vector<PluginState> shown_;
 };
 
 }  // namespace switchyard

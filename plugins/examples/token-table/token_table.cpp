@@ -25,11 +25,11 @@ struct TokenTable : sy::View {
   void draw(const sy::Canvas& canvas) override {
     const sy_view_in& in = canvas.in;
     const float line = canvas.line() * 1.35f, em = canvas.line();
-    const float columns[] = {0.5f * em, 4 * em, 13 * em, in.width - 9 * em};
+    const float columns[] = {0.5f * em, 3 * em, 9 * em, 14 * em};
     if (in.tokens == 0)
       return canvas.text(columns[0], line, SY_COLOR_MUTED,
                          in.rows ? "No token yet: run the prompt." : "Open a model or a trace.");
-    const char* heads[] = {"#", "token", "experts and weights", "margin"};
+    const char* heads[] = {"#", "token", "margin", "experts and weights"};
     for (int i = 0; i < 4; ++i) canvas.text(columns[i], 0.3f * em, SY_COLOR_MUTED, heads[i]);
     const float visible = std::max(1.0f, (in.height - line) / line - 1);
     const float first = canvas.d.scroll(&canvas.d, float(in.tokens), visible);
@@ -41,9 +41,9 @@ struct TokenTable : sy::View {
       if (index == in.shown) canvas.rect(0, y, in.width, y + line, SY_COLOR_GRID);
       canvas.text(columns[0], y, SY_COLOR_MUTED, std::to_string(index));
       canvas.text(columns[1], y, token.phase ? SY_COLOR_TEXT : SY_COLOR_MUTED, token.text);
-      canvas.text(columns[2], y, SY_COLOR_TEXT, experts_of(token));
-      const float wide = 8 * em * std::clamp(token.margin / 2, 0.0f, 1.0f);
-      canvas.rect(columns[3], y + 0.3f * em, columns[3] + std::max(1.0f, wide), y + em, SY_COLOR_ACCENT);
+      canvas.text(columns[3], y, SY_COLOR_TEXT, experts_of(token));
+      const float wide = 4 * em * std::clamp(token.margin / 2, 0.0f, 1.0f);
+      canvas.rect(columns[2], y + 0.3f * em, columns[2] + std::max(1.0f, wide), y + em, SY_COLOR_ACCENT);
       if (canvas.item("token " + std::to_string(index), "token " + std::to_string(index) + " " + token.text,
                       double(token.margin), "margin", 0, y, in.width, y + line))
         canvas.d.show_token(&canvas.d, index);
