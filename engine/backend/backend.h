@@ -130,7 +130,7 @@ Result<void> check_fits(const MemoryEstimate& need, uint64_t available, const st
 std::string missing_on_cpu(const ModelPlan& plan);
 
 // name: "auto" (cpu where it has all kinds, else reference with a note), "cpu", "reference".
-// "cuda" is refused with the reason. Weights stay where WeightStore maps them where the backend can.
+// "cuda" is a module: kDevice where it, a driver or a device is missing. Weights stay where WeightStore maps them where the backend can.
 Result<std::unique_ptr<Backend>> make_backend(std::string_view name, const Checkpoint& checkpoint,
                                               std::shared_ptr<const WeightStore> weights,
                                               const BackendOptions& options, Task* task = nullptr);
