@@ -12,6 +12,8 @@ else()
   set(_cache $ENV{HOME}/.cache/switchyard)
 endif()
 set(SWITCHYARD_DEPS ${_cache}/deps CACHE PATH "Unpacked by packaging/setup.sh")
+# Asserts in their headers name a file, but not the folder where it lay on the machine that built it.
+add_compile_options(-fmacro-prefix-map=${SWITCHYARD_DEPS}=deps)
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
