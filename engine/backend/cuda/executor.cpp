@@ -214,6 +214,22 @@ void Executor::multiply(Stream& stream, int tokens, const float* in, const Matri
                                  .factor = factor});
 }
 
+void Executor::add_output(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer, const float* in,
+                          const Matrix& matrix, const float* bias) {
+  float* const hidden = hidden_.as<float>();
+  if (shape.tokens == 1)
+    launch_project(stream, {.in = in,
+                            .cols = matrix.cols,
+                            .parts = {matrix},
+                            .bias = {bias},
+                            .count = 1,
+                            .out = hidden,
+                            .adds = true,
+                            .factor = sublayer.factor});
+  else
+    multiply(stream, shape.tokens, in, matrix, bias, hidden, model_.hidden, 0, true, sublayer.factor);
+}
+
 void Executor::attend(Stream& stream, const StepShape& shape, const KeyPlace& place, int heads, float scale, int window,
                       int chunk, const float* sinks, const float* queries) {
   const AttendJob job{.queries = queries,
@@ -262,18 +278,7 @@ void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevic
                        .temperature_scale = op.temperature_scale},
                       shape.tokens);
   attend(stream, shape, op.place, op.heads, op.scale, op.window, op.chunk, op.sinks, queries_.as<float>());
-  if (shape.tokens == 1)
-    launch_project(stream, {.in = mixed_.as<float>(),
-                            .cols = query_cols,
-                            .parts = {op.o},
-                            .bias = {op.o_bias},
-                            .count = 1,
-                            .out = hidden_.as<float>(),
-                            .adds = true,
-                            .factor = sublayer.factor});
-  else
-    multiply(stream, shape.tokens, mixed_.as<float>(), op.o, op.o_bias, hidden_.as<float>(), model_.hidden, 0, true,
-             sublayer.factor);
+  add_output(stream, shape, sublayer, mixed_.as<float>(), op.o, op.o_bias);
 }
 
 void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer, const LatentOnDevice& op) {
@@ -335,18 +340,7 @@ void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevic
                         .in_step = latent,
                         .out_step = op.value_dim},
                        tokens);
-  if (tokens == 1)
-    launch_project(stream, {.in = values_.as<float>(),
-                            .cols = op.o.cols,
-                            .parts = {op.o},
-                            .bias = {op.o_bias},
-                            .count = 1,
-                            .out = hidden_.as<float>(),
-                            .adds = true,
-                            .factor = sublayer.factor});
-  else
-    multiply(stream, tokens, values_.as<float>(), op.o, op.o_bias, hidden_.as<float>(), model_.hidden, 0, true,
-             sublayer.factor);
+  add_output(stream, shape, sublayer, values_.as<float>(), op.o, op.o_bias);
 }
 
 void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer,

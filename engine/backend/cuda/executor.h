@@ -62,6 +62,9 @@ class Executor {
   // out = norm(in) W^T, or onto the residual stream.
   void multiply(Stream& stream, int tokens, const float* in, const Matrix& matrix, const float* bias, float* out,
                 int step, int at, bool adds = false, float factor = 1) const;
+  // What a mixer made, through its output matrix, onto the residual stream.
+  void add_output(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer, const float* in,
+                  const Matrix& matrix, const float* bias);
   void attend(Stream& stream, const StepShape& shape, const KeyPlace& place, int heads, float scale, int window,
               int chunk, const float* sinks, const float* queries);
   Rope rope(int index) const;
