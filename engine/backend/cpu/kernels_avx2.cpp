@@ -8,6 +8,8 @@
 namespace switchyard::cpu {
 namespace {
 
+#include "engine/backend/cpu/kernels_bytes.h"
+
 struct V {
   static constexpr int kLanes = 8;
   static constexpr int kTileTokens = 3;  // 4 x 3 sums, 3 inputs, 1 weight of 16 registers
@@ -24,32 +26,21 @@ struct V {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_half(p)), 16));
   }
   static F load_f16(const unsigned char* p) { return _mm256_cvtph_ps(load_half(p)); }
-  static float half(const unsigned char* p) {
-    uint16_t bits;
-    __builtin_memcpy(&bits, p, sizeof(bits));
-    return _cvtsh_ss(bits);
-  }
+  static float half(const unsigned char* p) { return half_at(p); }
   static __m128i bytes(const unsigned char* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
   static F from_i8(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
   static F load_i8(const unsigned char* p) { return from_i8(bytes(p)); }
-  static __m128i nibble(__m128i x, bool high) {
-    return _mm_and_si128(high ? _mm_srli_epi16(x, 4) : x, _mm_set1_epi8(15));
-  }
-  static F nibbles(const unsigned char* p, bool high) { return from_i8(nibble(bytes(p), high)); }
-  static F doubled(__m128i nibbles) {
-    return from_i8(_mm_shuffle_epi8(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12), nibbles));
-  }
-  static F fp4(const unsigned char* p, bool high) { return doubled(nibble(bytes(p), high)); }
+  static F nibbles(const unsigned char* p, bool high) { return from_i8(nibbles_of(bytes(p), high)); }
+  static F fp4(const unsigned char* p, bool high) { return from_i8(doubled_fp4(nibbles_of(bytes(p), high))); }
   static F fp4_pairs(const unsigned char* p) {
     int32_t four;
     __builtin_memcpy(&four, p, sizeof(four));
     const __m128i x = _mm_cvtsi32_si128(four);
-    return doubled(_mm_unpacklo_epi8(nibble(x, false), nibble(x, true)));
+    return from_i8(doubled_fp4_pairs(x));
   }
-  // The bits are those of a half 256 times too small, whose conversion is as quick for subnormal numbers.
   static F load_e4m3(const unsigned char* p) {
-    const __m128i x = bytes(p), size = _mm_and_si128(x, _mm_set1_epi8(0x7f));
-    const __m128i sign = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_andnot_si128(_mm_set1_epi8(0x7f), x)), 8);
+    const __m128i x = bytes(p), size = size_of_e4m3(x);
+    const __m128i sign = _mm_slli_epi16(_mm_cvtepu8_epi16(sign_of_e4m3(x)), 8);
     const __m128i half = _mm_or_si128(sign, _mm_slli_epi16(_mm_cvtepu8_epi16(size), 7));
     const __m256i unknown = _mm256_cvtepi8_epi32(_mm_cmpeq_epi8(size, _mm_set1_epi8(0x7f)));
     const F value = _mm256_mul_ps(_mm256_cvtph_ps(half), set(256));

@@ -5,12 +5,14 @@
 // decoders of engine/model, operation by operation, so that either gives the same bits. Layouts: the package `gguf`
 // (quants.py); OCP Microscaling Formats 1.0 (MXFP4); OCP 8-bit Floating Point 1.0 (E4M3).
 
+struct ScaledBytes {
+  const unsigned char* q;
+  float d;  // multiplies every value
+};
+
 struct Q8_0 {
   static constexpr int kUnit = 32;
-  struct Unit {
-    const unsigned char* q;
-    float d;
-  };
+  using Unit = ScaledBytes;
   static int64_t offset(int64_t i) { return i / 32 * 34; }
   static Unit unit(const Matrix&, const StoredRow& row, int64_t i) {
     const unsigned char* block = row.data + offset(i);
@@ -57,10 +59,7 @@ inline float half_of_e8m0(uint32_t exponent) {
 // The low nibbles of sixteen bytes, then the high ones.
 struct Mxfp4 {
   static constexpr int kUnit = 32;
-  struct Unit {
-    const unsigned char* q;
-    float d;
-  };
+  using Unit = ScaledBytes;
   static int64_t offset(int64_t i) { return i / 32 * 17; }
   static Unit unit(const Matrix&, const StoredRow& row, int64_t i) {
     const unsigned char* block = row.data + offset(i);
@@ -73,10 +72,7 @@ struct Mxfp4 {
 
 struct Mxfp4Apart {
   static constexpr int kUnit = 32;
-  struct Unit {
-    const unsigned char* q;
-    float d;
-  };
+  using Unit = ScaledBytes;
   static int64_t offset(int64_t i) { return i / 2; }
   static Unit unit(const Matrix&, const StoredRow& row, int64_t i) {
     const unsigned char exponent = row.scales[i / 32];
@@ -87,15 +83,12 @@ struct Mxfp4Apart {
 
 struct Fp8 {
   static constexpr int kUnit = 16;
-  struct Unit {
-    const unsigned char* q;
-    float scale;
-  };
+  using Unit = ScaledBytes;
   static int64_t offset(int64_t i) { return i; }
   static Unit unit(const Matrix& w, const StoredRow& row, int64_t i) {
     float scale;
     __builtin_memcpy(&scale, row.scales + (i >> w.scale_shift) * int64_t(sizeof(float)), sizeof(scale));
     return {row.data + i, scale};
   }
-  static F load(const Unit& u, int n) { return V::mul(V::load_e4m3(u.q + n * kLanes), V::set(u.scale)); }
+  static F load(const Unit& u, int n) { return V::mul(V::load_e4m3(u.q + n * kLanes), V::set(u.d)); }
 };
