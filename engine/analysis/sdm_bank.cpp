@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <set>
 
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard {
 

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "engine/routing/adapter_files.h"
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard {
 namespace {

@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "engine/routing/capacity.h"
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard {
 namespace {

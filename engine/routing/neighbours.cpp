@@ -6,7 +6,7 @@
 #include <limits>
 #include <variant>
 
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard {
 

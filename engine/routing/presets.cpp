@@ -10,7 +10,7 @@
 #include "engine/base/text.h"
 #include "engine/routing/scheme.h"
 #include "engine/routing/scheme_file.h"
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard {
 namespace {

@@ -1,11 +1,11 @@
-// From router logits to a decision, by one warp, as a layer's table says: the stages of engine/routing/stages.h with
+// From router logits to a decision, by one warp, as a layer's table says: the stages of engine/routing/scheme_stages.h with
 // the experts shared out to the lanes. Sums run in the order of the experts on one lane, so that on equal logits the
 // decision is that of route() bit for bit where exp() and its kin are the same functions.
 #pragma once
 
 #include "engine/backend/cuda/intrinsics.cuh"
 #include "engine/routing/block.h"
-#include "engine/routing/stages.h"
+#include "engine/routing/scheme_stages.h"
 
 namespace switchyard::cuda {
 
