@@ -65,6 +65,10 @@ ChartSpec points_of(const ResultTable& table) {
   return out;
 }
 
+bool has_numbers(const ResultTable& table, size_t column) {
+  return std::any_of(table.rows.begin(), table.rows.end(), [column](const Row& row) { return row[column].is_number(); });
+}
+
 ChartSpec flow_of(const ResultTable& table) {
   ChartSpec out;
   out.kind = ChartKind::kFlow;
@@ -145,8 +149,7 @@ std::vector<std::string> chart_choices(const ResultTable& table) {
   if (std::string test = test_name(table); !test.empty()) names.push_back(std::move(test));
   if (has_pairs(table)) names.emplace_back("flow");
   for (size_t c = 0; c < table.columns.size(); ++c) {
-    const bool numbers = std::any_of(table.rows.begin(), table.rows.end(), [c](const Row& row) { return row[c].is_number(); });
-    if (numbers && !is_key(table.columns[c])) names.push_back(table.columns[c]);
+    if (has_numbers(table, c) && !is_key(table.columns[c])) names.push_back(table.columns[c]);
   }
   return names;
 }
@@ -167,6 +170,9 @@ ChartSpec chart_of(const ResultTable& table, std::string_view choice) {
       quantities.push_back(*column);
       from = to + 1;
     }
+    // Of several, those that this trace can tell.
+    if (std::any_of(quantities.begin(), quantities.end(), [&](size_t c) { return has_numbers(table, c); }))
+      std::erase_if(quantities, [&](size_t c) { return !has_numbers(table, c); });
     const auto keys = keys_of(table);
     if (keys.size() < 2 || quantities.size() > 1 || !place_grid(table, keys, quantities[0], out)) place_lines(table, keys, quantities, out);
     for (const size_t column : quantities) out.quantity += (out.quantity.empty() ? "" : ", ") + table.columns[column];

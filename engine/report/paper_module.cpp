@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 
 #include <cairo-pdf.h>
@@ -132,7 +133,6 @@ class Pages {
       case PageItem::kTitle: words(item, kFonts, 20, true, 6); break;
       case PageItem::kHeading:
         y_ += 12;
-        if (y_ > kPageHeight - kBottom - 90) next();  // a heading does not stand alone
         words(item, kFonts, 13, true, 5);
         break;
       case PageItem::kWords: words(item, kFonts, 9.5, false, 5); break;
@@ -142,9 +142,24 @@ class Pages {
       case PageItem::kFigure: figure(item.drawing); break;
     }
   }
+  // A heading does not stand alone: with what follows it up to the first figure, or the first rows of a table, it goes to
+  // the next page where this one has no room.
+  void keep_together(std::span<const PageItem> heading_and_rest) {
+    constexpr double kHead = 35, kParagraph = 28, kRows = 60;
+    double height = kHead;
+    for (const PageItem& item : heading_and_rest.subspan(1)) {
+      height += item.kind == PageItem::kFigure ? item.drawing.height * scale_of(item.drawing) + kCaption : item.kind == PageItem::kTable ? kRows : kParagraph;
+      if (item.kind != PageItem::kWords) break;
+    }
+    if (height > left() && height < kPageHeight - kBottom - kMargin) next();
+  }
   void finish() { end_page(); }
 
  private:
+  static double scale_of(const Drawing& drawing) {
+    const double room = kPageHeight - kBottom - kMargin - kCaption;
+    return std::min({1.0, (kPageWidth - 2 * kMargin) / drawing.width, room / drawing.height});
+  }
   double left() const { return kPageHeight - kBottom - y_; }
   void end_page() {
     const Layout number = layout_of(cr_, kFonts, 8, false);
@@ -180,8 +195,7 @@ class Pages {
   }
 
   void figure(const Drawing& drawing) {
-    const double room = kPageHeight - kBottom - kMargin - kCaption;
-    const double scale = std::min({1.0, (kPageWidth - 2 * kMargin) / drawing.width, room / drawing.height});
+    const double scale = scale_of(drawing);
     if (drawing.height * scale + kCaption > left()) next();
     cairo_save(cr_);
     cairo_translate(cr_, kMargin, y_);
@@ -280,7 +294,10 @@ const char* pdf_of_pages(const std::vector<PageItem>& items, const std::string& 
   cairo_pdf_surface_set_metadata(surface.get(), CAIRO_PDF_METADATA_CREATOR, "Switchyard");
   const Context cr(cairo_create(surface.get()));
   Pages pages(cr.get(), surface.get());
-  for (const PageItem& item : items) pages.add(item);
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].kind == PageItem::kHeading) pages.keep_together(std::span(items).subspan(i));
+    pages.add(items[i]);
+  }
   pages.finish();
   cairo_surface_show_page(surface.get());
   return close(stream, cr.get(), surface.get());

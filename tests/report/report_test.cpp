@@ -57,6 +57,13 @@ TEST(Chart, SeveralQuantitiesAreLinesAndOneIsBars) {
   EXPECT_TRUE(chart_of(table, "c").empty());
 }
 
+TEST(Chart, LeavesOutAQuantityThatTheTraceCannotTell) {
+  const ResultTable table{"layers", {"layer", "a", "b"}, {{0, 1.5, nullptr}, {1, 2.5, nullptr}}};
+  const ChartSpec chart = chart_of(table, "a+b");
+  EXPECT_THAT(chart.rows, ElementsAre("a"));
+  EXPECT_EQ(chart.quantity, "a");
+}
+
 ChartSpec every(ChartKind kind) {
   ChartSpec chart;
   chart.kind = kind;
