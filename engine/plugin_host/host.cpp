@@ -90,7 +90,6 @@ void PluginHost::start(const PluginOptions& options) {
   safe_mode_ = options.safe_mode;
   path_ = plugin_search_path(options.path);
   const auto state = plugin_state_folder();
-  std::vector<Remains> remains;
   find_all();
   if (plugins_.empty()) {  // the usual case costs a look into the folders
     crumbs_ = std::make_unique<Breadcrumbs>(std::filesystem::path());
