@@ -1,100 +1,18 @@
-// Validating, applying, inverting and describing edits: one visitor each over the closed list of kinds.
+// Applying and inverting edits: one visitor each over the closed list of kinds. Checks: edit_checks.cpp; words: edit_text.cpp.
 #include "engine/routing/edit.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <numeric>
-#include <set>
-#include <type_traits>
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include "engine/base/text.h"
 #include "engine/model/linears.h"
-#include "engine/routing/decision.h"
-#include "engine/routing/neighbours.h"
-#include "engine/routing/path_router.h"
+#include "engine/routing/edit_parts.h"
 
 namespace switchyard {
+
+using namespace edit_parts;
+
 namespace {
-
-template <class... Ts>
-struct Overloaded : Ts... {
-  using Ts::operator()...;
-};
-template <class... Ts>
-Overloaded(Ts...) -> Overloaded<Ts...>;
-
-// The three kinds that set one number per expert: where the number lives and what means "none".
-struct ValueField {
-  std::vector<float> LayerRecipe::*values;
-  float neutral;
-};
-ValueField field_of(const Bias&) {
-  return {&LayerRecipe::logit_bias, 0.0f};
-}
-ValueField field_of(const SelectBias&) {
-  return {&LayerRecipe::select_bias, 0.0f};
-}
-ValueField field_of(const ExpertScale&) {
-  return {&LayerRecipe::expert_scale, 1.0f};
-}
-template <class E>
-concept SetsValues = requires(const E& edit) {
-  field_of(edit);
-};
-template <class E>
-concept NamesExperts = requires(const E& edit) {
-  edit.experts;
-};
-template <class E>
-concept NamesMembers = requires(const E& edit) {
-  edit.members;
-};
-
-const LayerSet& layers_of(const Edit& edit) {
-  static const LayerSet kWholeModel;
-  return std::visit(Overloaded{[](const LayerPath&) -> const LayerSet& { return kWholeModel; },
-                               [](const auto& e) -> const LayerSet& { return e.layers; }},
-                    edit);
-}
-
-// nullptr: a router of attention.
-const MoeSpec* moe_of(const ModelPlan& plan, int row) {
-  const RoutingRow& at = plan.rows[row];
-  return std::get_if<MoeSpec>(&plan.layers[at.layer].sublayers[at.sublayer].op);
-}
-
-// The experts that have weights; identities come behind them.
-int stored_experts(const ModelPlan& plan, int row) {
-  const MoeSpec* moe = moe_of(plan, row);
-  return plan.routed(row).router.experts - (moe ? moe->identity_experts : 0);
-}
-
-bool holds(const LayerSet& set, int layer) {
-  return set.all() || std::find(set.layers.begin(), set.layers.end(), layer) != set.layers.end();
-}
-
-// The routing rows of these routers, ascending.
-std::vector<int> rows_of(const LayerSet& set, const ModelPlan& plan) {
-  std::vector<int> rows;
-  for (int row = 0; row < static_cast<int>(plan.moe_layers.size()); ++row) {
-    if ((moe_of(plan, row) == nullptr) != set.attention) continue;
-    if (holds(set, plan.moe_layers[row])) rows.push_back(row);
-  }
-  return rows;
-}
-
-// As above; a mask only where the experts have hidden units; adapters and paths change no row.
-std::vector<int> rows_of(const Edit& edit, const ModelPlan& plan) {
-  if (std::holds_alternative<SetAdapters>(edit) || std::holds_alternative<LayerPath>(edit)) return {};
-  std::vector<int> rows = rows_of(layers_of(edit), plan);
-  if (std::holds_alternative<NeuronMask>(edit) || std::holds_alternative<SetExpertKind>(edit))
-    std::erase_if(rows, [&](int row) { return moe_of(plan, row) == nullptr; });
-  return rows;
-}
 
 // Sets an entry; a vector whose entries are all neutral is let go, so that equal recipes compare equal.
 template <class T>
@@ -153,11 +71,6 @@ void mute(LayerRecipe& layer, size_t size, ExpertId id) {
   set_flag(layer.forced, size, id, false);
 }
 
-bool names(const SetAdapters& edit, const Linear& linear) {
-  return holds(edit.layers, linear.layer) && !linear.module.empty() &&
-         (edit.modules.empty() || std::any_of(edit.modules.begin(), edit.modules.end(), [&](const std::string& m) { return names_module(m, linear.module); }));
-}
-
 void set_adapters(const SetAdapters& edit, const ModelPlan& plan, std::vector<AdapterRef>& adapters) {
   const std::vector<Linear> linears = linears_of(plan);
   adapters.resize(linears.size());
@@ -192,8 +105,10 @@ std::vector<Edit> adapter_difference(const std::vector<AdapterRef>& from, const 
   return out;
 }
 
+}  // namespace
+
 // model_layer: the layer that the row belongs to.
-void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe& layer) {
+void edit_parts::apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe& layer) {
   const size_t size = experts;
   std::visit(Overloaded{
                  [&](const Mute& e) {
@@ -250,6 +165,8 @@ void apply_to_layer(const Edit& edit, int model_layer, int experts, LayerRecipe&
              },
              edit);
 }
+
+namespace {
 
 // Collects (layer, expert) pairs under a value and turns them into few edits: experts of a layer with the
 // same value stand together, and layers with the same experts.
@@ -390,340 +307,7 @@ std::vector<Edit> difference(const Recipe& from, const Recipe& to, const std::ve
   return edits;
 }
 
-// "2-5, 7"
-template <class T>
-std::string ranges(const std::vector<T>& values) {
-  std::string text;
-  for (size_t i = 0; i < values.size();) {
-    size_t end = i;
-    while (end + 1 < values.size() && values[end + 1] == values[end] + 1) ++end;
-    if (!text.empty()) text += ", ";
-    text += end - i >= 2 ? fmt::format("{}-{}", values[i], values[end]) : fmt::format("{}", values[i]);
-    i = end - i >= 2 ? end + 1 : i + 1;
-  }
-  return text;
-}
-
-std::string in_layers(const LayerSet& set) {
-  const std::string_view router = set.attention ? "the attention of " : "";
-  if (set.all()) return fmt::format("in {}all layers", router);
-  return fmt::format("in {}layer{} {}", router, set.layers.size() == 1 ? "" : "s", ranges(set.layers));
-}
-
-std::string the_experts(const std::vector<ExpertId>& experts) {
-  return fmt::format("expert{} {}", experts.size() == 1 ? "" : "s", ranges(experts));
-}
-
-std::string weighted(const ExpertMix& mix) {
-  if (mix.size() == 1 && mix[0].weight == 1) return fmt::format("expert {}", mix[0].expert);
-  std::string text;
-  for (const ExpertShare& share : mix)
-    text += fmt::format("{}{:g} × expert {}", text.empty() ? "" : " + ", share.weight, share.expert);
-  return text;
-}
-
-// "0-3, 3, 4, 6-11"
-std::string path_text(const std::vector<uint8_t>& passes) {
-  return ranges(path_of(passes, int(passes.size())));
-}
-
-Result<void> check_chooser(const PathChooser& chooser, const ModelPlan& plan) {
-  if (!(chooser.budget >= -1 && chooser.budget <= 1))
-    return fail(ErrorCode::kMalformed, fmt::format("budget is {}, needs -1 to 1", chooser.budget));
-  if (plan.encoder_layers > 0)
-    return fail(ErrorCode::kUsage, "layer routers choose the path of a decoder's prompt; this is an encoder-decoder");
-  if (chooser.routers->hidden != plan.hidden)
-    return fail(ErrorCode::kUsage, fmt::format("the layer routers read {} values, the model's layers have {}: layers.0.drllm.l1.weight needs shape [128, {}]",
-                                               chooser.routers->hidden, plan.hidden, plan.hidden), chooser.file);
-  if (const int last = chooser.routers->layers.rbegin()->first; last >= int(plan.layers.size()))
-    return fail(ErrorCode::kUsage, fmt::format("there is a router of layer {}; the model has layers 0 to {}", last, plan.layers.size() - 1), chooser.file);
-  return {};
-}
-
-Result<void> check_path(const LayerPath& path, const ModelPlan& plan) {
-  if (path.chooser) return check_chooser(path.chooser, plan);
-  const std::vector<uint8_t>& passes = path.passes;
-  if (passes.empty()) return {};
-  if (passes.size() != plan.layers.size())
-    return fail(ErrorCode::kMalformed, fmt::format("the path is over {} layers, the model has {}", passes.size(), plan.layers.size()));
-  if (std::all_of(passes.begin(), passes.end(), [](uint8_t n) { return n == 0; }))
-    return fail(ErrorCode::kMalformed, "the path names no layer");
-  for (size_t layer = 0; layer < passes.size(); ++layer)
-    if (passes[layer] > kMostLayerPasses)
-      return fail(ErrorCode::kMalformed,
-                  fmt::format("the path runs layer {} {} times, at most {} are possible", layer, passes[layer], kMostLayerPasses));
-  return {};
-}
-
-Result<void> check_value(std::string_view what, float value) {
-  if (std::isfinite(value)) return {};
-  return fail(ErrorCode::kMalformed, fmt::format("{} is not a finite number", what));
-}
-
-Result<void> check_weights(const std::vector<float>& weights, size_t members) {
-  if (weights.empty()) return {};
-  if (weights.size() != members)
-    return fail(ErrorCode::kMalformed, fmt::format("there are {} weights for {} experts", weights.size(), members));
-  double sum = 0;
-  for (const float weight : weights) {
-    SY_CHECK(check_value("weight", weight));
-    sum += weight;
-  }
-  if (!(sum > 0)) return fail(ErrorCode::kMalformed, fmt::format("the weights add up to {:g}, need more than 0", sum));
-  return {};
-}
-
-// rows: that the row would stand in.
-Result<void> check_row(const RowSource& source, const std::vector<int>& rows, const ModelPlan& plan) {
-  for (const int row : rows) {
-    const RouterSpec& router = plan.routed(row).router;
-    if (router.product_key)
-      return fail(ErrorCode::kUsage, fmt::format("the router of layer {} makes its logits of two sets of keys, it has no row "
-                                                 "of an expert", plan.moe_layers[row]), {}, "Use \"scale\" or bias.");
-    const bool names_expert = source.kind == RowSource::Kind::kCopy || source.kind == RowSource::Kind::kRotate;
-    if (names_expert && source.expert >= router.experts)
-      return fail(ErrorCode::kMalformed, fmt::format("there is no expert {} in layer {}; it has experts 0 to {}",
-                                                     source.expert, plan.moe_layers[row], router.experts - 1));
-  }
-  if (source.kind == RowSource::Kind::kRotate) return check_value("angle", source.degrees);
-  if (source.kind != RowSource::Kind::kValues) return {};
-  if (source.values->size() != size_t(plan.hidden))
-    return fail(ErrorCode::kMalformed, fmt::format("values has {} numbers, a router row of this model has {}",
-                                                   source.values->size(), plan.hidden));
-  for (const float value : *source.values) SY_CHECK(check_value("values", value));
-  return {};
-}
-
-// A place holds an expert of another kind, or a mix or a mask of the model's own.
-Result<void> check_places(const Edit& edit, int row, const ModelPlan& plan, const LayerRecipe& before, const LayerRecipe& after) {
-  const auto refuse = [&](size_t expert) {
-    return fail(ErrorCode::kUsage,
-                fmt::format("expert {} of layer {} is of kind {}; {} is for the model's own", expert, plan.moe_layers[row],
-                            name((after.other(expert) ? after : before).other(expert).kind),
-                            std::holds_alternative<SetExpertKind>(edit) ? "what runs there now" : kind(edit)),
-                {}, "Give it its own kind first: expert_kind with \"to\":\"own\".");
-  };
-  if (after.others.empty() && before.others.empty()) return {};
-  for (size_t id = 0; id < after.others.size(); ++id)
-    if (after.other(id) && (!after.mix(id).empty() || !after.unit_mask(id).empty())) return refuse(id);
-  Result<void> fits;
-  std::visit([&]<class E>(const E& e) {
-    if constexpr (NamesMembers<E>)
-      for (const ExpertId id : e.members)
-        if (fits && before.other(id)) fits = refuse(id);
-  }, edit);
-  if (!fits) return fits;
-  if (cuts_experts(after.scheme) && std::any_of(after.others.begin(), after.others.end(), [](const OtherExpert& other) { return bool(other); }))
-    return fail(ErrorCode::kUsage, fmt::format("layer {} has experts of other kinds, which {} does not cut", plan.moe_layers[row], after.scheme.choice.name));
-  return {};
-}
-
-// Whether the set was made for linears of these shapes, and something is named.
-Result<void> check_adapters(const SetAdapters& edit, const ModelPlan& plan) {
-  const std::vector<Linear> linears = linears_of(plan);
-  const AdapterSet* set = edit.adapters.set.get();
-  bool any = false;
-  std::set<std::string> known;
-  for (size_t place = 0; place < linears.size(); ++place) {
-    const Linear& linear = linears[place];
-    if (holds(edit.layers, linear.layer) && !linear.local.empty() && linear.refused.empty()) known.insert(linear.local);
-    if (!names(edit, linear)) continue;
-    const auto found = set ? set->linears.find(int(place)) : decltype(set->linears.find(0)){};
-    if (set && found == set->linears.end()) continue;
-    any = true;
-    if (set && (found->second.in != linear.cols || found->second.out != linear.rows))
-      return fail(ErrorCode::kUsage, fmt::format("an adapter is for {} inputs and {} outputs, the layer has {} and {}", found->second.in, found->second.out,
-                                                 linear.cols, linear.rows), linear.module);
-  }
-  if (any) return {};
-  std::vector<std::string> some(known.begin(), known.end());
-  if (some.size() > 12) some.resize(12), some.push_back("...");
-  return fail(ErrorCode::kUsage, fmt::format("{} is no linear layer here on which adapters can stand", edit.modules.empty() ? "there" : quote(fmt::format("{}", fmt::join(edit.modules, ", ")))), {},
-              fmt::format("There are {}.", fmt::join(some, ", ")));
-}
-
 }  // namespace
-
-std::string_view kind(const Edit& edit) {
-  return std::visit(
-      Overloaded{[](const Mute&) { return "mute"; }, [](const Unmute&) { return "unmute"; },
-                 [](const Force&) { return "force"; }, [](const Unforce&) { return "unforce"; },
-                 [](const Bias&) { return "bias"; }, [](const SelectBias&) { return "select_bias"; },
-                 [](const ExpertScale&) { return "expert_scale"; }, [](const TopK&) { return "top_k"; },
-                 [](const Temperature&) { return "temperature"; }, [](const RouterRow&) { return "router_row"; },
-                 [](const SetScheme&) { return "scheme"; },
-                 [](const Swap&) { return "swap"; }, [](const Merge&) { return "merge"; },
-                 [](const Clone&) { return "clone"; }, [](const Replace&) { return "replace"; },
-                 [](const NeuronMask&) { return "neuron_mask"; }, [](const SetExpertKind&) { return "expert_kind"; },
-                 [](const SetAdapters&) { return "adapters"; }, [](const LayerPath&) { return "layer_path"; }},
-      edit);
-}
-
-Result<void> validate(const Edit& edit, const ModelPlan& plan) {
-  for (const int layer : layers_of(edit).layers) {
-    if (layer < 0 || layer >= static_cast<int>(plan.layers.size()))
-      return fail(ErrorCode::kMalformed,
-                  fmt::format("there is no layer {}; the model has layers 0 to {}", layer, plan.layers.size() - 1));
-    if (!std::holds_alternative<SetAdapters>(edit) && !plan.layers[layer].routes())
-      return fail(ErrorCode::kMalformed, fmt::format("layer {} has no experts", layer), {},
-                  fmt::format("Layers with experts: {}.", ranges(plan.moe_layers)));
-  }
-  if (const auto* adapters = std::get_if<SetAdapters>(&edit)) return check_adapters(*adapters, plan);
-  if (const auto* path = std::get_if<LayerPath>(&edit)) return check_path(*path, plan);
-  const LayerSet& where = layers_of(edit);
-  const std::vector<int> routers = rows_of(where, plan), rows = rows_of(edit, plan);
-  if (routers.empty())
-    return fail(ErrorCode::kUsage, where.attention && !plan.rows.empty() ? "the model's layers have one router, \"mlp\""
-                                                                         : "the model has no layer with experts");
-  for (const int layer : where.layers)
-    if (std::none_of(routers.begin(), routers.end(), [&](int row) { return plan.moe_layers[row] == layer; }))
-      return fail(ErrorCode::kUsage, fmt::format("layer {} has no router \"{}\"", layer, where.attention ? "attention" : "mlp"));
-  if (rows.empty()) return fail(ErrorCode::kUsage, "the experts of attention have no hidden layer");
-  const auto known = [&](const auto& experts) -> Result<void> {
-    if (experts.empty()) return fail(ErrorCode::kMalformed, "no expert is named");
-    for (const int row : rows)
-      for (const ExpertId id : experts)
-        if (const int count = plan.routed(row).router.experts; id >= count)
-          return fail(ErrorCode::kMalformed, fmt::format("there is no expert {} in layer {}; it has experts 0 to {}",
-                                                         id, plan.moe_layers[row], count - 1));
-    return {};
-  };
-  const auto have_weights = [&](const auto& experts) -> Result<void> {
-    for (const int row : rows)
-      for (const ExpertId id : experts)
-        if (const int count = stored_experts(plan, row); id >= count)
-          return fail(ErrorCode::kUsage,
-                      fmt::format("expert {} of layer {} has no weights; experts 0 to {} have", id,
-                                  plan.moe_layers[row], count - 1));
-    return {};
-  };
-
-  return std::visit(
-      Overloaded{
-          [&](const TopK& e) -> Result<void> {
-            if (e.k < 0) return fail(ErrorCode::kMalformed, fmt::format("k is {}, needs 1 or more", e.k));
-            for (const int row : rows)
-              if (const int experts = plan.routed(row).router.experts; e.k > experts)
-                return fail(ErrorCode::kUsage,
-                            fmt::format("k is {}, layer {} has {} experts", e.k, plan.moe_layers[row], experts));
-            return {};
-          },
-          [&](const Temperature& e) -> Result<void> {
-            SY_CHECK(check_value("temperature", e.value));
-            if (!(e.value > 0))
-              return fail(ErrorCode::kMalformed, fmt::format("temperature is {}, needs more than 0", e.value));
-            return {};
-          },
-          [&](const SetScheme& e) -> Result<void> {
-            for (const int row : rows) {
-              const int layer = plan.moe_layers[row];
-              auto fits = check_scheme(e.scheme.of_layer(layer), plan.routed(row).router, plan.hidden, plan.vocab);
-              if (!fits) return fail(fits.error().code, fits.error().what, fmt::format("layer {}", layer), fits.error().hint);
-              if (const std::string why = cannot_mix(e.scheme, plan, row); !why.empty())
-                return fail(ErrorCode::kUsage, fmt::format("scheme {}: {}", e.scheme.choice.name, why), fmt::format("layer {}", layer));
-              if (e.layers.attention && (runs_in_passes(e.scheme) || cuts_experts(e.scheme)))
-                return fail(ErrorCode::kUsage, fmt::format("scheme {}: not for the experts of attention", e.scheme.choice.name));
-              if (const int slices = e.scheme.stages.slices; slices > 0) {
-                const FfnShape& shape = plan.moe(row).expert;
-                if (shape.width % slices != 0 || shape.kind == FfnKind::kRankOne)
-                  return fail(ErrorCode::kUsage, fmt::format("scheme {}: the experts of layer {} have {} hidden units, which do not make {} equal slices",
-                                                             e.scheme.choice.name, layer, shape.width, slices));
-              }
-              if (runs_in_passes(e.scheme) && plan.layers[layer].sublayers[plan.rows[row].sublayer].deferred)
-                return fail(ErrorCode::kUsage, fmt::format("scheme {}: the output of layer {} is not added where it is made",
-                                                           e.scheme.choice.name, layer));
-            }
-            return {};
-          },
-          [&](const RouterRow& e) -> Result<void> {
-            SY_CHECK(known(e.experts));
-            return e.row ? check_row(*e.row, rows, plan) : check_value("scale", e.scale);
-          },
-          [&]<NamesMembers E>(const E& e) -> Result<void> {
-            SY_CHECK(known(e.members));
-            SY_CHECK(have_weights(e.members));
-            if (std::is_same_v<E, Swap> ? e.members.size() != 2 : e.members.size() < 2)
-              return fail(ErrorCode::kMalformed, fmt::format("{} takes {} experts, here are {}", kind(edit),
-                                                             std::is_same_v<E, Swap> ? "two" : "two or more",
-                                                             e.members.size()));
-            if (std::set(e.members.begin(), e.members.end()).size() != e.members.size())
-              return fail(ErrorCode::kMalformed, fmt::format("{} names an expert twice", kind(edit)));
-            if constexpr (std::is_same_v<E, Merge>) return check_weights(e.weights, e.members.size());
-            return {};
-          },
-          [&](const Replace& e) -> Result<void> {
-            SY_CHECK(known(e.experts));
-            SY_CHECK(have_weights(e.experts));
-            std::vector<ExpertId> from;
-            for (const ExpertShare& share : e.mix) {
-              SY_CHECK(check_value("weight", share.weight));
-              from.push_back(share.expert);
-            }
-            if (from.empty()) return {};
-            SY_CHECK(known(from));
-            return have_weights(from);
-          },
-          [&](const SetAdapters&) -> Result<void> { return {}; },  // checked above
-          [&](const NeuronMask& e) -> Result<void> {
-            SY_CHECK(known(e.experts));
-            SY_CHECK(have_weights(e.experts));
-            for (const int row : rows)
-              if (const int width = plan.moe(row).expert.width; !e.neurons.empty() && e.neurons.back() >= width)
-                return fail(ErrorCode::kMalformed,
-                            fmt::format("there is no neuron {} in the experts of layer {}; they have 0 to {}",
-                                        e.neurons.back(), plan.moe_layers[row], width - 1));
-            return {};
-          },
-          [&](const SetExpertKind& e) -> Result<void> {
-            SY_CHECK(known(e.experts));
-            SY_CHECK(have_weights(e.experts));
-            for (const int row : rows)
-              for (const ExpertId id : e.experts)
-                if (auto fits = check_expert(e.to, e.tensors.get(), plan.moe_layers[row], id, plan.hidden); !fits)
-                  return fail(fits.error().code, fits.error().what, e.file, fits.error().hint);
-            return {};
-          },
-          [](const LayerPath&) -> Result<void> { return {}; },
-          [&]<NamesExperts E>(const E& e) -> Result<void> {
-            SY_CHECK(known(e.experts));
-            if constexpr (SetsValues<E>) SY_CHECK(check_value(kind(edit), e.value));
-            return {};
-          },
-      },
-      edit);
-}
-
-Result<void> validate(const Edit& edit, const ModelPlan& plan, const Recipe& before) {
-  SY_CHECK(validate(edit, plan));
-  static const LayerRecipe kNative;
-  for (const int row : rows_of(edit, plan)) {
-    const RouterSpec& router = plan.routed(row).router;
-    LayerRecipe after = before.layers.empty() ? kNative : before.layers[row];
-    apply_to_layer(edit, plan.moe_layers[row], router.experts, after);
-    const auto muted = std::count(after.muted.begin(), after.muted.end(), 1);
-    if (muted == router.experts)
-      return fail(ErrorCode::kUsage,
-                  fmt::format("layer {} would have no expert left: all {} are muted", plan.moe_layers[row], muted));
-    const auto forced = std::count(after.forced.begin(), after.forced.end(), 1);
-    if (forced > 0 && batch_coupled(after.scheme))
-      return fail(ErrorCode::kUsage,
-                  fmt::format("layer {}: the scheme {} decides for all tokens together and cannot force an expert",
-                              plan.moe_layers[row], after.scheme.choice.name));
-    SY_CHECK(check_places(edit, row, plan, before.layers.empty() ? kNative : before.layers[row], after));
-    const int k = slots_needed(router, &after);
-    if (forced > k)
-      return fail(ErrorCode::kUsage, fmt::format("layer {} would have {} forced experts, a token takes {}",
-                                                 plan.moe_layers[row], forced, k));
-  }
-  return {};
-}
-
-Result<void> check_time(const EditCommand& command) {
-  if (command.at_token.value_or(0) == 0 || !std::holds_alternative<LayerPath>(command.edit)) return {};
-  return fail(ErrorCode::kUsage,
-              fmt::format("a layer path holds for a whole sequence and cannot begin at token {}", *command.at_token), {},
-              "Leave out at_token; in a running session it takes effect at the next prefill.");
-}
 
 std::vector<int> path_of(const std::vector<uint8_t>& passes, int layers) {
   std::vector<int> path;
@@ -763,104 +347,6 @@ std::vector<Edit> edits_of(const Recipe& recipe, const ModelPlan& plan) {
 
 LayerSet layer_of_row(const ModelPlan& plan, int row) {
   return {{plan.moe_layers[size_t(row)]}, moe_of(plan, row) == nullptr};
-}
-
-std::string tag(const Edit& edit) {
-  if (std::holds_alternative<LayerPath>(edit)) return {};
-  if (std::visit([]<class E>(const E&) { return NamesMembers<E>; }, edit)) return {};
-  const LayerSet& set = layers_of(edit);
-  std::string text = fmt::format("{}/{}{}", kind(edit), set.attention ? "attention " : "",
-                                 set.all() ? "all" : fmt::format("{}", fmt::join(set.layers, ",")));
-  std::visit(Overloaded{[&](const SetScheme& e) { text += "/" + e.scheme.choice.name; },
-                        [&](const SetAdapters& e) {
-                          text += fmt::format("/{}", fmt::join(e.modules, ","));
-                          if (e.adapters) text += fmt::format("/{}/{}", e.adapters.set->choice.router, fmt::join(e.adapters.set->choice.files, ","));
-                        },
-                        [&]<NamesExperts E>(const E& e) { text += fmt::format("/{}", fmt::join(e.experts, ",")); },
-                        [](const auto&) {}},
-             edit);
-  if (const auto* row = std::get_if<RouterRow>(&edit); row && row->row) text += "/row";
-  return text;
-}
-
-std::string describe(const Edit& edit) {
-  const std::string where = in_layers(layers_of(edit));
-  return std::visit(
-      Overloaded{
-          [&](const Mute& e) { return fmt::format("Mute {} {}", the_experts(e.experts), where); },
-          [&](const Unmute& e) { return fmt::format("Unmute {} {}", the_experts(e.experts), where); },
-          [&](const Force& e) { return fmt::format("Force {} {}", the_experts(e.experts), where); },
-          [&](const Unforce& e) { return fmt::format("No longer force {} {}", the_experts(e.experts), where); },
-          [&](const Bias& e) {
-            return e.value == 0 ? fmt::format("Remove the bias of {} {}", the_experts(e.experts), where)
-                                : fmt::format("Bias {} by {:+g} {}", the_experts(e.experts), e.value, where);
-          },
-          [&](const SelectBias& e) {
-            return e.value == 0
-                       ? fmt::format("Remove the selection bias of {} {}", the_experts(e.experts), where)
-                       : fmt::format("Bias the selection of {} by {:+g} {}", the_experts(e.experts), e.value, where);
-          },
-          [&](const ExpertScale& e) {
-            return fmt::format("Scale the output of {} by {:g} {}", the_experts(e.experts), e.value, where);
-          },
-          [&](const TopK& e) {
-            return e.k == 0 ? fmt::format("Top-k as the model has it {}", where)
-                            : fmt::format("Top-k {} {}", e.k, where);
-          },
-          [&](const Temperature& e) { return fmt::format("Router temperature {:g} {}", e.value, where); },
-          [&](const SetScheme& e) {
-            return e.scheme ? fmt::format("Gate by {} {}", describe(e.scheme.choice), where)
-                            : fmt::format("The model's own router {}", where);
-          },
-          [&](const SetAdapters& e) {
-            const std::string on = e.modules.empty() ? where : fmt::format("on {} {}", fmt::join(e.modules, ", "), where);
-            return e.adapters ? fmt::format("Adapters {} {}", describe(e.adapters.set->choice), on) : fmt::format("Take the adapters away {}", on);
-          },
-          [&](const RouterRow& e) {
-            const std::string rows = fmt::format("the router row of {}", the_experts(e.experts));
-            if (!e.row) return fmt::format("Scale {} by {:g} {}", rows, e.scale, where);
-            switch (e.row->kind) {
-              case RowSource::Kind::kOwn: return fmt::format("Put {} back {}", rows, where);
-              case RowSource::Kind::kCopy: return fmt::format("Copy expert {}'s row to {} {}", e.row->expert, rows, where);
-              case RowSource::Kind::kRotate:
-                return fmt::format("Rotate {} by {:g}° towards expert {} {}", rows, e.row->degrees, e.row->expert, where);
-              case RowSource::Kind::kValues: return fmt::format("Write new values to {} {}", rows, where);
-            }
-            return rows;
-          },
-          [&](const Swap& e) {
-            return fmt::format("Swap the weights of experts {} and {} {}", e.members[0], e.members[1], where);
-          },
-          [&](const Merge& e) {
-            return fmt::format("Merge experts {} into expert {} {}{}", fmt::join(e.members, ", "), e.members[0], where,
-                               e.weights.empty() ? "" : fmt::format(" with weights {}", fmt::join(e.weights, ", ")));
-          },
-          [&](const Clone& e) {
-            const std::vector<ExpertId> others(e.members.begin() + 1, e.members.end());
-            return fmt::format("Clone expert {} over {} {}", e.members[0], the_experts(others), where);
-          },
-          [&](const Replace& e) {
-            return e.mix.empty() ? fmt::format("Give {} {} own weights back {}", the_experts(e.experts),
-                                                   e.experts.size() == 1 ? "its" : "their", where)
-                                 : fmt::format("Run {} in the place of {} {}", weighted(e.mix), the_experts(e.experts), where);
-          },
-          [](const LayerPath& e) {
-            if (e.chooser) return fmt::format("Choose the layers by the routers of {}, budget {:+g}", e.chooser.file, e.chooser.budget);
-            return e.passes.empty() ? std::string("Run every layer once") : fmt::format("Run the layers {}", path_text(e.passes));
-          },
-          [&](const NeuronMask& e) {
-            return e.neurons.empty()
-                       ? fmt::format("Switch all neurons of {} on {}", the_experts(e.experts), where)
-                       : fmt::format("Switch neuron{} {} of {} off {}", e.neurons.size() == 1 ? "" : "s",
-                                     ranges(e.neurons), the_experts(e.experts), where);
-          },
-          [&](const SetExpertKind& e) {
-            return e.to == ExpertKind::kOwn ? fmt::format("Make {} {} own kind again {}", the_experts(e.experts), e.experts.size() == 1 ? "its" : "their", where)
-                                            : fmt::format("Make {} {} {}{}", the_experts(e.experts), name(e.to), where,
-                                                          e.file.empty() ? "" : " from " + e.file);
-          },
-      },
-      edit);
 }
 
 }  // namespace switchyard
