@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include "app/cli/cli.h"
+#include "app/cli/edits_input.h"
 #include "app/cli/forced.h"
 #include "app/cli/help.h"
 #include "app/cli/recording.h"
 #include "engine/base/text.h"
 #include "engine/runtime/bench.h"
+#include "engine/runtime/forced_pass.h"
 
 namespace switchyard {
 namespace {
@@ -16,18 +18,23 @@ struct BenchArguments {
   BenchOptions options;
   BackendChoice backend;
   RecordingOptions recording;
+  EditsInput edits;
 };
 
 Document spread_json(const Spread& spread) {
   return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
 }
 
+Document watched_json(const Watched& one) {
+  Document out = {{"level", one.level}, {"tokens_per_s", spread_json(one.tokens_per_s)}, {"cost", one.cost.share}};
+  if (one.cost.low) out["cost_95"] = {*one.cost.low, *one.cost.high};
+  return out;
+}
+
 Document result_json(const BenchResult& result) {
   Document capture = Document::array();
-  for (const CaptureCost& level : result.capture)
-    capture.push_back(
-        {{"level", level.level}, {"tokens_per_s", spread_json(level.tokens_per_s)}, {"cost", level.cost}});
-  return {{"schema", kSchema},
+  for (const Watched& level : result.capture) capture.push_back(watched_json(level));
+  Document out = {{"schema", kSchema},
           {"machine",
            {{"processor", result.machine.processor},
             {"cores", result.machine.cores},
@@ -56,6 +63,13 @@ Document result_json(const BenchResult& result) {
           {"capture", capture},
           {"other_load", result.other_load},
           {"noisy", result.noisy}};
+  if (result.edited) out["edited"] = watched_json(*result.edited);
+  return out;
+}
+
+std::string cost_text(const Cost& cost) {
+  if (!cost.low) return fmt::format("costs {:.1f} %", 100 * cost.share);
+  return fmt::format("costs {:.2f} % (95 %: {:.2f} to {:.2f})", 100 * cost.share, 100 * *cost.low, 100 * *cost.high);
 }
 
 std::string spread_text(const Spread& spread) {
@@ -74,14 +88,26 @@ void show(Output& out, const BenchResult& result) {
                    double(result.bytes_per_token) / 1e6, 100 * result.share_of_ceiling)}};
   rows.push_back({"layers alone", fmt::format("{}, {:.1f} % of the ceiling", spread_text(result.layers_per_s),
                                               100 * result.layers_share_of_ceiling)});
-  for (const CaptureCost& level : result.capture)
-    rows.push_back({"capture " + level.level,
-                    fmt::format("{}, costs {:.1f} %", spread_text(level.tokens_per_s), 100 * level.cost)});
+  for (const Watched& level : result.capture) {
+    const std::string speed = spread_text(level.tokens_per_s);
+    rows.push_back({"capture " + level.level, level.level == "off" ? speed : speed + ", " + cost_text(level.cost)});
+  }
+  if (result.edited) rows.push_back({"edited", spread_text(result.edited->tokens_per_s) + ", " + cost_text(result.edited->cost)});
   out.table(rows);
   if (result.noisy)
     out.warn(fmt::format(
         "other programs used {:.0f} % of the machine meanwhile; no claim should be made from these figures.",
         100 * result.other_load));
+}
+
+Result<Recipe> edited_recipe(const std::vector<EditCommand>& edits, const ModelPlan& plan) {
+  for (const EditCommand& edit : edits)
+    if (edit.at_token.value_or(0) > 0)
+      return fail(ErrorCode::kUsage, "an edit begins after the first token; the bench decodes under all of them or none.", "--edits", "Leave out at_token.");
+  Recipe recipe = *recipe_spans(edits, plan).front().recipe;
+  if (!recipe.path.native())
+    return fail(ErrorCode::kUsage, "skips or repeats layers, which begins with the prompt; the bench edits after it.", "--edits", "Leave out the layer path.");
+  return recipe;
 }
 
 Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
@@ -91,8 +117,12 @@ Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
   const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
   const int64_t capacity = int64_t{arguments.options.prompt_tokens} + arguments.options.new_tokens + 1;
-  SY_TRY(const auto backend, arguments.backend.open(checkpoint, task, capacity));
+  SY_TRY(const std::vector<EditCommand> edits, arguments.edits.read(checkpoint.plan));
+  SY_TRY(const auto backend, arguments.backend.open(checkpoint, task, capacity, edits));
   BenchOptions options = arguments.options;
+  if (arguments.edits.given()) {
+    SY_TRY(options.edited, edited_recipe(edits, checkpoint.plan));
+  }
   options.threads = arguments.backend.threads;
   if (arguments.recording.wanted()) {
     constexpr int kChunkRows = 1024;  // generation (formats.md, section 6)
@@ -112,7 +142,8 @@ Result<int> run_bench(Cli& cli, const BenchArguments& arguments) {
 void add_bench(CLI::App& app, Cli& cli) {
   auto* command = add_command(app, "bench", "Speed, and its share of what the machine can read.",
                               "  switchyard bench demo\n"
-                              "  switchyard bench demo --backend reference --new-tokens 32 --json");
+                              "  switchyard bench demo --backend reference --new-tokens 32 --json\n"
+                              "  switchyard bench demo --edits mine.json   what an edit or a plugin's scheme costs");
   const auto arguments = std::make_shared<BenchArguments>();
   command->add_option("MODEL", arguments->model, "A folder, org/name of the HF cache, or demo")->required();
   command->add_option("--prompt-tokens", arguments->options.prompt_tokens, "Tokens of the prompt (128)")
@@ -126,6 +157,7 @@ void add_bench(CLI::App& app, Cli& cli) {
       ->type_name("N");
   arguments->backend.add_options(*command);
   arguments->recording.add_options(*command);
+  arguments->edits.add_options(*command);
   command->callback([&cli, arguments] { cli.action = [&cli, arguments] { return run_bench(cli, *arguments); }; });
 }
 

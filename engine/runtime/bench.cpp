@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <fstream>
+#include <numeric>
+#include <random>
 #include <sstream>
 
 #include <sys/utsname.h>
@@ -60,11 +63,18 @@ double read_speed(uint64_t bytes, ThreadPool& pool) {
   return sum > 0 ? best : 0;  // uses the sums, so that the reads are not optimised away
 }
 
-struct CaptureSetting {
+struct Setting {
   const char* level;
   CaptureLevel capture;
-  bool record = false;
+  const Recipe* recipe;
 };
+
+double median_of(std::vector<double> values) {
+  const auto middle = values.begin() + values.size() / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2) return *middle;
+  return (*middle + *std::max_element(values.begin(), middle)) / 2;
+}
 
 // Spread over the vocabulary, so that decoding chooses other experts for every token: what a model of random weights
 // writes by itself soon repeats, and its experts then come from the last-level cache.
@@ -78,9 +88,10 @@ class Bench {
   Bench(const Checkpoint& checkpoint, Backend& backend, const BenchOptions& options, Task* task)
       : plan_(checkpoint.plan), backend_(backend), options_(options), task_(task), logits_(plan_.vocab) {
     for (int i = 0; i < options.prompt_tokens; ++i) prompt_.push_back(spread_id(i, plan_.vocab));
-    settings_ = {{"off", CaptureLevel::kOff}, {"ids", CaptureLevel::kIds}, {"logits", CaptureLevel::kLogits}};
-    if (options.sink) settings_.push_back({"recorded", CaptureLevel::kLogits, true});
-    decode_.resize(settings_.size());
+    settings_ = {{"off", CaptureLevel::kOff, &native_}, {"ids", CaptureLevel::kIds, &native_}, {"logits", CaptureLevel::kLogits, &native_}};
+    if (options.edited) settings_.push_back({"edited", CaptureLevel::kLogits, &*options.edited});
+    speeds_.resize(settings_.size());
+    times_.resize(settings_.size());
   }
 
   Result<void> run() {
@@ -94,14 +105,24 @@ class Bench {
 
   void fill(BenchResult& out) const {
     out.prefill_tokens_per_s = spread_of(prefill_);
-    for (size_t i = 0; i < settings_.size(); ++i) out.capture.push_back({settings_[i].level, spread_of(decode_[i]), 0});
-    for (CaptureCost& cost : out.capture)
-      cost.cost = 1 - cost.tokens_per_s.median / out.capture.front().tokens_per_s.median;
-    out.decode_tokens_per_s = out.capture[2].tokens_per_s;
+    for (size_t i = 0; i < settings_.size(); ++i) {
+      const bool edited = settings_[i].recipe != &native_;
+      Watched one{settings_[i].level, spread_of(speeds_[i]), {}};
+      if (i > 0) one.cost = paired_cost(times_[edited ? kLogits : kOff], times_[i]);
+      if (edited) out.edited = std::move(one);
+      else out.capture.push_back(std::move(one));
+    }
+    out.decode_tokens_per_s = out.capture[kLogits].tokens_per_s;
+    if (options_.sink) {
+      const Spread recorded = spread_of(recorded_);
+      out.capture.push_back({"recorded", recorded, {1 - recorded.median / out.capture[kOff].tokens_per_s.median, {}, {}}});
+    }
     out.layers_per_s = spread_of(layers_);
   }
 
  private:
+  enum Place : size_t { kOff = 0, kLogits = 2 };  // in settings_
+
   RoutingFrame new_frame(uint64_t index, TokenId id, Phase phase, CaptureLevel level) const {
     RoutingFrame frame(int(plan_.moe_layers.size()), plan_.max_experts(), plan_.max_experts_per_token(), level);
     frame.header().token_index = index;
@@ -114,7 +135,7 @@ class Bench {
 
   // The prompt; of an encoder-decoder the encoder's, then the first token of the decoder.
   Result<void> prefill(KvCache& cache, std::span<RoutingFrame> frames) {
-    if (plan_.encoder_layers == 0) return forward(cache, prompt_, frames);
+    if (plan_.encoder_layers == 0) return forward(cache, native_, prompt_, frames);
     SY_CHECK(backend_.forward({.tokens = prompt_,
                                .encode = true,
                                .cache = &cache,
@@ -122,13 +143,13 @@ class Bench {
                                .rows = LogitRows::kNone,
                                .frames = frames,
                                .task = task_}));
-    return forward(cache, {&plan_.decoder_start, 1}, {});
+    return forward(cache, native_, {&plan_.decoder_start, 1}, {});
   }
 
-  Result<void> forward(KvCache& cache, std::span<const TokenId> tokens, std::span<RoutingFrame> frames) {
+  Result<void> forward(KvCache& cache, const Recipe& recipe, std::span<const TokenId> tokens, std::span<RoutingFrame> frames) {
     return backend_.forward({.tokens = tokens,
                              .cache = &cache,
-                             .recipe = &native_,
+                             .recipe = &recipe,
                              .rows = LogitRows::kLast,
                              .logits = logits_,
                              .frames = frames,
@@ -152,36 +173,52 @@ class Bench {
     const auto start = std::chrono::steady_clock::now();
     SY_CHECK(prefill(*cache, frames));
     if (counted) prefill_.push_back(double(prompt_.size()) / seconds_since(start));
-    const size_t settings = settings_.size();
-    for (size_t turn = 0; turn < settings; ++turn) {  // a different one first in every round
-      const size_t i = (turn + rounds_) % settings;
-      const auto branch = cache->clone();
-      SY_TRY(const double speed, decode(*branch, settings_[i]));
-      if (counted) decode_[i].push_back(speed);
+    SY_CHECK(decode(*cache, counted));
+    if (options_.sink) {
+      SY_TRY(const double speed, record(*cache->clone()));
+      if (counted) recorded_.push_back(speed);
     }
-    ++rounds_;
     SY_TRY(const double speed, layers(*cache->clone()));
     if (counted) layers_.push_back(speed);
     return {};
   }
 
-  Result<double> decode(KvCache& cache, const CaptureSetting& setting) {
-    if (setting.record) SY_CHECK(options_.sink->begin_sequence(sequence_, 0));
-    const auto start = std::chrono::steady_clock::now();
+  // Every setting on a branch of its own, in another order for every token.
+  Result<void> decode(const KvCache& cache, bool counted) {
+    std::vector<std::unique_ptr<KvCache>> branches;
+    for (size_t i = 0; i < settings_.size(); ++i) branches.push_back(cache.clone());
+    std::vector<size_t> order(settings_.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::vector<double> spent(settings_.size());
     for (int i = 0; i < options_.new_tokens; ++i) {
-      sample(logits_, greedy_, sequence_, uint64_t(i));  // its cost; what it says is not what comes next
-      const TokenId next = spread_id(options_.prompt_tokens + i, plan_.vocab);
-      if (setting.capture == CaptureLevel::kOff) {
-        SY_CHECK(forward(cache, {&next, 1}, {}));
-        continue;
+      std::shuffle(order.begin(), order.end(), orders_);
+      for (const size_t setting : order) {
+        const auto start = std::chrono::steady_clock::now();
+        SY_CHECK(step(*branches[setting], settings_[setting], i, nullptr));
+        const double seconds = seconds_since(start);
+        spent[setting] += seconds;
+        if (counted) times_[setting].push_back(seconds);
       }
-      RoutingFrame frame = new_frame(uint64_t(i), next, Phase::kDecode, setting.capture);
-      SY_CHECK(forward(cache, {&next, 1}, {&frame, 1}));
-      if (setting.record) SY_CHECK(options_.sink->append(frame));
     }
-    const double speed = options_.new_tokens / seconds_since(start);
-    sequence_ += setting.record;
-    return speed;
+    for (size_t i = 0; counted && i < settings_.size(); ++i) speeds_[i].push_back(options_.new_tokens / spent[i]);
+    return {};
+  }
+
+  Result<double> record(KvCache& cache) {
+    SY_CHECK(options_.sink->begin_sequence(sequence_, 0));
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < options_.new_tokens; ++i) SY_CHECK(step(cache, settings_[kLogits], i, options_.sink.get()));
+    ++sequence_;
+    return options_.new_tokens / seconds_since(start);
+  }
+
+  Result<void> step(KvCache& cache, const Setting& setting, int i, TraceSink* sink) {
+    sample(logits_, greedy_, sequence_, uint64_t(i));  // its cost; what it says is not what comes next
+    const TokenId next = spread_id(options_.prompt_tokens + i, plan_.vocab);
+    if (setting.capture == CaptureLevel::kOff) return forward(cache, *setting.recipe, {&next, 1}, {});
+    RoutingFrame frame = new_frame(uint64_t(i), next, Phase::kDecode, setting.capture);
+    SY_CHECK(forward(cache, *setting.recipe, {&next, 1}, {&frame, 1}));
+    return sink ? sink->append(frame) : Result<void>();
   }
 
   const ModelPlan& plan_;
@@ -190,13 +227,13 @@ class Bench {
   Task* task_;
   const Recipe native_;
   const Sampling greedy_{.greedy = true};
-  std::vector<CaptureSetting> settings_;
+  std::vector<Setting> settings_;
   std::vector<TokenId> prompt_;
   std::vector<float> logits_;
+  std::mt19937_64 orders_{1};
   uint32_t sequence_ = 0;
-  size_t rounds_ = 0;
-  std::vector<double> prefill_, layers_;
-  std::vector<std::vector<double>> decode_;  // per setting
+  std::vector<double> prefill_, layers_, recorded_;  // tokens a second of every round
+  std::vector<std::vector<double>> speeds_, times_;  // per setting: the same; seconds of every token
 };
 
 std::string first_line_of(const char* path, const std::string& key) {
@@ -210,9 +247,22 @@ std::string first_line_of(const char* path, const std::string& key) {
 
 Spread spread_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  const double median = values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-  return {median, values.front(), values.back()};
+  return {median_of(values), values.front(), values.back()};
+}
+
+Cost paired_cost(const std::vector<double>& other, const std::vector<double>& times) {
+  std::vector<double> shares;
+  for (size_t i = 0; i < times.size(); ++i) shares.push_back(1 - other[i] / times[i]);
+  constexpr int kResamples = 1000;
+  std::mt19937_64 chance(1);
+  std::uniform_int_distribution<size_t> any(0, shares.size() - 1);
+  std::vector<double> medians, drawn(shares.size());
+  for (int i = 0; i < kResamples; ++i) {
+    for (double& one : drawn) one = shares[any(chance)];
+    medians.push_back(median_of(drawn));
+  }
+  std::sort(medians.begin(), medians.end());
+  return {median_of(shares), medians[kResamples / 40], medians[kResamples - 1 - kResamples / 40]};
 }
 
 Machine this_machine() {

@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/backend/backend.h"
 #include "engine/base/result.h"
 #include "engine/base/task.h"
+#include "engine/routing/recipe.h"
 #include "engine/trace/sink.h"
 
 namespace switchyard {
@@ -21,6 +23,7 @@ struct BenchOptions {
   int repeat = 5;                   // rounds; every round measures every setting once, in turn
   int threads = 0;                  // of the read probe; give the backend's. 0: one per core
   std::shared_ptr<TraceSink> sink;  // given: decoding is also measured while recording to it, then it is closed
+  std::optional<Recipe> edited;     // given: decoding is also measured under it
 };
 
 struct Spread {  // over the rounds
@@ -45,10 +48,21 @@ struct ReadCeiling {
 // Plain reading with `threads` threads (0: one per core).
 ReadCeiling read_ceiling(uint64_t bytes, int threads);
 
-struct CaptureCost {
-  std::string level;    // "off", "ids", "logits", "recorded"
+// What a setting costs. Settings but "recorded" decode the same tokens one by one in turn, so that what the machine does
+// meanwhile meets all of them: the cost is then the median over the tokens of 1 - time of the other / time, with a
+// bootstrap interval of 95 %. "recorded" writes in the background and is measured apart: 1 - median / median of "off".
+// Slightly negative by chance.
+struct Cost {
+  double share = 0;  // of the speed of the other
+  std::optional<double> low, high;
+};
+// times: seconds of the same tokens under the other setting and under this one; as many, at least one.
+Cost paired_cost(const std::vector<double>& other, const std::vector<double>& times);
+
+struct Watched {
+  std::string level;    // "off", "ids", "logits", "recorded"; "edited"
   Spread tokens_per_s;  // decoding
-  double cost = 0;      // 1 - median / median of "off"; may be slightly negative
+  Cost cost;            // against "off"; of "edited" against "logits", which captures as much
 };
 
 struct BenchResult {
@@ -64,7 +78,8 @@ struct BenchResult {
   Spread layers_per_s;           // tokens through the layers alone: no capture, no logits
   uint64_t layer_bytes_per_token = 0;  // bytes_per_token less the output matrix
   double layers_share_of_ceiling = 0;
-  std::vector<CaptureCost> capture;
+  std::vector<Watched> capture;
+  std::optional<Watched> edited;
   double other_load = 0;  // share of the machine that other programs used meanwhile
   bool noisy = false;     // more than 3 %: no claim should be made from these figures
 };

@@ -184,6 +184,15 @@ class Bench(CliTest):
         share = decode["bytes_per_token"] * decode["tokens_per_s"]["median"] / (document["ceiling"]["read_gb_per_s"] * 1e9)
         self.assertAlmostEqual(decode["share_of_ceiling"], share, places=6)
 
+    def test_measures_what_edits_cost(self):
+        sizes = ("--prompt-tokens", "8", "--new-tokens", "8", "--repeat", "1")
+        edits = self.edits({"kind": "top_k", "layer": "all", "k": 1})
+        edited = self.json_of("bench", "bench", "demo", *sizes, "--edits", edits)["edited"]
+        self.assertLessEqual(edited["cost_95"][0], edited["cost"])
+        self.assertLessEqual(edited["cost"], edited["cost_95"][1])
+        late = self.edits({"kind": "mute", "layer": "all", "expert": 2, "at_token": 4})
+        self.assert_refused(2, "begins after the first token", "bench", "demo", *sizes, "--edits", late)
+
 
 class Refusals(CliTest):
     """Exit codes of interface.md section 12; nothing on stdout, no file left."""

@@ -45,7 +45,12 @@ TEST(Bench, MeasuresEverySettingOnceARound) {
   ASSERT_TRUE(result) << result.error().message();
   ASSERT_EQ(result->capture.size(), 4u);
   EXPECT_EQ(result->capture[0].level, "off");
-  EXPECT_EQ(result->capture[0].cost, 0);
+  EXPECT_EQ(result->capture[0].cost.share, 0);
+  EXPECT_FALSE(result->capture[0].cost.low);
+  EXPECT_LE(*result->capture[1].cost.low, result->capture[1].cost.share);
+  EXPECT_LE(result->capture[1].cost.share, *result->capture[1].cost.high);
+  EXPECT_FALSE(result->capture[3].cost.low);  // measured apart
+  EXPECT_FALSE(result->edited);
   EXPECT_EQ(result->capture[1].level, "ids");
   EXPECT_EQ(result->capture[2].level, "logits");
   EXPECT_EQ(result->capture[3].level, "recorded");
@@ -65,6 +70,33 @@ TEST(Bench, MeasuresEverySettingOnceARound) {
   EXPECT_EQ(result->noisy, result->other_load > 0.03);
   EXPECT_FALSE(result->machine.processor.empty());
   EXPECT_GT(result->machine.memory_bytes, 0u);
+}
+
+TEST(Bench, ACostIsTheMedianOverPairsWithItsInterval) {
+  std::vector<double> other, times;
+  for (int i = 0; i < 200; ++i) {
+    other.push_back(1.0 + (i % 7));                       // tokens differ, by far more than the settings do
+    times.push_back(other.back() / (i % 2 ? 0.97 : 0.99));  // a third and a hundredth slower, half of them each
+  }
+  other[3] = 500;  // another program in between
+  const Cost cost = paired_cost(other, times);
+  EXPECT_NEAR(cost.share, 0.02, 0.0101);
+  EXPECT_GE(*cost.low, 0.01 - 1e-12);
+  EXPECT_LE(*cost.high, 0.03 + 1e-12);
+  EXPECT_LT(*cost.low, *cost.high);
+  EXPECT_NEAR(paired_cost({2, 3, 4}, {4, 6, 8}).share, 0.5, 1e-12);
+}
+
+TEST(Bench, MeasuresWhatARecipeCosts) {
+  Opened demo;
+  Recipe fewer;
+  fewer.layers.resize(demo.checkpoint.plan.moe_layers.size());
+  const auto result = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 8, .new_tokens = 5, .repeat = 1, .threads = 1, .edited = fewer});
+  ASSERT_TRUE(result) << result.error().message();
+  ASSERT_TRUE(result->edited);
+  EXPECT_EQ(result->edited->level, "edited");
+  EXPECT_GT(result->edited->tokens_per_s.min, 0);
+  EXPECT_EQ(result->capture.size(), 3u);
 }
 
 TEST(Bench, RefusesMoreTokensThanTheContext) {
