@@ -43,7 +43,7 @@ struct Checkpoint {
 Result<Checkpoint> open_checkpoint(std::string_view model);
 
 // The folder that holds assets/ (models/demo, prompts, help, themes): SWITCHYARD_ASSETS, else beside
-// the program (../share/switchyard, installed), else the source tree it was built from.
+// the program (../share/switchyard, installed or in a build tree).
 Result<std::filesystem::path> find_assets();
 
 struct StoredBytes;  // engine/model/quantised.h

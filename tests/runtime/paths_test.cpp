@@ -343,7 +343,9 @@ TEST(PathSearch, FindsTheLayersThatDoHarm) {
     EXPECT_GE(trial.length, 1);
     EXPECT_LE(trial.length, 16);
     EXPECT_EQ(trial.success, trial.score.ce <= found->trials[0].score.ce);
-    if (trial.success) EXPECT_GE(std::tuple(trial.length, trial.score.ce), std::tuple(best.length, best.score.ce));
+    if (trial.success) {
+      EXPECT_GE(std::tuple(trial.length, trial.score.ce), std::tuple(best.length, best.score.ce));
+    }
   }
   EXPECT_EQ(found->trials[0].passes, std::vector<uint8_t>(8, 1));
 
