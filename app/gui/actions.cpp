@@ -7,6 +7,7 @@
 #include <QApplication>
 #include <QClipboard>
 
+#include "app/gui/behaviors/report_building.h"
 #include "app/gui/docks/adaptation_panel.h"
 #include "app/gui/docks/effect_panel.h"
 #include "app/gui/docks/gradient_panel.h"
@@ -459,6 +460,10 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
          d.table_panel()->focus_filter();
        }),
        needs_view},
+      {"view.export", tr("Export this picture…"), "View", "Ctrl+E",
+       tr("Writes the picture as SVG, PDF or PNG, or its numbers as CSV or JSON."), [&w] { report_of(w).ask_to_export_focused(); }, needs_table},
+      {"report.add_view", tr("Add this picture to the report"), "View", "Ctrl+Shift+E",
+       tr("The picture with its present settings becomes a section of the report."), [&w] { report_of(w).add_focused(); }, any},
       {"view.next_dock", tr("Next panel"), "View", "F6", tr("Moves the keyboard to the next panel."),
        [&w] { w.workbench().focus_next(1); }, any},
       {"view.previous_dock", tr("Previous panel"), "View", "Shift+F6", tr("Moves the keyboard to the previous panel."),
@@ -476,6 +481,7 @@ std::vector<ActionRow> action_rows(MainWindow& w) {
       dock_row(w, "token_strip", "Tokens"),
       dock_row(w, "compare", "Compare"),
       dock_row(w, "analysis", "Analysis"),
+      dock_row(w, "report", "Report"),
       dock_row(w, "edit_history", "Edit history"),
       dock_row(w, "branches", "Branches"),
       dock_row(w, "token_table", "Token table"),

@@ -22,6 +22,7 @@
 #include "app/gui/actions.h"
 #include "app/gui/active_experts_plot.h"
 #include "app/gui/behaviors/drop_open.h"
+#include "app/gui/behaviors/report_building.h"
 #include "app/gui/behaviors/workspace.h"
 #include "app/gui/docks/adaptation_panel.h"
 #include "app/gui/docks/branch_panel.h"
@@ -259,6 +260,7 @@ void MainWindow::build_docks() {
     refresh();
   });
   workbench_->add(plugins);
+  new ReportBuilding(*this, *analysis_);
   auto* log = new Dock("log", tr("Log"), workbench_);
   log->set_body(new LogPanel(log_));
   log->set_help("log");

@@ -35,6 +35,20 @@ void PlacementPicture::show_placement(PlacedExperts placed, const QString& befor
   update();
 }
 
+// The first copy of an expert that has several; the table names them all.
+ChartSpec PlacementPicture::chart() const {
+  ChartSpec out;
+  if (!placed_) return out;
+  out.name = "placement", out.title = after_.toStdString(), out.quantity = "GPU", out.row_title = "layer", out.column_title = "expert";
+  out.categories = true;
+  for (int expert = 0; expert < placed_->places.experts(); ++expert) out.columns.push_back(std::to_string(expert));
+  for (int row = 0; row < placed_->places.layers(); ++row) {
+    out.rows.push_back(std::to_string(placed_->layers[size_t(row)]));
+    for (int expert = 0; expert < placed_->places.experts(); ++expert) out.values.emplace_back(gpus_of(false, row, expert).front());
+  }
+  return out;
+}
+
 std::vector<int> PlacementPicture::gpus_of(bool before, int row, int expert) const {
   if (before) return {placed_->contiguous[size_t(expert)]};
   const auto of = placed_->places.of(row, expert);

@@ -6,6 +6,7 @@
 
 #include <QWidget>
 
+#include "engine/report/chart.h"
 #include "engine/studies/placement_document.h"
 
 namespace switchyard {
@@ -20,6 +21,7 @@ class PlacementPicture : public QWidget {
 
   QSize minimumSizeHint() const override;
   QSize sizeHint() const override;
+  ChartSpec chart() const;  // of the placement, as a report draws it
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
 
  protected:

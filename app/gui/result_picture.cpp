@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include <QMouseEvent>
 #include <QPainter>
@@ -16,38 +15,11 @@
 namespace switchyard {
 namespace {
 
-constexpr size_t kMostLines = 8;   // more are a heat map
 constexpr size_t kMostMarks = 128; // points of a line that is alone
 constexpr double kMarkEvery = 14;  // pixels between the marks of a line
 constexpr int kSample = 26;        // width of a line's sample in the legend
 
-QString text_of(const nlohmann::ordered_json& cell) { return QString::fromStdString(cell_text(cell, 6)); }
 QString number(double value) { return QString::number(value, 'g', 4); }
-
-// Columns that say which row it is. One that is the same in all of them (the GPUs of a placement) says nothing.
-std::vector<size_t> keys_of(const ResultTable& table) {
-  std::vector<size_t> keys, varying;
-  for (size_t c = 0; c < table.columns.size(); ++c) {
-    if (!is_key(table.columns[c])) continue;
-    keys.push_back(c);
-    const bool same = std::all_of(table.rows.begin(), table.rows.end(), [&](const auto& row) { return row[c] == table.rows[0][c]; });
-    if (!same || is_series(table.columns[c])) varying.push_back(c);
-  }
-  return varying.empty() ? keys : varying;
-}
-
-// The first `count` keys of a row, joined.
-template <class Row>
-QString key_of(const Row& row, const std::vector<size_t>& keys, size_t count) {
-  QString name;
-  for (size_t k = 0; k < count; ++k) name += (k == 0 ? "" : " · ") + text_of(row[keys[k]]);
-  return name;
-}
-
-template <class Row>
-std::optional<double> value_of(const Row& row, size_t column) {
-  return row[column].is_number() ? std::optional<double>(row[column].template get<double>()) : std::nullopt;
-}
 
 // The entry that draws a test as a volcano; empty: the table is none.
 QString volcano_name(const ResultTable& table) {
@@ -70,13 +42,7 @@ QSize ResultPicture::sizeHint() const { return {420, QFontMetrics(word_font()).l
 
 QStringList ResultPicture::quantities(const ResultTable& table) {
   QStringList names;
-  if (table.rows.size() < 2) return names;
-  if (const QString volcano = volcano_name(table); !volcano.isEmpty()) names << volcano;
-  if (const QString flow = FlowPlot::name_of(table); !flow.isEmpty()) names << flow;
-  for (size_t c = 0; c < table.columns.size(); ++c) {
-    const bool numbers = std::any_of(table.rows.begin(), table.rows.end(), [c](const auto& row) { return row[c].is_number(); });
-    if (numbers && !is_key(table.columns[c])) names << QString::fromStdString(table.columns[c]);
-  }
+  for (const std::string& name : chart_choices(table)) names << QString::fromStdString(name);
   return names;
 }
 
@@ -104,6 +70,9 @@ void ResultPicture::show_table(const ResultTable& table, const QString& quantity
   named_ = true;
   setAccessibleName(quantity.isEmpty() ? tr("No picture") : tr("%1 of %2").arg(quantity, QString::fromStdString(table.name)));
   setAccessibleDescription({});
+  chart_ = chart_of(table, quantity.toStdString());
+  if (chart_.kind == ChartKind::kPoints && sides.size() == 2) chart_.side_a = sides[0].toStdString(), chart_.side_b = sides[1].toStdString();
+  const bool is_grid = chart_.kind == ChartKind::kHeatMap || chart_.kind == ChartKind::kMatrix;
   if (!quantity.isEmpty() && quantity == volcano_name(table)) {
     volcano_ = VolcanoPlot(table, *test_columns(table), sides);
     setAccessibleDescription(tr("%1. %2").arg(volcano_.count(), volcano_.strongest(5)));
@@ -114,73 +83,15 @@ void ResultPicture::show_table(const ResultTable& table, const QString& quantity
     setAccessibleDescription(tr("%1. %2").arg(flow_.facts(), flow_.strongest(5)));
     return update();
   }
-  const auto found = std::find(table.columns.begin(), table.columns.end(), quantity.toStdString());
-  if (found != table.columns.end()) {
-    const auto value = size_t(found - table.columns.begin());
-    const auto keys = keys_of(table);
-    std::vector<Cell> cells;
-    if (keys.size() >= 2)
-      for (const auto& row : table.rows)
-        cells.emplace_back(key_of(row, keys, keys.size() - 1), text_of(row[keys.back()]), value_of(row, value));
-    if (place_grid(cells)) {
-      heat_map_ = !is_series(table.columns[keys[0]]) || row_names_.size() > kMostLines;
-      column_title_ = QString::fromStdString(table.columns[keys.back()]);
-      for (size_t k = 0; k + 1 < keys.size(); ++k)
-        row_title_ += (k == 0 ? "" : " · ") + QString::fromStdString(table.columns[keys[k]]);
-      if (heat_map_) find_pruned(table, keys);
-    } else {
-      place_line(table, keys, value);
-    }
-  }
+  for (const std::string& name : chart_.rows) row_names_.push_back(chart_.rows.size() > 1 || is_grid ? QString::fromStdString(name) : QString());
+  for (const std::string& name : chart_.columns) column_names_.push_back(QString::fromStdString(name));
+  row_title_ = QString::fromStdString(chart_.row_title), column_title_ = QString::fromStdString(chart_.column_title);
+  values_ = chart_.values;
+  pruned_ = chart_.marked;
+  heat_map_ = is_grid;
   find_range();
   find_places();
   update();
-}
-
-bool ResultPicture::place_grid(const std::vector<Cell>& cells) {
-  std::map<QString, size_t> row_of, column_of;
-  const auto place = [](std::map<QString, size_t>& places, std::vector<QString>& names, const QString& name) {
-    const auto [at, fresh] = places.emplace(name, names.size());
-    if (fresh) names.push_back(name);
-    return at->second;
-  };
-  for (const auto& [row, column, value] : cells) {
-    place(row_of, row_names_, row);
-    place(column_of, column_names_, column);
-  }
-  // A list of pairs is no grid.
-  if (cells.empty() || cells.size() * 2 < row_names_.size() * column_names_.size()) {
-    row_names_.clear(), column_names_.clear();
-    return false;
-  }
-  values_.resize(row_names_.size() * column_names_.size());
-  for (const auto& [row, column, value] : cells) values_[row_of[row] * column_names_.size() + column_of[column]] = value;
-  return true;
-}
-
-// One line over the rows of the table; a second where the table holds the same quantity of contiguous experts.
-void ResultPicture::place_line(const ResultTable& table, const std::vector<size_t>& keys, size_t value) {
-  column_title_ = keys.empty() ? tr("row") : QString::fromStdString(table.columns[keys[0]]);
-  row_names_ = {QString()};
-  for (const auto& row : table.rows) {
-    column_names_.push_back(key_of(row, keys, keys.size()));
-    values_.push_back(value_of(row, value));
-  }
-  const auto other = std::find(table.columns.begin(), table.columns.end(), "contiguous_" + table.columns[value]);
-  if (other == table.columns.end()) return;
-  row_names_ = {quantity_, tr("contiguous")};
-  for (const auto& row : table.rows) values_.push_back(value_of(row, size_t(other - table.columns.begin())));
-}
-
-// Where the table says which of its cells a criterion prunes.
-void ResultPicture::find_pruned(const ResultTable& table, const std::vector<size_t>& keys) {
-  const auto column = std::find(table.columns.begin(), table.columns.end(), "pruned");
-  if (column == table.columns.end()) return;
-  pruned_.resize(values_.size());
-  const auto place = [](const std::vector<QString>& names, const QString& name) { return size_t(std::find(names.begin(), names.end(), name) - names.begin()); };
-  for (const auto& row : table.rows)
-    if (row[size_t(column - table.columns.begin())] == 1)
-      pruned_[place(row_names_, key_of(row, keys, keys.size() - 1)) * column_names_.size() + place(column_names_, text_of(row[keys.back()]))] = 1;
 }
 
 void ResultPicture::find_range() {

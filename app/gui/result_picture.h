@@ -9,7 +9,7 @@
 
 #include "app/gui/flow_plot.h"
 #include "app/gui/volcano_plot.h"
-#include "engine/analysis/result_table.h"
+#include "engine/report/chart.h"
 
 class QPainter;
 
@@ -31,6 +31,7 @@ class ResultPicture : public QWidget {
   bool is_heat_map() const { return heat_map_; }
   bool is_volcano() const { return !volcano_.empty(); }
   bool is_flow() const { return !flow_.empty(); }
+  const ChartSpec& chart() const { return chart_; }  // what is painted, as a report draws it
   QStringList series() const;                // names of the lines; a single line has none
   QString value_at(const QPoint& at) const;  // the sentence of the tooltip; empty: nothing there
   // Of a volcano: marks the point of a row of the table, and where it is.
@@ -46,11 +47,7 @@ class ResultPicture : public QWidget {
   bool event(QEvent* event) override;
 
  private:
-  using Cell = std::tuple<QString, QString, std::optional<double>>;  // row, column, value
   void clear();
-  bool place_grid(const std::vector<Cell>& cells);  // false: too empty to be one
-  void place_line(const ResultTable& table, const std::vector<size_t>& keys, size_t value);
-  void find_pruned(const ResultTable& table, const std::vector<size_t>& keys);
   void find_range();
   void find_places();  // of columns, along the axis of lines
 
@@ -74,6 +71,7 @@ class ResultPicture : public QWidget {
   std::vector<std::optional<double>> values_;  // [rows, columns]
   std::vector<uint8_t> pruned_;                // likewise; empty: the table tells of none
   double low_ = 0, high_ = 0;
+  ChartSpec chart_;
   VolcanoPlot volcano_;
   FlowPlot flow_;
 };

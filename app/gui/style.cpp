@@ -100,6 +100,7 @@ QPlainTextEdit, QTextEdit, QTextBrowser, QLineEdit, QSpinBox, QDoubleSpinBox, QC
 QPlainTextEdit, QTextEdit { padding: @3; }
 QTextBrowser { background: @dock; padding: @8; }
 QLineEdit, QSpinBox, QDoubleSpinBox { padding: @3 @5; }
+QComboBox { padding: @3 @5; }
 QPlainTextEdit:focus, QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus { border-color: @selection; }
 QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0; border: none; }
 QCheckBox { color: @text; background: transparent; spacing: @5; }

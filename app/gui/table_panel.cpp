@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include <QClipboard>
-#include <QGuiApplication>
 #include <QHBoxLayout>
 #include <QHeaderView>
 #include <QLineEdit>
@@ -16,7 +14,7 @@
 
 #include "app/gui/dock.h"
 #include "app/gui/style.h"
-#include "app/gui/table_copy.h"
+#include "app/gui/picture_copy.h"
 #include "views/ui/table_twin.h"
 
 namespace switchyard {
@@ -41,14 +39,7 @@ TablePanel::TablePanel(QAbstractItemModel* source, std::function<void()> refresh
   count_->setProperty("kind", "faint");
   auto* copy = flat_button(tr("copy ▾"), tr("Copy the rows shown, in this order"), this);
   auto* menu = new QMenu(copy);
-  const std::pair<QString, TableFormat> formats[] = {{tr("Copy as CSV"), TableFormat::kCsv},
-                                                     {tr("Copy as TSV"), TableFormat::kTsv},
-                                                     {tr("Copy as Markdown"), TableFormat::kMarkdown},
-                                                     {tr("Copy as JSON"), TableFormat::kJson}};
-  for (const auto& [title, format] : formats) {
-    menu->addAction(title, this,
-                    [this, f = format] { QGuiApplication::clipboard()->setText(table_as_text(*rows_, f)); });
-  }
+  add_copy_actions(*menu, [this] { return Copyable{{}, shown_table(*rows_), {}}; }, false);
   copy->setMenu(menu);
   copy->setPopupMode(QToolButton::InstantPopup);
   bar->addWidget(filter_, 1);

@@ -1,4 +1,4 @@
-// A table twin: sortable, filtered as one types, copied as CSV, TSV, Markdown or JSON. GUI thread.
+// A table twin: sortable, filtered as one types, copied in every format of tables. GUI thread.
 #pragma once
 
 #include <functional>
@@ -26,13 +26,12 @@ class TablePanel : public QWidget {
   void select_row(int row);  // of the source model; a filter that hides it is cleared
   QTableView* view() const { return view_; }
   QSortFilterProxyModel* rows() const { return rows_; }
+  void refresh_now();
 
  protected:
   void showEvent(QShowEvent* event) override;
 
  private:
-  void refresh_now();
-
   std::function<void()> refresh_;
   QTimer throttle_;
   QSortFilterProxyModel* rows_;

@@ -95,6 +95,7 @@ void Workbench::arrange_default() {
   behind("plugins", inspector, Qt::LeftDockWidgetArea);
   for (const Dock* other : docks_)
     if (other->objectName().contains('.')) behind(other->objectName().toUtf8(), inspector, Qt::LeftDockWidgetArea);  // views of plugins
+  behind("report", dock("routing_heatmap"), Qt::LeftDockWidgetArea);
   behind("compare", inspector, Qt::LeftDockWidgetArea);
   behind("adaptation", inspector, Qt::LeftDockWidgetArea);
   behind("router_gradients", inspector, Qt::LeftDockWidgetArea);

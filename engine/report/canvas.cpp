@@ -8,8 +8,6 @@
 
 namespace switchyard {
 
-using namespace ink;
-
 Drawing draw_chart(const ChartSpec& chart, FigureSize size) {
   charts::Canvas canvas(chart, size.width);
   switch (chart.kind) {

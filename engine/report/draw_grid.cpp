@@ -8,8 +8,6 @@
 
 namespace switchyard::charts {
 
-using namespace ink;
-
 namespace {
 
 constexpr size_t kMostSaid = 4096;  // cells that say their value one by one

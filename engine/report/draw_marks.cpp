@@ -10,8 +10,6 @@
 
 namespace switchyard::charts {
 
-using namespace ink;
-
 namespace {
 
 constexpr int kMostLabels = 8;

@@ -6,8 +6,6 @@
 
 namespace switchyard {
 
-using namespace ink;
-
 namespace {
 
 // Thousandths of the size, of U+0020 to U+007E in DejaVu Sans.

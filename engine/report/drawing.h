@@ -17,9 +17,9 @@ struct Ink {
   enum Role : uint8_t { kGround, kText, kMuted, kLine, kMark, kSeries, kData };
   Role role = kText;
   int series = 0;  // kSeries: place among the categories
-  ink::Rgb rgb;    // kData: the same on every ground
+  Rgb rgb;    // kData: the same on every ground
 };
-ink::Rgb resolve(const Ink& ink, const ChartColors& colors);
+Rgb resolve(const Ink& ink, const ChartColors& colors);
 
 enum class Anchor : uint8_t { kStart, kMiddle, kEnd };
 

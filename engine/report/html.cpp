@@ -6,8 +6,6 @@
 
 namespace switchyard {
 
-using namespace ink;
-
 namespace {
 
 std::string safe(std::string_view text) { return xml_text(shown_text(text)); }

@@ -7,7 +7,6 @@
 #include <cstddef>
 
 namespace switchyard {
-namespace ink {
 namespace {
 
 constexpr Rgb rgb(uint32_t hex) { return {uint8_t(hex >> 16), uint8_t(hex >> 8), uint8_t(hex)}; }
@@ -85,8 +84,6 @@ double contrast_ratio(Rgb a, Rgb b) {
   const double x = luminance(a), y = luminance(b);
   return (std::max(x, y) + 0.05) / (std::min(x, y) + 0.05);
 }
-
-}  // namespace ink
 
 const ChartColors& print_colors() {
   static constexpr ChartColors kPrint{{0xff, 0xff, 0xff}, {0x1a, 0x1d, 0x23}, {0x5a, 0x64, 0x73}, {0xd5, 0xda, 0xe2}, {0xa8, 0x5f, 0x00}, false};

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 namespace switchyard {
-namespace ink {
 
 struct Rgb { uint8_t r = 0, g = 0, b = 0; };
 
@@ -19,11 +18,9 @@ Rgb category_color(int index);
 Rgb series_color(int index, Rgb ground, Rgb text);
 double contrast_ratio(Rgb a, Rgb b);  // WCAG 2
 
-}  // namespace ink
-
 // What a chart takes its other colours from.
 struct ChartColors {
-  ink::Rgb ground, text, muted, line, mark;
+  Rgb ground, text, muted, line, mark;
   bool dark = false;
 };
 const ChartColors& print_colors();  // on white paper; text and muted stand out 4.5:1, mark 3:1

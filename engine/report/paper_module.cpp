@@ -12,8 +12,6 @@
 
 namespace switchyard {
 
-using namespace ink;
-
 namespace {
 
 constexpr double kPageWidth = 595.28, kPageHeight = 841.89, kMargin = 62, kBottom = 66;

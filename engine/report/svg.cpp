@@ -7,8 +7,6 @@
 
 namespace switchyard {
 
-using namespace ink;
-
 namespace {
 
 // At most two decimals: a hundredth of a point is finer than any printer.

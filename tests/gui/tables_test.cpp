@@ -32,7 +32,7 @@ TEST(TableCopy, MarkdownEscapesPipesAndHtml) {
   QStandardItemModel model(1, 1);
   model.setHorizontalHeaderLabels({"x"});
   model.setItem(0, 0, new QStandardItem("a|<b>"));
-  EXPECT_EQ(table_as_text(model, TableFormat::kMarkdown), "| x |\n| --- |\n| a\\|&lt;b> |\n");
+  EXPECT_EQ(table_as_text(model, TableFormat::kMarkdown), "| x |\n| --- |\n| a\\|&lt;b&gt; |\n");
 }
 
 TEST(TableCopy, JsonKeepsNumbersNumbers) {

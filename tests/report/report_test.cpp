@@ -15,7 +15,6 @@
 
 namespace switchyard::testing {
 
-using namespace ink;
 namespace {
 
 using ::testing::ElementsAre;
@@ -139,7 +138,9 @@ TEST(Chart, NothingLeavesTheDrawing) {
           const double w = text_width(shape.words, shape.size);
           const double left = shape.upwards ? shape.x - shape.size : shape.anchor == Anchor::kStart ? shape.x : shape.anchor == Anchor::kMiddle ? shape.x - w / 2 : shape.x - w;
           EXPECT_GE(left, -1) << shape.words;
-          if (!shape.upwards) EXPECT_LE(left + w, drawing.width + 1) << shape.words;
+          if (!shape.upwards) {
+            EXPECT_LE(left + w, drawing.width + 1) << shape.words;
+          }
         }
         if (shape.kind == Shape::kRect) {
           EXPECT_GE(shape.x, 0);

@@ -4,8 +4,10 @@
 #include <fstream>
 #include <iterator>
 
+#include "app/gui/behaviors/report_building.h"
 #include "app/gui/docks/generation_panel.h"
 #include "app/gui/docks/live_dock.h"
+#include "app/gui/docks/report_panel.h"
 #include "app/gui/main_window.h"
 #include "app/gui/style.h"
 #include "app/gui/workbench.h"
@@ -52,6 +54,9 @@ void apply(MainWindow& window, const Workspace& w) {
   for (const Workspace::Setting& s : w.settings)
     if (LiveDock* dock = window.live_dock(QString::fromStdString(s.view)))
       dock->set_setting(QString::fromStdString(s.id), s.value);
+  if (!w.report_json.empty())
+    if (const auto json = parse_json(w.report_json, "workspace"))
+      if (auto request = request_from_json(JsonView(*json, "workspace"))) report_of(window).panel().set_request(std::move(*request));
   if (!w.layout.isEmpty()) window.workbench().restore_layout(w.layout);
   window.generation().set_prompt(QString::fromStdString(w.prompt));
   window.generation().set_chat(w.chat);
@@ -83,6 +88,7 @@ std::string workspace_json(const Workspace& w) {
            {"views", settings},
            {"layout", w.layout.toBase64().toStdString()}};
   if (!w.script_json.empty()) out["edits"] = Json::parse(w.script_json, nullptr, false);
+  if (!w.report_json.empty()) out["report"] = Json::parse(w.report_json, nullptr, false);
   return out.dump(1, ' ', true, Json::error_handler_t::replace) + "\n";
 }
 
@@ -145,6 +151,11 @@ Result<Workspace> parse_workspace(std::string_view text, std::string_view docume
     SY_TRY(const JsonView edits, view.at("edits"));
     w.script_json = edits.json().dump();
   }
+  if (view.has("report")) {
+    SY_TRY(const JsonView report, view.at("report"));
+    SY_TRY(const ReportRequest request, request_from_json(report));  // refused here, before anything is applied
+    w.report_json = to_json(request).dump();
+  }
   return w;
 }
 
@@ -163,6 +174,7 @@ Workspace workspace_of(MainWindow& window) {
   w.theme = current_theme().dark ? "dark" : "light";
   if (model.snapshot() && model.has_session() && model.snapshot()->history_cursor > 0)
     w.script_json = to_json_script(script_of(*model.snapshot()));
+  if (const ReportRequest& report = report_of(window).panel().request(); !report.items.empty()) w.report_json = to_json(report).dump(-1, ' ', false, Document::error_handler_t::replace);
   for (const LiveDock* dock : window.live_docks())
     for (const ViewSetting& setting : dock->view().settings())
       w.settings.push_back({dock->objectName().toStdString(), setting.id, setting.value});

@@ -27,6 +27,7 @@ struct Workspace {
   bool chat = false;        // the prompt goes through the model's chat template
   std::string script_json;  // edits in force; empty: none
   std::vector<Setting> settings;
+  std::string report_json;  // what the report is made of (engine/report/request.h); empty: nothing
   QByteArray layout;
 };
 

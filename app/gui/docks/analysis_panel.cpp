@@ -24,6 +24,7 @@
 
 #include "app/gui/dock.h"
 #include "app/gui/docks/option_form.h"
+#include "app/gui/picture_copy.h"
 #include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
 #include "app/gui/style.h"
@@ -159,11 +160,14 @@ QWidget* AnalysisPanel::build_right() {
   };
   tables_ = narrow("analysis.table", tr("Table"));
   quantity_ = narrow("analysis.quantity", tr("Quantity of the picture"));
-  save_ = new QPushButton(tr("Save"));
+  save_ = new QPushButton(tr("Save, copy"));
   save_->setObjectName("analysis.save");
   auto* menu = new QMenu(save_);
   menu->addAction(tr("This table…"), this, [this] { ask_to_save(false); });
   menu->addAction(tr("Everything as JSON…"), this, [this] { ask_to_save(true); });
+  menu->addAction(tr("Add to the report"), this, &AnalysisPanel::report_asked);
+  menu->addSeparator();
+  add_copy_actions(*menu, [this] { return copyable(); }, true);
   save_->setMenu(menu);
   mute_ = new QPushButton;
   mute_->setObjectName("analysis.mute");
@@ -182,6 +186,12 @@ QWidget* AnalysisPanel::build_right() {
   notes_->setProperty("kind", "muted");
   picture_ = new ResultPicture;
   placement_ = new PlacementPicture;
+  for (QWidget* picture : {static_cast<QWidget*>(picture_), static_cast<QWidget*>(placement_)}) {
+    picture->setContextMenuPolicy(Qt::CustomContextMenu);
+    connect(picture, &QWidget::customContextMenuRequested, this, [this, menu, picture](const QPoint& at) {
+      if (result_) menu->popup(picture->mapToGlobal(at));
+    });
+  }
   pictures_ = new QStackedWidget;
   pictures_->addWidget(picture_);
   pictures_->addWidget(placement_);
@@ -255,10 +265,13 @@ void AnalysisPanel::run() {
   const std::string name = choice_->currentData().toString().toStdString();
   const QString title = tr("Analysing: %1").arg(choice_->currentText());
   const auto done = [this](Result<TraceAnalysis> result) { take(std::move(result)); };
+  given_ = form_->given();
+  frozen_ = form_->is_filtered();
   if (const StudyInfo* study = study_named(name)) {
     auto chosen = form_->study_options();
     if (!chosen) return Q_EMIT failed(chosen.error());
     const auto placement = kept_ && form_->chosen("placement", QString::fromStdString(kept_->name)) ? kept_ : nullptr;
+    frozen_ = placement != nullptr;
     running_ = jobs_.start(
         "analysis", title, [path, study, placement, chosen = std::move(*chosen)](Task& task) { return study_trace(path, *study, chosen, placement, task); },
         done);
@@ -433,6 +446,35 @@ void AnalysisPanel::use_placement() {
   form_->offer("placement", entry);
   form_->set("placement", entry);
   form_->set("gpus", QString::number(result_->object["gpus"].get<int>()));
+}
+
+Copyable AnalysisPanel::copyable() const {
+  if (!result_ || tables_->currentIndex() < 0) return {};
+  const bool placement = pictures_->currentWidget() == placement_;
+  ChartSpec chart = placement ? placement_->chart() : picture_->chart();
+  if (!placement) chart.title = result_->name + ": " + chart.title;
+  return {std::move(chart), result_->tables[size_t(tables_->currentIndex())], pictures_->grab().toImage()};
+}
+
+std::optional<ReportItem> AnalysisPanel::report_item() const {
+  if (!result_ || tables_->currentIndex() < 0) return std::nullopt;
+  const ResultTable& table = result_->tables[size_t(tables_->currentIndex())];
+  ReportItem item;
+  item.heading = result_->study ? result_->study->title : find_analysis(result_->name)->title;
+  if (frozen_) {
+    item.source = "view";
+    const Copyable shown = copyable();
+    if (!shown.chart.empty()) item.chart = shown.chart;
+    else item.table = table;
+    return item;
+  }
+  item.source = result_->name;
+  item.options = given_;
+  const bool placement = pictures_->currentWidget() == placement_;
+  const std::string show = placement ? "gpu" : quantity_->currentText().toStdString();
+  if (!show.empty()) item.figures.push_back({table.name, show});
+  item.tables.push_back(table.name);
+  return item;
 }
 
 void AnalysisPanel::ask_to_save(bool whole) {

@@ -9,6 +9,7 @@
 
 #include "app/session/jobs.h"
 #include "app/session/trace_analysis.h"
+#include "engine/report/request.h"
 
 class QComboBox;
 class QLabel;
@@ -22,6 +23,7 @@ class OptionForm;
 class PlacementPicture;
 class ResultPicture;
 class RunModel;
+struct Copyable;
 class TablePanel;
 class TableTwin;
 
@@ -40,10 +42,14 @@ class AnalysisPanel : public QWidget {
   // By the suffix: the shown table as CSV, Markdown or LaTeX, or the whole result as JSON.
   Result<void> save_to(const QString& file) const;
   TablePanel& table() const { return *table_; }
+  // What is shown, as an item of a report: run again from the trace, or, where tokens are filtered or a kept placement was
+  // used, its numbers as they are. nullopt: nothing was run yet.
+  std::optional<ReportItem> report_item() const;
 
  Q_SIGNALS:
   void failed(const switchyard::Error& error);
   void finished();
+  void report_asked();  // "Add to the report"
 
  private:
   QWidget* build_left();
@@ -55,6 +61,7 @@ class AnalysisPanel : public QWidget {
   void take(Result<TraceAnalysis> result);
   void show_table(int index);
   void show_picture(const ResultTable& table);
+  Copyable copyable() const;
   void ask_to_save(bool whole);
   void use_placement();
   std::vector<std::pair<int, int>> experts_of_selection() const;  // (model layer, expert) that chosen rows name
@@ -66,6 +73,8 @@ class AnalysisPanel : public QWidget {
   Jobs& jobs_;
   Jobs::Id running_ = 0;
   std::optional<TraceAnalysis> result_;
+  std::map<std::string, std::string> given_;   // options of the result
+  bool frozen_ = false;                        // the result cannot be asked for by options alone
   std::shared_ptr<const KeptPlacement> kept_;  // for the traffic study
   QLabel* about_;
   ElidedLabel *subject_, *notes_;

@@ -173,6 +173,28 @@ Result<StudyOptions> OptionForm::study_options() const {
   return out;
 }
 
+std::map<std::string, std::string> OptionForm::given() const {
+  std::map<std::string, std::string> out;
+  for (const auto& [name, field] : fields_) {
+    if (is_off(field)) continue;
+    const std::string key = name.toStdString(), value = text_of(field).toStdString();
+    std::string standard;
+    if (study_) {
+      for (const StudyOption& option : study_->options)
+        if (key == option.name) standard = option.standard;
+    } else {
+      for (const AnalysisOption& option : switchyard::analysis_options())
+        if (key == option.name && option.standard) standard = option.standard;
+    }
+    if (qobject_cast<QCheckBox*>(field) || value != standard) out[key] = value;
+  }
+  return out;
+}
+
+bool OptionForm::is_filtered() const {
+  return layers_ && (!layers_->text().trimmed().isEmpty() || !domain_->text().trimmed().isEmpty() || phase_->currentIndex() > 0);
+}
+
 void OptionForm::set(const QString& option, const QString& text) {
   QWidget* at = field(option);
   if (auto* box = qobject_cast<QCheckBox*>(at)) box->setChecked(!text.isEmpty());

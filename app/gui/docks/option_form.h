@@ -1,6 +1,8 @@
 // The options of an analysis or of a study as fields, made from their table. GUI thread.
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include <QWidget>
@@ -26,6 +28,10 @@ class OptionForm : public QWidget {
   // What stands in the fields; a value that does not fit is an error that names the field.
   Result<std::pair<AnalysisOptions, WalkFilter>> analysis_options() const;
   Result<StudyOptions> study_options() const;
+
+  // The options that differ from the standard, as the command line names them.
+  std::map<std::string, std::string> given() const;
+  bool is_filtered() const;  // layers, domain or phase are chosen
 
   void set(const QString& option, const QString& text);
   // An entry of a file field that stands for something in memory: chosen() while it does, and the option is then empty.
