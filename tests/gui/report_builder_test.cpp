@@ -136,9 +136,14 @@ TEST_F(ReportBuilder, DraggedSectionsAreThoseOfTheReport) {
   EXPECT_EQ(order(), "bcad bcad");
   ASSERT_TRUE(panel().list().model()->moveRow({}, 3, {}, 1));
   EXPECT_EQ(order(), "bdca bdca");
-  panel().list().setCurrentRow(1);
-  panel().set_note(1, "of d");
-  EXPECT_EQ(panel().request().items[1].note, "of d");
+  panel().list().setCurrentRow(0);
+  ASSERT_TRUE(panel().list().model()->moveRow({}, 0, {}, 4));
+  EXPECT_EQ(order(), "dcab dcab");
+  QApplication::processEvents();
+  EXPECT_TRUE(panel().findChild<QWidget*>("report.up")->isEnabled());
+  EXPECT_FALSE(panel().findChild<QWidget*>("report.down")->isEnabled());
+  panel().set_note(0, "of d");
+  EXPECT_EQ(panel().request().items[0].note, "of d");
 }
 
 TEST_F(ReportBuilder, ATemplateReadsTheRecordingAndFollowsIt) {

@@ -83,6 +83,7 @@ ReportPanel::ReportPanel(Jobs& jobs, std::function<std::filesystem::path()> subj
               std::rotate(at + from, at + from + 1, at + to);
             else
               std::rotate(at + to, at + from, at + from + 1);
+            QMetaObject::invokeMethod(this, &ReportPanel::show_item, Qt::QueuedConnection);  // once the list has moved it
             changed();
           });
   connect(heading_, &QLineEdit::textEdited, this, [this](const QString& text) {
