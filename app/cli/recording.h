@@ -22,6 +22,7 @@ class RecordingOptions {
   // Refuses what cannot be: an unknown level, a trace of nothing, an existing file, taps without a trace.
   Result<void> check(bool force) const;
 
+  void record_to(std::string file) { file_ = std::move(file); }  // as --trace
   bool wanted() const { return !file_.empty(); }
   const std::string& file() const { return file_; }
   uint8_t taps() const;        // of Taps

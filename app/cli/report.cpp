@@ -6,6 +6,7 @@
 
 #include "app/cli/report_command.h"
 #include "app/cli/help.h"
+#include "app/cli/score_command.h"
 #include "engine/base/text.h"
 #include "engine/report/report_files.h"
 
@@ -16,11 +17,32 @@ constexpr size_t kMostChanges = 20;  // named one by one without --json
 
 struct ReportOptions {
   std::string trace, against, title, template_name = "model-card", sections, figures, rebuild;
+  std::string texts;  // of a model, in the place of a trace
   std::vector<std::string> section;
   TemplateOptions shape;
   bool dry_run = false;
-  int threads = 0;
+  BackendChoice backend;
 };
+
+// As people write them: a name with the ending of traces, or a file that is no model's; all else is a model.
+bool names_trace(const std::string& subject) {
+  std::error_code ignored;
+  return subject.ends_with(".h5") || (std::filesystem::is_regular_file(subject, ignored) && !subject.ends_with(".gguf"));
+}
+
+// Of a model its own trace, beside the report: the report is made of that, and again from it.
+Result<std::string> trace_of(Cli& cli, const ReportOptions& options, const std::filesystem::path& target) {
+  if (names_trace(options.trace)) {
+    if (!options.texts.empty()) return fail(ErrorCode::kUsage, "are read by a model; this is a trace.", "--texts", "Leave them out, or give a model.");
+    return options.trace;
+  }
+  if (options.dry_run) return fail(ErrorCode::kUsage, "needs a trace: what a model does is not known before it has run.", "--dry-run");
+  const std::string trace = std::filesystem::path(target).replace_extension(".moetrace.h5").string();
+  SY_CHECK(record_texts(cli, options.trace, options.texts, options.backend, trace));
+  cli.output.info(fmt::format("Recorded {} while {} read {}.", printable(trace, 4096), printable(options.trace, 400),
+                              options.texts.empty() ? "the prompts that come with the program, few and short: --texts FILE.jsonl gives it more" : printable(options.texts, 400)));
+  return trace;
+}
 
 // "srp:windows=4,16;resamples=0": a source and what it is told.
 Result<ReportItem> item_of(const std::string& spec) {
@@ -95,16 +117,18 @@ ReportFiles files_of(Cli& cli, const ReportOptions& options) {
   return files;
 }
 
-Result<int> make(Cli& cli, const ReportOptions& options) {
-  if (options.trace.empty()) return fail(ErrorCode::kUsage, "report needs a trace, or --rebuild OUT.");
+Result<int> make(Cli& cli, ReportOptions options) {
+  if (options.trace.empty()) return fail(ErrorCode::kUsage, "report needs a trace or a model, or --rebuild OUT.");
   const ReportFiles files = files_of(cli, options);
   if (files.target.empty()) return fail(ErrorCode::kUsage, "report needs a file to write.", {}, "Name it with -o: r.html, r.pdf, r.tex or r.md.");
   SY_CHECK(check_target(files));
+  SY_CHECK(request_of(options));  // before a model runs for it
+  SY_TRY(options.trace, trace_of(cli, options, files.target));
   SY_TRY(const ReportRequest request, request_of(options));
   Task task;
   const auto cancel = cli.interrupts.on_interrupt([&task] { task.cancel(); });
   const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
-  SY_TRY(const Report report, compose_report(request, {command_of(options, files.target.string()), options.threads}, &task));
+  SY_TRY(const Report report, compose_report(request, {command_of(options, files.target.string()), options.backend.threads}, &task));
   SY_TRY(const auto written, write_report(report, files));
   size_t tables = 0, figures = 0;
   for (const ReportSection& section : report.sections)
@@ -128,7 +152,7 @@ Result<int> rebuild(Cli& cli, const ReportOptions& options) {
   const Progress progress(cli.output, cli.progress(), [&task] { return ProgressState{task.step(), task.fraction()}; });
   const ReportFiles files = files_of(cli, options);
   if (!files.target.empty()) SY_CHECK(check_target(files));
-  SY_TRY(const Rebuilt rebuilt, rebuild_report(options.rebuild, options.threads, &task));
+  SY_TRY(const Rebuilt rebuilt, rebuild_report(options.rebuild, options.backend.threads, &task));
   std::vector<WrittenFile> written;
   if (!files.target.empty()) {
     SY_TRY(written, write_report(rebuilt.report, files));
@@ -160,10 +184,12 @@ void add_report(CLI::App& app, Cli& cli) {
                               "  switchyard report run.moetrace.h5 -o r.pdf --template pruning-study --keep 24\n"
                               "  switchyard report base.moetrace.h5 --against edited.moetrace.h5 --template before-after -o r.tex\n"
                               "  switchyard report run.moetrace.h5 --section 'srp:windows=4,16' --sections load,affinity -o r.md --figures figures\n"
+                              "  switchyard report demo -o demo.html --texts mine.jsonl   records demo.moetrace.h5 first\n"
                               "  switchyard report --rebuild r.html");
   const auto options = std::make_shared<ReportOptions>();
   ReportOptions& o = *options;
-  command->add_option("TRACE", o.trace, "A *.moetrace.h5 file");
+  command->add_option("SUBJECT", o.trace, "A *.moetrace.h5 file; or a model: a folder, org/name of the HF cache, or demo");
+  command->add_option("--texts", o.texts, "What a model reads, as score --texts does (the prompts that come with the program)")->type_name("JSONL");
   std::string about;
   std::vector<std::string> names;
   for (const ReportTemplate& one : report_templates()) {
@@ -181,7 +207,7 @@ void add_report(CLI::App& app, Cli& cli) {
   command->add_option("--keep", o.shape.keep, "pruning-study: experts that stay in each layer (half)")->check(CLI::Range(1, 65'535));
   command->add_option("--rebuild", o.rebuild, "Makes an old report again, and says number by number what changed; -o keeps the new one")->type_name("REPORT");
   command->add_flag("--dry-run", o.dry_run, "Lists the files and their sizes");
-  command->add_option("--threads", o.threads, "Threads (one per core)")->check(CLI::Range(0, 256));
+  o.backend.add_options(*command);
   command->callback([&cli, options] { cli.action = [&cli, options] { return options->rebuild.empty() ? make(cli, *options) : rebuild(cli, *options); }; });
 }
 

@@ -1,6 +1,8 @@
 // switchyard score: teacher-forced loss of a text or of many, with edits, and against the unedited model.
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -8,6 +10,7 @@
 #include "app/cli/edits_input.h"
 #include "app/cli/forced.h"
 #include "app/cli/recording.h"
+#include "app/cli/score_command.h"
 #include "app/cli/text_input.h"
 #include "app/cli/texts_file.h"
 #include "engine/analysis/compare.h"
@@ -46,28 +49,45 @@ struct Scores {
   }
 };
 
-Result<std::vector<TextSequence>> sequences(const ScoreOptions& options, const Checkpoint& checkpoint) {
-  const auto tokenizer = Tokenizer::load(checkpoint);
-  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
-  const Tokenizer* encoder = tokenizer ? tokenizer->get() : nullptr;
+// A domain each.
+Result<std::vector<TextSequence>> shipped_prompts(const Tokenizer* encoder) {
+  if (!encoder)
+    return fail(ErrorCode::kNotFound, "has no tokenizer.json, so it cannot read the prompts that come with the program.", "the model's folder",
+                "Give --texts FILE.jsonl with token_ids.");
+  SY_TRY(const std::filesystem::path assets, find_assets());
+  std::vector<std::filesystem::path> files;
+  std::error_code unreadable;  // nothing is found then, and said so
+  for (const auto& entry : std::filesystem::directory_iterator(assets / "prompts", unreadable)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
   std::vector<TextSequence> texts;
+  for (const std::filesystem::path& file : files) {
+    SY_TRY(const std::string text, read_text(file.string()));
+    SY_TRY(std::vector<TokenId> ids, encoder->encode(text));
+    texts.push_back({std::move(ids), file.stem().string(), {}});
+  }
+  return texts;
+}
+
+Result<std::vector<TextSequence>> given_texts(const ScoreOptions& options, const Tokenizer* encoder, int vocab) {
   if (!options.texts.empty()) {
     if (options.input.given()) return fail(ErrorCode::kUsage, "--texts leaves no room for another text.");
-    SY_TRY(texts, read_texts(options.texts, encoder, checkpoint.plan.vocab));
-  } else if (options.input.given()) {
-    SY_TRY(std::vector<TokenId> ids, options.input.ids(encoder, checkpoint.plan.vocab));
-    texts.push_back({std::move(ids), {}, {}});
-  } else {
+    return read_texts(options.texts, encoder, vocab);
+  }
+  if (!options.input.given())
     return fail(ErrorCode::kUsage, "no text given.", {},
                 "Give --text-file FILE (- is stdin), --token-ids 1,2,3 or --texts FILE.jsonl.");
-  }
+  SY_TRY(std::vector<TokenId> ids, options.input.ids(encoder, vocab));
+  return std::vector<TextSequence>{{std::move(ids), {}, {}}};
+}
+
+Result<void> check_lengths(const std::vector<TextSequence>& texts, int context) {
   for (size_t i = 0; i < texts.size(); ++i)
-    if (texts[i].ids.size() > static_cast<size_t>(checkpoint.plan.context))
-      return fail(ErrorCode::kUsage, fmt::format("sequence {} has {} tokens, the model's context is {}.", i,
-                                                 texts[i].ids.size(), checkpoint.plan.context));
+    if (texts[i].ids.size() > static_cast<size_t>(context))
+      return fail(ErrorCode::kUsage,
+                  fmt::format("sequence {} has {} tokens, the model's context is {}.", i, texts[i].ids.size(), context));
   if (std::none_of(texts.begin(), texts.end(), [](const auto& one) { return one.ids.size() > 1; }))
     return fail(ErrorCode::kUsage, "nothing to score: a text needs at least two tokens.");
-  return texts;
+  return {};
 }
 
 // One or two passes over the sequences in lock step: the edited model and, as baseline, the unedited one.
@@ -218,9 +238,9 @@ void show(Output& out, const Scores& scores, const std::vector<int>& moe_layers,
   out.table(rows);
 }
 
-Result<int> score(Cli& cli, const ScoreOptions& options) {
-  SY_CHECK(options.recording.check(cli.output.options.force));
-  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+// take: gives the texts, by a tokenizer that may be null.
+Result<Scores> read(Cli& cli, const ScoreOptions& options, const Checkpoint& checkpoint, const std::string& source,
+                    const std::function<Result<std::vector<TextSequence>>(const Tokenizer*)>& take) {
   if (checkpoint.plan.encoder_layers > 0)
     return fail(ErrorCode::kUsage, "is an encoder-decoder; score knows one text a sequence and no target for it.",
                 checkpoint.name, "Use run with --dump-logits for the logits of the decoder's first step.");
@@ -231,7 +251,10 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
       return fail(ErrorCode::kUsage, "an edit begins within a text, which this model runs in one piece.", "--edits",
                   "Leave out at_token.");
   }
-  SY_TRY(const std::vector<TextSequence> texts, sequences(options, checkpoint));
+  const auto tokenizer = Tokenizer::load(checkpoint);
+  if (!tokenizer && tokenizer.error().code != ErrorCode::kNotFound) return tl::unexpected<Error>(tokenizer.error());
+  SY_TRY(const std::vector<TextSequence> texts, take(tokenizer ? tokenizer->get() : nullptr));
+  SY_CHECK(check_lengths(texts, checkpoint.plan.context));
   size_t longest = 0, total = 0;
   for (const TextSequence& text : texts) {
     longest = std::max(longest, text.ids.size());
@@ -254,13 +277,14 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
     return fail(ErrorCode::kUsage, fmt::format("{} domains are named; a trace holds up to {}.", domains.size(), UINT16_MAX), options.texts);
   std::shared_ptr<TraceRecorder> recorder;
   if (options.recording.wanted()) {
-    constexpr int kChunkRows = 32768;  // evaluation (formats.md, section 6)
+    // Evaluation (formats.md, section 6); no chunk is written larger than what it holds.
+    const int chunk_rows = static_cast<int>(std::clamp<size_t>(total, 1024, 32768));
     const Document about = {{"command", "score"},
                             {"backend", backend->info().name},
                             {"sequences", texts.size()},
-                            {"source", options.texts}};
+                            {"source", source}};
     SY_TRY(recorder, options.recording.create(checkpoint, edits_at_start(edits), about, cli.output.options.force,
-                                              kChunkRows, task, domains));
+                                              chunk_rows, task, domains));
   }
   std::unique_ptr<GateAhead> ahead;
   if (options.recording.taps() & Taps::kPredGate) {
@@ -281,7 +305,15 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
   }
   if (recorder) SY_CHECK(recorder->close());
   if (recorder && recorder->paths().size() > 1) cli.output.info(several_traces(*recorder));
-  const Scores& scores = scorer.scores();
+  return scorer.scores();
+}
+
+Result<int> score(Cli& cli, const ScoreOptions& options) {
+  SY_CHECK(options.recording.check(cli.output.options.force));
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(options.model));
+  SY_TRY(const Scores scores, read(cli, options, checkpoint, options.texts, [&](const Tokenizer* encoder) {
+    return given_texts(options, encoder, checkpoint.plan.vocab);
+  }));
   if (cli.output.json())
     cli.output.json(scores_json(scores, checkpoint.plan.moe_layers, options));
   else
@@ -290,6 +322,19 @@ Result<int> score(Cli& cli, const ScoreOptions& options) {
 }
 
 }  // namespace
+
+Result<void> record_texts(Cli& cli, const std::string& model, const std::string& texts, const BackendChoice& backend,
+                          const std::string& trace) {
+  ScoreOptions options;
+  options.backend = backend;
+  options.recording.record_to(trace);
+  SY_CHECK(options.recording.check(cli.output.options.force));
+  SY_TRY(const Checkpoint checkpoint, open_checkpoint(model));
+  SY_CHECK(read(cli, options, checkpoint, texts.empty() ? "the prompts that come with the program" : texts, [&](const Tokenizer* encoder) {
+    return texts.empty() ? shipped_prompts(encoder) : read_texts(texts, encoder, checkpoint.plan.vocab);
+  }));
+  return {};
+}
 
 void add_score(CLI::App& app, Cli& cli) {
   auto* command = add_command(app, "score", "Loss of a text under the model, edited and unedited.",

@@ -201,6 +201,28 @@ class ReportTest(CliTest):
         self.assertEqual(done.returncode, 3)
         self.assertIn("beside the report", done.stderr.decode())
 
+    def test_of_a_model_it_records_a_trace_first(self):
+        target = self.report("--sections", "facts,load", trace="demo", name="m.html")
+        own = self.folder / "m.moetrace.h5"
+        with h5py.File(own) as file:
+            domains = [name.decode() if isinstance(name, bytes) else name for name in file["domains/name"][:]]
+        names = sorted(one.stem for one in PROMPTS.glob("*.txt"))
+        self.assertEqual(domains, names)
+        self.assertIn(own.name, target.read_text())
+        self.assertEqual(run("report", "--rebuild", target).returncode, 0)
+        # The trace is that of `score`: same tokens, same experts.
+        texts = self.write("texts.jsonl", "".join(json.dumps({"text": (PROMPTS / f"{name}.txt").read_text(), "domain": name}) + "\n" for name in names))
+        scored = self.folder / "scored.moetrace.h5"
+        self.assertEqual(run("score", "demo", "--texts", texts, "--trace", scored).returncode, 0)
+        with h5py.File(own) as a, h5py.File(scored) as b:
+            self.assertTrue((a["tokens/token_id"][:] == b["tokens/token_id"][:]).all())
+            self.assertTrue((a["routing/expert_id"][:] == b["routing/expert_id"][:]).all())
+        self.assert_refused(5, "exists already", "report", "demo", "-o", self.folder / "m.pdf")
+        self.assert_refused(2, "are read by a model", "report", own, "--texts", texts, "-o", self.folder / "n.html")
+        self.assert_refused(2, "needs a trace", "report", "demo", "--dry-run", "-o", self.folder / "n.html")
+        self.assert_refused(3, "none.jsonl", "report", "demo", "--texts", self.folder / "none.jsonl", "-o", self.folder / "n.html")
+        self.assertFalse((self.folder / "n.html").exists() or (self.folder / "n.moetrace.h5").exists())
+
     def test_what_is_no_report_is_refused(self):
         for name, content, message in [("a.html", "<html></html>", "holds no report of Switchyard"), ("b.report.json", '{"schema":1,"type":"workspace"}', "is no report"),
                                        ("c.report.json", '{"schema":99,"type":"report"}', "has schema 99"), ("d.html", '<template id="switchyard-report">{"schema":1,</template>', "d.html"),
