@@ -18,7 +18,7 @@ namespace switchyard {
 ChartColors window_colors();
 // A drawing as it is, one point a unit of the painter.
 void paint_drawing(QPainter& painter, const Drawing& drawing, const ChartColors& colors);
-// pixels: of its width.
+// scale: pixels a unit of the drawing.
 QImage image_of(const Drawing& drawing, const ChartColors& colors, double scale);
 
 // What is copied: a chart (may be empty: then only its table), the table, and the picture as the screen shows it (may

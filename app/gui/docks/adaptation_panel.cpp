@@ -16,6 +16,7 @@
 #include <QVBoxLayout>
 
 #include "app/gui/adaptation_plot.h"
+#include "app/gui/panel_parts.h"
 #include "app/gui/style.h"
 #include "app/gui/words.h"
 #include "app/session/adaptation_log.h"
@@ -77,12 +78,7 @@ AdaptationPanel::AdaptationPanel(RunModel& model, std::function<void(const QStri
   rows_->setHorizontalSpacing(10);
   rows_->setVerticalSpacing(5);
   rows_->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
-  auto* scroll = new QScrollArea;
-  scroll->setFrameShape(QFrame::NoFrame);
-  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
-  scroll->setWidgetResizable(true);
-  scroll->setWidget(body);
-  for (QWidget* plain : {scroll->viewport(), body}) plain->setAutoFillBackground(false);
+  QScrollArea* scroll = scrolled(body);
   column->addWidget(scroll, 3);
   plot_ = new AdaptationPlot(this);
   column->addWidget(plot_, 3);

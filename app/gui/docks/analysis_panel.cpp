@@ -24,6 +24,7 @@
 
 #include "app/gui/dock.h"
 #include "app/gui/docks/option_form.h"
+#include "app/gui/panel_parts.h"
 #include "app/gui/picture_copy.h"
 #include "app/gui/placement_picture.h"
 #include "app/gui/result_picture.h"
@@ -69,17 +70,8 @@ QString titled(const QString& method, const nlohmann::ordered_json& object, cons
 }  // namespace
 
 AnalysisPanel::AnalysisPanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget(parent), model_(model), jobs_(jobs) {
-  auto* columns = new QHBoxLayout(this);
-  columns->setContentsMargins(8, 6, 8, 6);
-  auto* split = new QSplitter(Qt::Horizontal);
-  split->setChildrenCollapsible(false);
-  columns->addWidget(split);
-  split->addWidget(build_left());
-  split->addWidget(build_right());
-  split->setStretchFactor(0, 0);
-  split->setStretchFactor(1, 1);
-  const int em = QFontMetrics(word_font()).horizontalAdvance('m');
-  split->setSizes({em * 18, em * 60});
+  QWidget* left = build_left();
+  put_side_by_side(*this, left, 18, build_right(), 60);
 
   connect(choice_, &QComboBox::currentIndexChanged, this, [this] {
     show_options();
@@ -125,13 +117,8 @@ QWidget* AnalysisPanel::build_left() {
   stack->addWidget(about_);
   stack->addWidget(form_);
   stack->addStretch(1);
-  auto* scroll = new QScrollArea;
-  scroll->setFrameShape(QFrame::NoFrame);
-  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
-  scroll->setWidgetResizable(true);
-  scroll->setWidget(body);
+  QScrollArea* scroll = scrolled(body);
   scroll->setMinimumHeight(QFontMetrics(word_font()).lineSpacing() * 2);
-  for (QWidget* plain : {scroll->viewport(), body}) plain->setAutoFillBackground(false);
   auto* buttons = new QHBoxLayout;
   run_ = new QPushButton;
   run_->setObjectName("analysis.run");

@@ -16,11 +16,11 @@
 #include <QScrollArea>
 #include <QScrollBar>
 #include <QSignalBlocker>
-#include <QSplitter>
 #include <QTextBrowser>
 #include <QVBoxLayout>
 
 #include "app/gui/dock.h"
+#include "app/gui/panel_parts.h"
 #include "app/gui/report_preview.h"
 #include "app/gui/style.h"
 #include "engine/analysis/analysis.h"
@@ -52,17 +52,8 @@ QPushButton* named_button(const QString& text, const char* name, const QString& 
 
 ReportPanel::ReportPanel(Jobs& jobs, std::function<std::filesystem::path()> subject, QWidget* parent)
     : QWidget(parent), jobs_(jobs), subject_(std::move(subject)) {
-  auto* columns = new QHBoxLayout(this);
-  columns->setContentsMargins(8, 6, 8, 6);
-  auto* split = new QSplitter(Qt::Horizontal);
-  split->setChildrenCollapsible(false);
-  columns->addWidget(split);
-  split->addWidget(build_left());
-  split->addWidget(build_right());
-  split->setStretchFactor(0, 0);
-  split->setStretchFactor(1, 1);
-  const int em = QFontMetrics(word_font()).horizontalAdvance('m');
-  split->setSizes({em * 22, em * 56});
+  QWidget* left = build_left();
+  put_side_by_side(*this, left, 22, build_right(), 56);
   wait_.setSingleShot(true);
   connect(&wait_, &QTimer::timeout, this, &ReportPanel::compose);
   fit_.setSingleShot(true);
@@ -161,14 +152,9 @@ QWidget* ReportPanel::build_left() {
   side->addLayout(buttons);
   side->addWidget(heading_);
   side->addWidget(note_, 1);
-  auto* scroll = new QScrollArea;
-  scroll->setFrameShape(QFrame::NoFrame);
-  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
-  scroll->setWidgetResizable(true);
-  scroll->setWidget(body);
+  QScrollArea* scroll = scrolled(body);
   scroll->setMinimumSize(body->minimumSizeHint().width() + scroll->verticalScrollBar()->sizeHint().width(),
                          QFontMetrics(word_font()).lineSpacing() * 3);
-  for (QWidget* plain : {scroll->viewport(), body}) plain->setAutoFillBackground(false);
   auto* foot = new QHBoxLayout;
   foot->addWidget(other_);
   foot->addWidget(second_, 1);

@@ -26,6 +26,7 @@
 #include "app/gui/dock.h"
 #include "app/gui/docks/path_budget.h"
 #include "app/gui/docks/path_strip.h"
+#include "app/gui/panel_parts.h"
 #include "app/gui/style.h"
 #include "app/gui/words.h"
 #include "app/session/run_model.h"
@@ -132,12 +133,7 @@ SchemePanel::SchemePanel(RunModel& model, Jobs& jobs, QWidget* parent) : QWidget
   adapters_ = new AdapterSection(model_, jobs_);
   stack->addWidget(adapters_);
   stack->addStretch(1);
-  scroll_ = new QScrollArea;
-  scroll_->setFrameShape(QFrame::NoFrame);
-  scroll_->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
-  scroll_->setWidgetResizable(true);
-  scroll_->setWidget(body);
-  for (QWidget* plain : {scroll_->viewport(), body}) plain->setAutoFillBackground(false);
+  scroll_ = scrolled(body);
   column->addWidget(scroll_, 3);
   plot_ = new ActiveExpertsPlot(this);
   column->addWidget(plot_, 2);
