@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/backend/cuda/model.h"
+#include "engine/model/linears.h"
 #include "engine/runtime/sampler.h"
 #include "tests/cuda_on_cpu/device_on_cpu.h"
 #include "tests/cuda_on_cpu/model_on_device.h"
@@ -142,6 +143,26 @@ TEST(CudaBackend, BranchesAndRewindsAreExact) {
   expect_same(after, model().forward(device(), *straight, {&ids[66], 1}));
 }
 
+TEST(CudaBackend, APromptGivesTheSameBitsInAnyPieces) {
+  for (const std::string name : {"olmoe_bf16", "deepseek_v3_bf16", "gpt_oss_bf16"}) {
+    SCOPED_TRACE(name);
+    const OpenModel own = OpenModel::open(name);
+    const auto backend = own.device({}, 128);
+    std::vector<TokenId> ids;
+    for (int i = 0; i < 70; ++i) ids.push_back(TokenId((i * 31 + 7) % own.plan().vocab));
+    const auto whole = backend->new_cache(128), parts = backend->new_cache(128);
+    Pass all = own.forward(*backend, *whole, ids), pieces;
+    for (size_t at = 0; at < ids.size();) {
+      const size_t count = std::min<size_t>(at == 0 ? 3 : 67, ids.size() - at);
+      Pass part = own.forward(*backend, *parts, std::span(ids).subspan(at, count));
+      pieces.logits.insert(pieces.logits.end(), part.logits.begin(), part.logits.end());
+      for (RoutingFrame& frame : part.frames) pieces.frames.push_back(std::move(frame));
+      at += count;
+    }
+    expect_same(all, pieces);
+  }
+}
+
 TEST(CudaBackend, TheDeviceChoosesTokensAsTheHostDoes) {
   const auto prompt = text(4);
   for (const Sampling sampling :
@@ -205,18 +226,16 @@ TEST(CudaBackend, RefusesByNameWhatItLacks) {
     return done ? Error() : done.error();
   };
   Recipe recipe = empty_recipe();
-  recipe.layers[0].scheme = *make_scheme({"switch_route", {}});
-  EXPECT_NE(refusal(recipe, text(3)).message().find("switch_route"), std::string::npos);
-  recipe.layers[0].scheme = *make_scheme({"prototype", {}});
-  const Error prototype = refusal(recipe, text(1));
-  EXPECT_EQ(prototype.code, ErrorCode::kUsage);
-  EXPECT_NE(prototype.message().find("the cuda backend lacks the scheme prototype"), std::string::npos)
-      << prototype.message();
-  EXPECT_NE(prototype.message().find("--backend cpu"), std::string::npos);
+  recipe.layers[0].others.resize(experts());
+  recipe.layers[0].others[1].kind = ExpertKind::kIdentity;
+  const Error other = refusal(recipe, text(1));
+  EXPECT_EQ(other.code, ErrorCode::kUsage);
+  EXPECT_NE(other.message().find("the cuda backend lacks experts of another kind"), std::string::npos)
+      << other.message();
+  EXPECT_NE(other.message().find("--backend cpu"), std::string::npos);
   recipe = empty_recipe();
-  recipe.layers[0].mixes.resize(experts());
-  recipe.layers[0].mixes[1] = {{0, 0.5f}, {1, 0.5f}};
-  EXPECT_NE(refusal(recipe, text(1)).message().find("mixed from several"), std::string::npos);
+  recipe.adapters.resize(size_t(places_of(model().plan())));
+  EXPECT_NE(refusal(recipe, text(1)).message().find("the cuda backend lacks adapters"), std::string::npos);
   EXPECT_TRUE(missing_on_cuda(OpenModel::open("gpt_oss").plan()).empty());
   EXPECT_NE(missing_on_cuda(OpenModel::open("olmoe_dynamic").plan()).find("grows"), std::string::npos);
 }

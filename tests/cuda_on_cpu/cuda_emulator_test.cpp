@@ -112,6 +112,58 @@ TEST(Emulator, FindsTheLargestOfAWarpUnderEverySeed) {
   }
 }
 
+// One product of a warp: c += a b, every element loaded and stored by its own formula, as the PTX manual has them.
+void one_mma(const uint16_t* a, const uint16_t* b, float* c) {
+  const int group = int(threadIdx.x) >> 2, in_group = int(threadIdx.x) % 4;
+  uint32_t words_a[4] = {}, words_b[2] = {};
+  for (int i = 0; i < 8; ++i) {
+    const int row = i < 2 || (i >= 4 && i < 6) ? group : group + 8, column = in_group * 2 + (i & 1) + (i >= 4 ? 8 : 0);
+    words_a[i / 2] |= uint32_t(a[row * 16 + column]) << 16 * (i & 1);
+  }
+  for (int i = 0; i < 4; ++i)
+    words_b[i / 2] |= uint32_t(b[(in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0)) * 8 + group]) << 16 * (i & 1);
+  float sums[4];
+  const auto at = [&](int i) { return c + (i < 2 ? group : group + 8) * 8 + in_group * 2 + (i & 1); };
+  for (int i = 0; i < 4; ++i) sums[i] = *at(i);
+  cuda_on_cpu::mma_m16n8k16_bf16(words_a, words_b, sums);
+  for (int i = 0; i < 4; ++i) *at(i) = sums[i];
+}
+
+uint16_t bf16(float value) {
+  return uint16_t(std::bit_cast<uint32_t>(value) >> 16);
+}
+
+TEST(Emulator, MultipliesMatricesOnTheTensorCoreUnderEverySeed) {
+  std::mt19937 random(6);
+  std::vector<uint16_t> a, b;
+  std::vector<float> x, y, before;
+  for (int i = 0; i < 16 * 16; ++i) x.push_back(float(int(random() % 33) - 16)), a.push_back(bf16(x.back()));
+  for (int i = 0; i < 16 * 8; ++i) y.push_back(float(int(random() % 33) - 16)), b.push_back(bf16(y.back()));
+  for (int i = 0; i < 16 * 8; ++i) before.push_back(float(random() % 100));
+  for (const uint64_t seed : kSeeds) {
+    const WithSeed with(seed);
+    std::vector<float> c = before;
+    launch(dim3(1), dim3(32), 0, one_mma, a.data(), b.data(), c.data());
+    for (int row = 0; row < 16; ++row)
+      for (int column = 0; column < 8; ++column) {
+        float sum = before[size_t(row * 8 + column)];
+        for (int k = 0; k < 16; ++k) sum += x[size_t(row * 16 + k)] * y[size_t(k * 8 + column)];
+        ASSERT_EQ(c[size_t(row * 8 + column)], sum) << row << ", " << column;  // whole numbers: exact
+      }
+  }
+}
+
+// Where fp32 rounds up, the unit cuts off: 2^24 + 16 * 3/4 is 2^24 + 12 in fp32, here nothing of 3/4 is kept.
+TEST(Emulator, TheTensorCoreCutsSumsOff) {
+  std::vector<uint16_t> a(16 * 16, bf16(0.75f)), b(16 * 8, bf16(1));
+  std::vector<float> c(16 * 8, 0x1p24f);
+  launch(dim3(1), dim3(32), 0, one_mma, a.data(), b.data(), c.data());
+  for (const float sum : c) EXPECT_EQ(sum, 0x1p24f);
+  c.assign(16 * 8, -INFINITY);
+  launch(dim3(1), dim3(32), 0, one_mma, a.data(), b.data(), c.data());
+  for (const float sum : c) EXPECT_EQ(sum, -INFINITY);
+}
+
 // Each lane of a group of `width` writes what shuffles and votes gave it.
 void exchanges(int* out, int width) {
   const int lane = int(threadIdx.x);

@@ -181,6 +181,7 @@ void check_experts(const ExpertsCase& c) {
     launch_group_units(stream(),
                        {.experts = table_there.data(),
                         .form = c.form,
+                        .bf16 = c.type == Stored::kBF16,
                         .starts = sorted.starts,
                         .rows = sorted.tokens,
                         .weights = sorted.inputs,
@@ -191,6 +192,7 @@ void check_experts(const ExpertsCase& c) {
     launch_group_down(stream(),
                       {.experts = table_there.data(),
                        .form = c.form,
+                       .bf16 = c.type == Stored::kBF16,
                        .starts = sorted.starts,
                        .in = units.data(),
                        .cols = c.form.width,
@@ -200,6 +202,7 @@ void check_experts(const ExpertsCase& c) {
       launch_group_units(stream(),
                          {.experts = shared_there.data(),
                           .form = c.shared,
+                          .bf16 = c.type == Stored::kBF16,
                           .tokens = kTokens,
                           .in = in.data(),
                           .cols = c.hidden,
@@ -208,6 +211,7 @@ void check_experts(const ExpertsCase& c) {
       launch_group_down(stream(),
                         {.experts = shared_there.data(),
                          .form = c.shared,
+                         .bf16 = c.type == Stored::kBF16,
                          .tokens = kTokens,
                          .in = own.data(),
                          .cols = c.shared.width,
@@ -242,6 +246,21 @@ TEST(ExpertKernels, RunTheChosenExpertsAloneAndInTiles) {
                  false,
                  false,
                  false});
+  // On the tensor cores: ragged ends, biases, an MLP without gates, rows that are no multiple of 16 bytes, a width of
+  // more than one tile; an expert that nobody chooses is among them (five experts, one slot).
+  check_experts({{Form::kGluOss, Unit::kSilu, 70, 1.5f, 1.702f},
+                 {Form::kMlp, Unit::kGelu, 130},
+                 100,
+                 2,
+                 Stored::kBF16,
+                 true,
+                 true,
+                 true,
+                 false});
+  check_experts(
+      {{Form::kMlp, Unit::kRelu, 33}, {Form::kGlu, Unit::kSilu, 8}, 136, 1, Stored::kBF16, true, false, false, false});
+  check_experts(
+      {{Form::kGlu, Unit::kSilu, 150}, {Form::kGlu, Unit::kGelu, 64}, 64, 4, Stored::kBF16, false, true, true, true});
   check_experts(
       {{Form::kMlp, Unit::kRelu, 33}, {Form::kMlp, Unit::kGeluTanh, 20}, 64, 1, Stored::kF16, true, true, true, false});
   check_experts(
@@ -251,7 +270,8 @@ TEST(ExpertKernels, RunTheChosenExpertsAloneAndInTiles) {
 TEST(TileKernel, IsAMatrixTimesManyVectors) {
   Random random(8);
   for (const Stored type : {Stored::kF32, Stored::kBF16, Stored::kF16})
-    for (const auto& [tokens, rows, cols] : {std::tuple(3, 70, 20), {65, 64, 48}, {64, 5, 33}}) {
+    for (const auto& [tokens, rows, cols] :
+         {std::tuple(3, 70, 20), {65, 64, 48}, {64, 5, 33}, {130, 200, 72}, {34, 129, 8}}) {
       const TestMatrix matrix(rows, cols, type, random);
       const int step = rows + 4;
       const auto x = random.vector(tokens * cols), bias = random.vector(rows), before = random.vector(tokens * step);

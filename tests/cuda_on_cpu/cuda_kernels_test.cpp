@@ -200,6 +200,7 @@ void check_attention(const AttentionCase& c, Stored type, QkNorm qk_norm, bool i
   };
 
   std::vector<float> queries;
+  constexpr int kShared = 9;  // how far back shares are asked for
   const auto got = under_all_orders([&] {
     const OnDevice<float> all_queries{size_t(length * c.heads * c.dim)};
     const OnDevice<StepState> fill(
@@ -211,20 +212,24 @@ void check_attention(const AttentionCase& c, Stored type, QkNorm qk_norm, bool i
         std::vector<StepState>{{.position = c.position, .count = c.tokens, .blocks = keys.table.data()}});
     const OnDevice<float> out{size_t(c.tokens * c.heads * c.dim)}, partial{size_t(c.heads * c.splits * (c.dim + 2))};
     const OnDevice<unsigned> arrived(std::vector<unsigned>(size_t(c.heads * c.tokens)));
-    launch_attend(stream(), state.data(),
-                  {.queries = all_queries.data() + c.position * c.heads * c.dim,
-                   .out = out.data(),
-                   .heads = c.heads,
-                   .place = place,
-                   .scale = 0.3f,
-                   .window = c.window,
-                   .chunk = c.chunk,
-                   .sinks = c.sinks ? sinks_there.data() : nullptr,
-                   .partial = partial.data(),
-                   .arrived = arrived.data()},
-                  c.splits, c.tokens);
+    const AttendJob attention{.queries = all_queries.data() + c.position * c.heads * c.dim,
+                              .out = out.data(),
+                              .heads = c.heads,
+                              .place = place,
+                              .scale = 0.3f,
+                              .window = c.window,
+                              .chunk = c.chunk,
+                              .sinks = c.sinks ? sinks_there.data() : nullptr,
+                              .partial = partial.data(),
+                              .arrived = arrived.data()};
+    launch_attend(stream(), state.data(), attention, c.splits, c.tokens);
     for (const unsigned left : arrived.get()) EXPECT_EQ(left, 0u);  // ready for the next launch
-    return out.get();
+    const OnDevice<float> shares{size_t(c.tokens * kShared)};
+    launch_attend_shares(stream(), state.data(), attention, kShared, shares.data(), c.tokens);
+    auto all = out.get();
+    const auto more = shares.get();
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
   });
 
   std::vector<double> expected, expected_queries;
@@ -233,12 +238,13 @@ void check_attention(const AttentionCase& c, Stored type, QkNorm qk_norm, bool i
       for (const double value : turned(qkv.data() + t * step, head, c.heads, q_weight, t))
         expected_queries.push_back(value * (1 + 0.2 * std::log1p(std::floor((t + 1) / 3.0))));
   expect_near(queries, expected_queries);
+  std::vector<double> shares(size_t(c.tokens * kShared));
   for (int t = c.position; t < length; ++t)
     for (int head = 0; head < c.heads; ++head) {
       const int kv_head = head / (c.heads / c.kv_heads);
       const int first = std::max({0, c.window > 0 ? t - c.window + 1 : 0, c.chunk > 0 ? t - t % c.chunk : 0});
       double sum = c.sinks ? std::exp(double(sinks[size_t(head)])) : 0;
-      std::vector<double> value(static_cast<size_t>(c.dim));
+      std::vector<double> value(static_cast<size_t>(c.dim)), weights;
       for (int key = first; key <= t; ++key) {
         const float* row = qkv.data() + key * step;
         const auto k = turned(row + c.heads * c.dim, kv_head, c.kv_heads, k_weight, key);
@@ -246,12 +252,16 @@ void check_attention(const AttentionCase& c, Stored type, QkNorm qk_norm, bool i
         for (int d = 0; d < c.dim; ++d)
           score += 0.3 * queries[size_t((t * c.heads + head) * c.dim + d)] * stored(type, float(k[size_t(d)]));
         sum += std::exp(score);
+        weights.push_back(std::exp(score));
         for (int d = 0; d < c.dim; ++d)
           value[size_t(d)] += std::exp(score) *
                               stored(type, std::clamp(row[(c.heads + c.kv_heads + kv_head) * c.dim + d], -2.5f, 2.5f));
       }
       for (const double v : value) expected.push_back(v / sum);
+      for (int o = 0; o < kShared && o <= t - first; ++o)
+        shares[size_t((t - c.position) * kShared + o)] += weights[size_t(t - first - o)] / sum / c.heads;
     }
+  expected.insert(expected.end(), shares.begin(), shares.end());
   // A key near the middle of two bf16 numbers may be rounded to the other one.
   expect_near(got, expected, type == Stored::kF32 ? 5e-5 : 3e-3);
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tests/cuda_on_cpu/block.h"
+#include "tests/cuda_on_cpu/mma.h"
 
 #define CUDA_ON_CPU 1
 #define __global__

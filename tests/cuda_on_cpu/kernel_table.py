@@ -19,9 +19,10 @@ SHARED = re.compile(r"(\d+) bytes smem")
 # Threads of a block (the launch bounds) and bytes of dynamic shared memory with those layers.
 KERNELS = {
     "embed": (256, 0), "norm_rows": (256, 8192), "project": (256, 8192), "project_heads": (256, 2048), "finish_heads": (128, 512),
-    "finish_latents": (128, 2304), "attend": (128, 4 * 8 * 130 * 4), "route": (256, 8192), "route_rows": (32, 5 * 64 * 4 + 56),
+    "finish_latents": (128, 2304), "attend": (128, 4 * 8 * 130 * 4), "attend_shares": (128, 256 * 4), "route": (256, 8192), "route_rows": (32, 5 * 64 * 4 + 56),
     "expert_units": (256, 8192), "expert_down": (512, 9 * 1024 * 4), "multiply_tiles": (256, 0), "count_slots": (32, 0), "place_slots": (32, 0),
-    "group_units": (256, 0), "group_down": (256, 0), "combine": (256, 0), "pick": (1024, 0), "tell_host": (32, 0),
+    "group_units": (256, 0), "group_down": (256, 0), "multiply_tensor": (128, 0), "heads_tensor": (128, 0),
+    "group_units_tensor": (128, 0), "group_down_tensor": (128, 0), "combine": (256, 0), "pick": (1024, 0), "tell_host": (32, 0),
 }
 # Multiprocessor: registers, threads, blocks, bytes of shared memory (CUDA programming guide, compute capabilities).
 MACHINES = {"sm_80": (65536, 2048, 32, 164 << 10), "sm_90a": (65536, 2048, 32, 228 << 10), "sm_100": (65536, 2048, 32, 228 << 10)}

@@ -34,7 +34,7 @@ if ! { cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSWITCH
 fi
 built=$((SECONDS - started))
 
-tests="cuda_gate cuda_kernels cuda_experts cuda_model"
+tests="cuda_gate cuda_kernels cuda_experts cuda_tensor cuda_model cuda_host cuda_way"
 failed=
 for test in $tests; do
   # A test has a time limit of its own, so that a hanging kernel does not take the rest with it.

@@ -36,6 +36,13 @@ struct Softmax {
   }
 };
 
+// The first key that the query at this position sees.
+__device__ __forceinline__ int first_visible(const AttendJob& job, int position) {
+  const int windowed = job.window > 0 ? position - job.window + 1 : 0,
+            chunked = job.chunk > 0 ? position - position % job.chunk : 0;
+  return windowed > chunked ? (windowed > 0 ? windowed : 0) : chunked;
+}
+
 // Grid: (kv_heads * ceil(shared / kQueries), splits, tokens). shared: query heads of a key head.
 template <class Key, int kPerLane, int kQueries>
 __global__ void __launch_bounds__(kAttendThreads) attend(const StepState* state, AttendJob job) {
@@ -49,9 +56,7 @@ __global__ void __launch_bounds__(kAttendThreads) attend(const StepState* state,
   const int first_head = kv_head * shared_heads + first_query, token = int(blockIdx.z),
             position = state->position + token;
 
-  const int windowed = job.window > 0 ? position - job.window + 1 : 0,
-            chunked = job.chunk > 0 ? position - position % job.chunk : 0;
-  const int begin = windowed > chunked ? (windowed > 0 ? windowed : 0) : chunked, keys = position + 1 - begin;
+  const int begin = first_visible(job, position), keys = position + 1 - begin;
   int stretch = (keys + int(gridDim.y) - 1) / int(gridDim.y);
   stretch = (stretch + kAttendWarps - 1) / kAttendWarps * kAttendWarps;
   const int active = (keys + stretch - 1) / stretch, split = int(blockIdx.y);
@@ -122,6 +127,52 @@ __global__ void __launch_bounds__(kAttendThreads) attend(const StepState* state,
     const int64_t head = int64_t(token) * job.heads + first_head + i;
     join(job.partial + head * int(gridDim.y) * state_size, active, state_size, first_head + i, true,
          job.out + head * place.value_dim);
+  }
+}
+
+__device__ __forceinline__ float key_number(Stored type, const unsigned char* row, int i) {
+  return type == Stored::kF32 ? load_key<float>(row + size_t(i) * 4)
+                              : bf16_to_float(load_key<uint16_t>(row + size_t(i) * 2));
+}
+
+// Grid: tokens. A head at a time: every warp takes every fourth key, the scores of the last `window` keys stay.
+__global__ void __launch_bounds__(kAttendThreads)
+    attend_shares(const StepState* state, AttendJob job, int window, float* shares) {
+  DYNAMIC_SHARED(float, scores);
+  STATIC_SHARED(float, joined, 2 * kAttendWarps);
+  let_next_start();
+  wait_for_previous();
+  const KeyPlace& place = job.place;
+  const int token = int(blockIdx.x), position = state->position + token, begin = first_visible(job, position);
+  const int from = begin > position - window + 1 ? begin : position - window + 1;
+  float* const out = shares + int64_t(token) * window;
+  for (int head = 0; head < job.heads; ++head) {
+    const int kv_head = head / (job.heads / place.kv_heads);
+    const float* const query = job.queries + (int64_t(token) * job.heads + head) * place.head_dim;
+    float largest = -INFINITY, sum = 0;
+    for (int key = begin + warp(); key <= position; key += kAttendWarps) {
+      const unsigned char* const row = key_row(*state, place, place.keys, place.head_dim, kv_head, key);
+      float score = 0;
+      for (int d = lane(); d < place.head_dim; d += kWarp)
+        score += query[d] * job.scale * key_number(place.type, row, d);
+      score = warp_sum(score);
+      const float top = score > largest ? score : largest;
+      sum = sum * expf(largest - top) + expf(score - top);
+      largest = top;
+      if (key >= from && lane() == 0) scores[position - key] = score;
+    }
+    if (lane() == 0) joined[2 * warp()] = largest, joined[2 * warp() + 1] = sum;
+    __syncthreads();
+    float top = job.sinks ? job.sinks[head] : -INFINITY;
+    for (int w = 0; w < kAttendWarps; ++w) top = fmaxf(top, joined[2 * w]);
+    float total = job.sinks ? expf(job.sinks[head] - top) : 0.0f;
+    for (int w = 0; w < kAttendWarps; ++w)
+      if (joined[2 * w + 1] != 0) total += joined[2 * w + 1] * expf(joined[2 * w] - top);
+    for (int o = int(threadIdx.x); o < window; o += kAttendThreads) {
+      const float share = position - o >= from ? expf(scores[o] - top) / total : 0.0f;
+      out[o] = ((head == 0 ? 0.0f : out[o]) + share) / (head == job.heads - 1 ? float(job.heads) : 1.0f);
+    }
+    __syncthreads();  // before the next head's scores
   }
 }
 

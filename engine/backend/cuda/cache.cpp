@@ -23,12 +23,15 @@ Result<BlockPool::Block> BlockPool::take() {
 int DeviceCache::truncate(int length) {
   length_ = std::clamp(length, 0, length_);
   blocks_.resize(size_t(length_ + kKeyBlock - 1) / kKeyBlock);
+  routers_.truncate(uint64_t(length_));
+  choices_.truncate(length_);
   return length_;
 }
 
 std::unique_ptr<KvCache> DeviceCache::clone() const {
-  auto out = std::make_unique<DeviceCache>(pool_, capacity_);
-  out->blocks_ = blocks_, out->length_ = length_;
+  auto out = std::make_unique<DeviceCache>(native_, capacity_);
+  out->pool_ = pool_, out->blocks_ = blocks_, out->length_ = length_;
+  out->routers_ = routers_, out->choices_ = choices_;
   return out;
 }
 

@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <new>
 
 #include "engine/backend/cuda/executor.h"
+#include "engine/backend/cuda/host_walk.h"
+#include "engine/backend/cuda/placed_experts.h"
+#include "engine/backend/cuda/way.h"
 #include "engine/backend/request.h"
 #include "engine/base/text.h"
 #include "engine/routing/block.h"
@@ -24,7 +28,7 @@ class OnDeviceBackend final : public CudaBackend {
         device_(std::move(device)),
         stream_(stream),
         model_(std::move(model)),
-        pool_(std::make_shared<BlockPool>(std::max<size_t>(1, model_->block_bytes))) {}
+        pool_(std::make_shared<BlockPool>(key_layout(*model_, {}))) {}
   ~OnDeviceBackend() override {
     ring_.reset();
     close_stream(stream_);
@@ -33,6 +37,7 @@ class OnDeviceBackend final : public CudaBackend {
   Result<void> start(int positions) {
     positions_ = positions;
     SY_TRY(executor_, Executor::make(*model_, stream_, positions));
+    host_ = std::make_unique<HostWalk>(*model_, *executor_, stream_);
     return {};
   }
 
@@ -53,8 +58,10 @@ class OnDeviceBackend final : public CudaBackend {
     SY_CHECK(check_here(request));
     SY_TRY(DeviceCache* const cache, own(*request.cache));
     const int length = cache->length();
-    Result<void> done = run_pieces(request, *cache);
+    follow_path(*request.recipe, *cache);
+    Result<void> done = with_memory([&] { return run_pieces(request, *cache); });
     if (!done) give_up(done.error(), *cache, length);
+    if (done) flag_partial(plan_, request);
     return done;
   }
 
@@ -62,16 +69,31 @@ class OnDeviceBackend final : public CudaBackend {
                                       const Sampler& sampler, uint32_t sequence,
                                       std::span<RoutingFrame> frames) override {
     SY_CHECK(ready());
-    SY_CHECK(check_request(plan_, {.tokens = {&token, 1}, .cache = &any, .recipe = &recipe, .rows = LogitRows::kNone}));
+    const ForwardRequest request{
+        .tokens = {&token, 1}, .cache = &any, .recipe = &recipe, .stream = sequence, .rows = LogitRows::kNone};
+    SY_CHECK(check_request(plan_, request));
+    SY_CHECK(check_here(request));
     SY_TRY(DeviceCache* const cache, own(any));
     const int length = cache->length();
-    auto chosen = run_ahead(*cache, recipe, token, count, sampler, sequence, frames);
+    follow_path(recipe, *cache);
+    auto chosen = with_memory([&] { return run_ahead(request, *cache, count, sampler, frames); });
     if (!chosen) give_up(chosen.error(), *cache, length);
     return chosen;
   }
 
  private:
   Result<void> ready() const { return dead_.what.empty() ? Result<void>() : tl::unexpected(dead_); }
+
+  // What the host does in a step takes memory of its own.
+  template <class Run>
+  static auto with_memory(const Run& run) -> decltype(run()) {
+    try {
+      return run();
+    } catch (const std::bad_alloc&) {
+      return fail(ErrorCode::kMemory, "there is not enough host memory for these tokens.", {},
+                  "Close other programs or use a shorter prompt.");
+    }
+  }
 
   // A device's error ends its context: every later call fails with it, while the program goes on.
   void give_up(const Error& error, DeviceCache& cache, int length) {
@@ -82,7 +104,7 @@ class OnDeviceBackend final : public CudaBackend {
 
   Result<DeviceCache*> own(KvCache& cache) const {
     auto* const found = dynamic_cast<DeviceCache*>(&cache);
-    if (!found || found->pool() != pool_.get())
+    if (!found || found->native() != pool_.get())
       return fail(ErrorCode::kInternal, "the cache belongs to another backend.");
     return found;
   }
@@ -94,30 +116,31 @@ class OnDeviceBackend final : public CudaBackend {
     };
     const Recipe& recipe = *request.recipe;
     if (!recipe.adapters.empty()) return refuse("adapters");
-    if (!recipe.path.native()) return refuse("layer paths");
-    if (request.tap || request.units) return refuse("taps of inputs and hidden units");
-    if (!request.hidden.empty() || request.first_layer != 0 || end_layer(plan_, request) != int(plan_.layers.size()))
-      return refuse("parts of a model");
-    if (!request.experts_off.empty()) return refuse("layers whose experts are off");
-    for (const RoutingFrame& frame : request.frames)
-      if ((frame.header().taps & (Taps::kOutNorm | Taps::kBlockCos)) != 0) return refuse("measurements of outputs");
-    for (size_t row = 0; row < plan_.rows.size(); ++row) {
-      const LayerRecipe* layer = recipe.layer(int(row));
-      if (!layer) continue;
-      if (std::string missing = missing_in_table(*layer); !missing.empty())
-        return refuse(missing + " (" + plan_.row_name(int(row)) + ")");
-      if (batch_coupled(layer->scheme) && request.tokens.size() > 1)
-        return refuse("prompts under the scheme " + describe(layer->scheme.choice) +
-                      ", which decides for many tokens together");
-    }
+    for (size_t row = 0; row < plan_.rows.size(); ++row)
+      if (const LayerRecipe* layer = recipe.layer(int(row)))
+        if (std::ranges::any_of(layer->others, [](const OtherExpert& other) { return bool(other); }))
+          return refuse("experts of another kind (" + plan_.row_name(int(row)) + ")");
     return {};
+  }
+
+  // The layer path of a sequence is that of its first tokens.
+  void follow_path(const Recipe& recipe, DeviceCache& cache) {
+    if (cache.length() > 0 || std::ranges::equal(cache.path(), recipe.path.passes)) return;
+    if (recipe.path.passes.empty()) return cache.lay_out(pool_);
+    std::shared_ptr<BlockPool> pool = pools_[recipe.path.passes].lock();
+    if (!pool) pools_[recipe.path.passes] = pool = std::make_shared<BlockPool>(key_layout(*model_, recipe.path.passes));
+    cache.lay_out(std::move(pool));
   }
 
   Result<void> run_pieces(const ForwardRequest& request, DeviceCache& cache) {
     StepShape shape;
-    SY_CHECK(apply(*request.recipe, shape));
-    SY_CHECK(shape_ring(request.frames, *request.recipe, shape));
-    const size_t total = request.tokens.size(), vocab = size_t(plan_.vocab), piece = piece_tokens(shape);
+    SY_CHECK(apply(request, shape));
+    Way way = way_of(*model_, request, end_layer(plan_, request), cache.layout());
+    shape.way = std::move(way.visits);
+    shape.embeds = request.first_layer == 0;
+    SY_CHECK(shape_ring(request.frames, shape));
+    const size_t total = request.tokens.size(), vocab = size_t(plan_.vocab), hidden = size_t(plan_.hidden),
+                 piece = piece_tokens(shape);
     for (size_t first = 0; first < total; first += piece) {
       if (request.task && request.task->cancelled())
         return fail(ErrorCode::kCancelled, "stopped before token " + std::to_string(first) + ".");
@@ -129,10 +152,19 @@ class OnDeviceBackend final : public CudaBackend {
       uint64_t record = 0;
       if (shape.ring.records) {
         record = ring_->next();
-        ring_->expect(request.frames.subspan(first, count));
+        ring_->expect(request.frames.subspan(first, count), way.unwritten);
+      }
+      if (!shape.way.empty()) host_->begin(task_of(request, cache, first, count));
+      if (!shape.embeds) {
+        SY_CHECK(executor_->prepare(shape));
+        SY_CHECK(copy(stream_, executor_->hidden(), request.hidden.data() + first * hidden,
+                      count * hidden * sizeof(float), "hidden states"));
       }
       SY_CHECK(executor_->step(shape, request.tokens.subspan(first, count), cache, request.stream, record,
-                               shape.ring.records ? ring_->done_word() : nullptr));
+                               shape.ring.records ? ring_->done_word() : nullptr, host_.get()));
+      if (!request.hidden.empty())
+        SY_CHECK(copy(stream_, request.hidden.data() + first * hidden, executor_->hidden(),
+                      count * hidden * sizeof(float), "hidden states"));
       if (shape.logits) {
         const size_t rows = shape.all_logits ? count : 1;
         float* const out = request.logits.data() + (request.rows == LogitRows::kAll ? first * vocab : 0);
@@ -141,18 +173,38 @@ class OnDeviceBackend final : public CudaBackend {
       SY_CHECK(wait(stream_, "tokens " + std::to_string(cache.length()) + " to " +
                                  std::to_string(cache.length() + int(count) - 1)));
       if (shape.ring.records) SY_CHECK(ring_->finish());
+      if (!shape.way.empty() && !request.frames.empty()) host_->records().write(request.frames.subspan(first, count));
       cache.append(int(count));
     }
     return {};
   }
 
-  Result<std::vector<TokenId>> run_ahead(DeviceCache& cache, const Recipe& recipe, TokenId token, int count,
-                                         const Sampler& sampler, uint32_t sequence, std::span<RoutingFrame> frames) {
+  HostTask task_of(const ForwardRequest& request, DeviceCache& cache, size_t first, size_t count) const {
+    constexpr uint8_t kMeasured = Taps::kOutNorm | Taps::kBlockCos;
+    return {.tokens = request.tokens.subspan(first, count),
+            .first = first,
+            .cache = &cache,
+            .recipe = request.recipe,
+            .sequence = request.stream,
+            .tap = request.tap,
+            .units = request.units,
+            .taps = request.frames.empty() ? uint8_t(0) : uint8_t(request.frames[0].header().taps & kMeasured),
+            .records = !request.frames.empty(),
+            .together = request.tokens.size() > 1};
+  }
+
+  Result<std::vector<TokenId>> run_ahead(const ForwardRequest& request, DeviceCache& cache, int count,
+                                         const Sampler& sampler, std::span<RoutingFrame> frames) {
     StepShape shape;
-    SY_CHECK(apply(recipe, shape));
-    SY_CHECK(shape_ring(frames, recipe, shape));
+    SY_CHECK(apply(request, shape));
+    ForwardRequest one = request;
+    one.frames = frames;
+    const Way way = way_of(*model_, one, end_layer(plan_, request), cache.layout());
+    shape.way = way.visits;
+    SY_CHECK(shape_ring(frames, shape));
     shape.picks = true;
     executor_->set_sampler(sampler);
+    if (!shape.way.empty()) return step_ahead(one, cache, count, shape, way);
     const int begin = cache.length();
     SY_CHECK(cache.extend(stream_, count));
     for (int done = 0; done < count;) {
@@ -164,7 +216,7 @@ class OnDeviceBackend final : public CudaBackend {
         ring_->expect(frames.subspan(size_t(done), size_t(part)));
       }
       if (done == 0) {
-        SY_CHECK(executor_->step(shape, {&token, 1}, cache, sequence, record, word));
+        SY_CHECK(executor_->step(shape, request.tokens, cache, request.stream, record, word));
         SY_CHECK(executor_->run_on(shape, part - 1, word));
       } else {
         SY_CHECK(executor_->run_on(shape, part, word));
@@ -180,11 +232,44 @@ class OnDeviceBackend final : public CudaBackend {
     return out;
   }
 
+  // Where the host takes part: a token at a time.
+  Result<std::vector<TokenId>> step_ahead(const ForwardRequest& request, DeviceCache& cache, int count,
+                                          const StepShape& shape, const Way& way) {
+    std::vector<TokenId> out;
+    TokenId token = request.tokens[0];
+    ForwardRequest one = request;
+    for (int done = 0; done < count; ++done) {
+      one.tokens = {&token, 1};
+      if (!request.frames.empty()) one.frames = request.frames.subspan(size_t(done), 1);
+      SY_CHECK(cache.extend(stream_, 1));
+      const bool records = shape.ring.records != nullptr;
+      const uint64_t record = records ? ring_->next() : 0;
+      if (records) ring_->expect(one.frames, way.unwritten);
+      host_->begin(task_of(one, cache, 0, 1));
+      SY_CHECK(executor_->step(shape, one.tokens, cache, request.stream, record, records ? ring_->done_word() : nullptr,
+                               host_.get()));
+      TokenId next = 0;
+      SY_CHECK(copy(stream_, &next, executor_->chosen() + cache.length() + 1, sizeof(next), "the chosen token"));
+      SY_CHECK(wait(stream_, "the chosen token"));
+      if (records) SY_CHECK(ring_->finish());
+      host_->records().write(one.frames);
+      cache.append(1);
+      out.push_back(token = next);
+    }
+    return out;
+  }
+
   // Brings the recipe's tables to the device, in the stream before the step that follows.
-  Result<void> apply(const Recipe& recipe, StepShape& shape) {
+  Result<void> apply(const ForwardRequest& request, StepShape& shape) {
+    const Recipe& recipe = *request.recipe;
     GatePage page;
-    for (size_t row = 0; row < model_->rows.size(); ++row)
-      page.add(model_->rows[row]->gate, recipe.layer(int(row)), recipe.epoch);
+    for (size_t row = 0; row < model_->rows.size(); ++row) {
+      const LayerRecipe* const layer = recipe.layer(int(row));
+      const int passes = recipe.passes_of(plan_.moe_layers[row]);
+      const bool on_host = host_decides(recipe, int(row), request.tokens.size(), passes);
+      page.add(model_->rows[row]->gate, on_host ? nullptr : layer, recipe.epoch);
+      shape.slots = std::max(shape.slots, slots_needed(model_->rows[row]->gate.spec, layer));
+    }
     for (const GateTable& table : page.tables()) {
       shape.slots = std::max(shape.slots, int(table.slots));
       shape.width = std::max(shape.width, int(table.experts) + table.nulls);
@@ -207,47 +292,10 @@ class OnDeviceBackend final : public CudaBackend {
     page.place(side.arrays.as<>());
     std::memcpy(side.page.as<>(), page.tables().data(), bytes);
     SY_CHECK(copy(stream_, executor_->tables(), side.page.as<>(), bytes, "recipe tables"));
-    return place_experts(recipe);
+    return placed_.place(*model_, stream_, recipe);
   }
 
-  // What stands in the experts' places: other pointers for swaps and clones, masks for units that are off.
-  Result<void> place_experts(const Recipe& recipe) {
-    placed_.resize(model_->rows.size());
-    for (size_t row = 0; row < model_->rows.size(); ++row) {
-      const FeedForwardOnDevice& layer = *model_->rows[row];
-      const LayerRecipe* edits = recipe.layer(int(row));
-      std::vector<ExpertMix> mixes = edits ? edits->mixes : std::vector<ExpertMix>();
-      std::vector<std::vector<int>> masks = edits ? edits->unit_masks : std::vector<std::vector<int>>();
-      Placed& placed = placed_[row];
-      if (placed.mixes == mixes && placed.masks == masks) continue;
-      const auto width = size_t(layer.form.width);
-      std::vector<Expert> table = layer.own;
-      for (size_t e = 0; e < table.size(); ++e)
-        if (edits && !edits->mix(e).empty()) table[e] = layer.own[edits->mix(e)[0].expert];
-      std::vector<uint8_t> off;
-      for (size_t e = 0; e < table.size(); ++e) {
-        if (!edits || edits->unit_mask(e).empty()) continue;
-        off.resize(off.size() + width);
-        for (const int unit : edits->unit_mask(e)) off[off.size() - width + size_t(unit)] = 1;
-      }
-      if (!off.empty()) {
-        SY_TRY(Buffer there, Buffer::make(off.size(), Place::kDevice, "masks of hidden units"));
-        SY_CHECK(copy(stream_, there.as<>(), off.data(), off.size(), "masks of hidden units"));
-        size_t at = 0;
-        for (size_t e = 0; e < table.size(); ++e)
-          if (edits && !edits->unit_mask(e).empty())
-            table[e].units_off = there.as<uint8_t>() + std::exchange(at, at + width);
-        SY_CHECK(wait(stream_, "masks of hidden units"));
-        placed.units_off = std::move(there);
-      }
-      SY_CHECK(copy(stream_, layer.experts, table.data(), table.size() * sizeof(Expert), "the table of experts"));
-      SY_CHECK(wait(stream_, "the table of experts"));
-      placed.mixes = std::move(mixes), placed.masks = std::move(masks);
-    }
-    return {};
-  }
-
-  Result<void> shape_ring(std::span<RoutingFrame> frames, const Recipe&, StepShape& shape) {
+  Result<void> shape_ring(std::span<RoutingFrame> frames, StepShape& shape) {
     CaptureLevel level = CaptureLevel::kOff;
     for (const RoutingFrame& frame : frames) level = std::max(level, frame.header().capture);
     if (level == CaptureLevel::kOff || model_->rows.empty()) return {};
@@ -275,11 +323,6 @@ class OnDeviceBackend final : public CudaBackend {
   struct Side {  // one of two, so that a page is not written while it is copied
     Buffer page, arrays, host_arrays;
   };
-  struct Placed {
-    std::vector<ExpertMix> mixes;
-    std::vector<std::vector<int>> masks;
-    Buffer units_off;
-  };
 
   const ModelPlan plan_;
   DeviceInfo device_;
@@ -287,11 +330,13 @@ class OnDeviceBackend final : public CudaBackend {
   std::unique_ptr<ModelOnDevice> model_;
   std::unique_ptr<Executor> executor_;
   int positions_ = 0;  // of a cache at most
-  std::shared_ptr<BlockPool> pool_;
+  std::unique_ptr<HostWalk> host_;
+  std::shared_ptr<BlockPool> pool_;                                 // of one pass through every layer
+  std::map<std::vector<uint8_t>, std::weak_ptr<BlockPool>> pools_;  // of other paths
   std::unique_ptr<CaptureRing> ring_;
   Side sides_[2];
   int turn_ = 0;
-  std::vector<Placed> placed_;
+  PlacedExperts placed_;
   Error dead_;
 };
 
@@ -317,12 +362,10 @@ Result<std::unique_ptr<CudaBackend>> make_backend_on_device(const ModelPlan& pla
                                                             Task* task) {
   if (const std::string missing = missing_on_cuda(plan); !missing.empty())
     return fail(ErrorCode::kUsage, "the cuda backend lacks " + missing + ".", {}, "Use --backend cpu, or reference.");
-  if (std::ranges::any_of(options.passes, [](uint8_t passes) { return passes != 1; }))
-    return fail(ErrorCode::kUsage, "the cuda backend lacks layer paths.", {}, "Use --backend cpu.");
   try {
     SY_TRY(DeviceInfo device, open_device());
     const int context = options.context > 0 ? std::min(options.context, plan.context) : plan.context;
-    const CardEstimate need = estimate_card(plan, context, device.memory);
+    const CardEstimate need = estimate_card(plan, context, device.memory, options.passes);
     const uint64_t others = need.total() - need.experts;
     if (others > device.free)
       return fail(ErrorCode::kMemory, "needs " + card_text(need, device.free) + ".", device.name,

@@ -104,9 +104,11 @@ Rope Executor::rope(int index) const {
 
 Result<void> Executor::size_buffers(const StepShape& shape) {
   const int rows = shape.all_logits ? shape.tokens : 1;
-  if (shape.tokens <= token_room_ && shape.slots <= slot_room_ && shape.width <= width_room_ && rows <= logit_rows_)
+  if (shape.tokens <= token_room_ && shape.slots <= slot_room_ && shape.width <= width_room_ && rows <= logit_rows_ &&
+      shape.window() <= share_room_)
     return {};
-  graph_.reset();  // it holds the old addresses
+  graph_.reset(), stretches_.clear();  // they hold the old addresses
+  share_room_ = std::max(share_room_, shape.window());
   token_room_ = std::max(token_room_, shape.tokens), slot_room_ = std::max(slot_room_, shape.slots);
   width_room_ = std::max(width_room_, shape.width), logit_rows_ = std::max(logit_rows_, rows);
   const Widths most = widths_of(model_);
@@ -135,15 +137,16 @@ Result<void> Executor::size_buffers(const StepShape& shape) {
   SY_CHECK(grow(experts_, std::max<size_t>(1, all) * sizeof(ExpertId), "activations"));
   SY_CHECK(floats(units_, std::max(all, slots + 1) * size_t(most.width)));
   SY_CHECK(floats(logits_, size_t(logit_rows_) * size_t(model_.vocab)));
+  SY_CHECK(floats(shares_, tokens * size_t(share_room_)));
+  SY_CHECK(floats(routed_, all * hidden));
+  SY_CHECK(floats(slot_counts_, size_t(most.experts)));
+  SY_CHECK(floats(slot_starts_, size_t(most.experts + 1)));
+  SY_CHECK(floats(slot_tokens_, all));
+  SY_CHECK(floats(slot_inputs_, all));
+  SY_CHECK(floats(slot_places_, all));
   if (tokens > 1) {
-    SY_CHECK(floats(routed_, all * hidden));
     SY_CHECK(floats(shared_units_, tokens * size_t(most.width)));
     SY_CHECK(floats(shared_, tokens * hidden));
-    SY_CHECK(floats(slot_counts_, size_t(most.experts)));
-    SY_CHECK(floats(slot_starts_, size_t(most.experts + 1)));
-    SY_CHECK(floats(slot_tokens_, all));
-    SY_CHECK(floats(slot_inputs_, all));
-    SY_CHECK(floats(slot_places_, all));
   }
   // One counter for each group of query heads, and the router's.
   SY_CHECK(floats(counters_, size_t(most.groups) * tokens + 1));
@@ -155,7 +158,7 @@ Result<void> Executor::size_buffers(const StepShape& shape) {
 }
 
 Result<void> Executor::step(const StepShape& shape, std::span<const TokenId> tokens, const DeviceCache& cache,
-                            uint32_t sequence, uint64_t first_record, uint64_t* done) {
+                            uint32_t sequence, uint64_t first_record, uint64_t* done, HostSide* host) {
   SY_CHECK(size_buffers(shape));
   *host_state_.as<StepState>() = {.position = cache.length(),
                                   .count = int32_t(tokens.size()),
@@ -167,11 +170,45 @@ Result<void> Executor::step(const StepShape& shape, std::span<const TokenId> tok
   SY_CHECK(copy(stream_, state_.as<>(), host_state_.as<>(), sizeof(StepState), "the state of a step"));
   SY_CHECK(copy(stream_, tokens_.as<>(), host_tokens_.as<>(), tokens.size() * sizeof(int32_t), "token ids"));
   if (shape.picks) SY_CHECK(copy(stream_, sampler_.as<>(), host_sampler_.as<>(), sizeof(Sampler), "the sampler"));
+  if (!shape.way.empty()) return walk(shape, host, done);
   if (shape.tokens > 1) {
     launch_all(stream_, shape, done);
     return {};
   }
   return run_on(shape, 1, done);
+}
+
+Result<void> Executor::walk(const StepShape& shape, HostSide* host, uint64_t* done) {
+  if (!(walked_ == shape)) stretches_.clear(), walked_ = shape;
+  begin_step(stream_, shape);
+  for (size_t at = 0; at < shape.way.size();) {
+    size_t end = at;
+    while (end < shape.way.size() && !shape.way[end].host) ++end;
+    if (end > at) SY_CHECK(run_stretch(shape, at, end));
+    if (end < shape.way.size()) {
+      stream_.layer = model_.sublayers[size_t(shape.way[end].sublayer)].layer;
+      SY_CHECK(host->run(shape, shape.way[end++]));
+    }
+    at = end;
+  }
+  stream_.layer = -1;
+  end_step(stream_, shape, done);
+  return {};
+}
+
+Result<void> Executor::run_stretch(const StepShape& shape, size_t first, size_t end) {
+  const auto launch = [&](Stream& stream) {
+    for (size_t at = first; at < end; ++at) launch_visit(stream, shape, shape.way[at]);
+  };
+  if (shape.tokens > 1) {
+    launch(stream_);
+    return {};
+  }
+  std::unique_ptr<Graph>& graph = stretches_[first];
+  if (!graph) {
+    SY_TRY(graph, capture(stream_, launch));
+  }
+  return graph->launch(stream_);
 }
 
 Result<void> Executor::run_on(const StepShape& shape, int count, uint64_t* done) {
@@ -184,13 +221,26 @@ Result<void> Executor::run_on(const StepShape& shape, int count, uint64_t* done)
 }
 
 void Executor::launch_all(Stream& stream, const StepShape& shape, uint64_t* done) {
-  launch_embed(stream, state_.as<StepState>(), model_.embedding, model_.embedding_scale, hidden_.as<float>(),
-               shape.tokens);
-  for (const SublayerOnDevice& sublayer : model_.sublayers) {
-    stream.layer = sublayer.layer;
-    std::visit([&](const auto& op) { run(stream, shape, sublayer, op); }, sublayer.op);
+  begin_step(stream, shape);
+  for (size_t i = 0; i < model_.sublayers.size(); ++i) {
+    const auto* attention = std::get_if<AttentionOnDevice>(&model_.sublayers[i].op);
+    const auto* latent = std::get_if<LatentOnDevice>(&model_.sublayers[i].op);
+    launch_visit(stream, shape,
+                 {.sublayer = int(i),
+                  .keys = attention ? attention->place.keys
+                          : latent  ? latent->place.keys
+                                    : 0});
   }
   stream.layer = -1;
+  end_step(stream, shape, done);
+}
+
+void Executor::begin_step(Stream& stream, const StepShape& shape) {
+  if (shape.embeds)
+    launch_embed(stream, state_.as<StepState>(), model_.embedding, model_.embedding_scale, hidden(), shape.tokens);
+}
+
+void Executor::end_step(Stream& stream, const StepShape& shape, uint64_t* done) {
   if (shape.logits || shape.picks) head(stream, shape);
   if (done) launch_tell_host(stream, state_.as<StepState>(), done);
   if (shape.picks)
@@ -199,6 +249,22 @@ void Executor::launch_all(Stream& stream, const StepShape& shape, uint64_t* done
                          .sampler = sampler_.as<Sampler>(),
                          .state = state_.as<StepState>(),
                          .chosen = chosen_.as<int32_t>()});
+}
+
+void Executor::launch_visit(Stream& stream, const StepShape& shape, const Visit& visit) {
+  const SublayerOnDevice& sublayer = model_.sublayers[size_t(visit.sublayer)];
+  stream.layer = sublayer.layer;
+  std::visit([&](const auto& op) { run(stream, shape, visit, op); }, sublayer.op);
+}
+
+size_t Executor::key_bytes(const SublayerOnDevice& sublayer) {
+  const auto bytes = [](const KeyPlace& place) {
+    const size_t one = size_t(stored_bytes(place.type)) * kKeyBlock * size_t(place.kv_heads) * size_t(place.head_dim);
+    return place.keys == place.values ? one : 2 * one;
+  };
+  if (const auto* a = std::get_if<AttentionOnDevice>(&sublayer.op)) return bytes(a->place);
+  if (const auto* l = std::get_if<LatentOnDevice>(&sublayer.op)) return bytes(l->place);
+  return 0;
 }
 
 void Executor::multiply(Stream& stream, int tokens, const float* in, const Matrix& matrix, const float* bias,
@@ -230,235 +296,13 @@ void Executor::add_output(Stream& stream, const StepShape& shape, const Sublayer
     multiply(stream, shape.tokens, in, matrix, bias, hidden, model_.hidden, 0, true, sublayer.factor);
 }
 
-void Executor::attend(Stream& stream, const StepShape& shape, const KeyPlace& place, int heads, float scale, int window,
-                      int chunk, const float* sinks, const float* queries) {
-  const AttendJob job{.queries = queries,
-                      .out = mixed_.as<float>(),
-                      .heads = heads,
-                      .place = place,
-                      .scale = scale,
-                      .window = window,
-                      .chunk = chunk,
-                      .sinks = sinks,
-                      .partial = partial_.as<float>(),
-                      .arrived = counters_.as<unsigned>() + 1};
-  launch_attend(stream, state_.as<StepState>(), job, shape.tokens == 1 ? splits_ : 1, shape.tokens);
-}
-
-void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer,
-                   const AttentionOnDevice& op) {
-  float* const projected = projected_.as<float>();
-  const int query_cols = op.heads * op.place.head_dim, key_cols = op.place.kv_heads * op.place.head_dim;
-  if (shape.tokens == 1) {
-    launch_project(stream, {.in = hidden_.as<float>(),
-                            .cols = model_.hidden,
-                            .norm = sublayer.norm,
-                            .parts = {op.q, op.k, op.v},
-                            .bias = {op.q_bias, op.k_bias, op.v_bias},
-                            .count = 3,
-                            .out = projected});
-  } else {
-    launch_norm_rows(stream, hidden_.as<float>(), sublayer.norm, model_.hidden, normed_.as<float>(), shape.tokens);
-    multiply(stream, shape.tokens, normed_.as<float>(), op.q, op.q_bias, projected, op.step(), 0);
-    multiply(stream, shape.tokens, normed_.as<float>(), op.k, op.k_bias, projected, op.step(), query_cols);
-    multiply(stream, shape.tokens, normed_.as<float>(), op.v, op.v_bias, projected, op.step(), query_cols + key_cols);
-  }
-  launch_finish_heads(stream, state_.as<StepState>(),
-                      {.qkv = projected,
-                       .step = op.step(),
-                       .queries = queries_.as<float>(),
-                       .heads = op.heads,
-                       .place = op.place,
-                       .qk_norm = op.qk_norm,
-                       .query_norm = op.q_norm,
-                       .key_norm = op.k_norm,
-                       .clip = op.clip,
-                       .rope = rope(op.rope),
-                       .temperature_floor = op.temperature_floor,
-                       .temperature_scale = op.temperature_scale},
-                      shape.tokens);
-  attend(stream, shape, op.place, op.heads, op.scale, op.window, op.chunk, op.sinks, queries_.as<float>());
-  add_output(stream, shape, sublayer, mixed_.as<float>(), op.o, op.o_bias);
-}
-
-void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer, const LatentOnDevice& op) {
-  const int tokens = shape.tokens, query_dim = op.nope + op.rope_dims, latent = op.place.value_dim,
-            low_rank = op.q_a.rows;
-  float *const key = projected_.as<float>(), *const queries = queries_.as<float>(), *const low = low_.as<float>();
-  float* const low_normed = low + size_t(token_room_) * size_t(low_rank);
-  launch_norm_rows(stream, hidden_.as<float>(), sublayer.norm, model_.hidden, normed_.as<float>(), tokens);
-  const auto project = [&](const float* in, const Matrix& matrix, const float* bias, const Norm& norm, float* out) {
-    if (tokens == 1)
-      launch_project(
-          stream,
-          {.in = in, .cols = matrix.cols, .norm = norm, .parts = {matrix}, .bias = {bias}, .count = 1, .out = out});
-    else
-      multiply(stream, tokens, in, matrix, bias, out, matrix.rows, 0);
-  };
-  project(normed_.as<float>(), op.kv_a, op.kv_a_bias, {}, key);
-  if (low_rank > 0) {
-    project(normed_.as<float>(), op.q_a, op.q_a_bias, {}, low);
-    if (tokens > 1) launch_norm_rows(stream, low, op.q_a_norm, low_rank, low_normed, tokens);
-    project(tokens == 1 ? low : low_normed, op.q, nullptr, tokens == 1 ? op.q_a_norm : Norm{}, queries);
-  } else {
-    project(normed_.as<float>(), op.q, nullptr, {}, queries);
-  }
-  launch_finish_latents(stream, state_.as<StepState>(),
-                        {.first = key,
-                         .step = op.place.head_dim,
-                         .queries = queries,
-                         .absorbed = absorbed_.as<float>(),
-                         .heads = op.heads,
-                         .nope = op.nope,
-                         .rope_dims = op.rope_dims,
-                         .place = op.place,
-                         .latent_norm = op.kv_a_norm,
-                         .rope = rope(op.rope),
-                         .query_scale = op.query_scale,
-                         .latent_scale = op.latent_scale},
-                        tokens);
-  launch_project_heads(stream,
-                       {.in = queries,
-                        .out = absorbed_.as<float>(),
-                        .matrix = op.absorb,
-                        .heads = op.heads,
-                        .rows = latent,
-                        .first = 0,
-                        .rows_apart = latent,
-                        .in_step = query_dim,
-                        .out_step = op.place.head_dim},
-                       tokens);
-  attend(stream, shape, op.place, op.heads, op.scale, 0, 0, nullptr, absorbed_.as<float>());
-  launch_project_heads(stream,
-                       {.in = mixed_.as<float>(),
-                        .out = values_.as<float>(),
-                        .matrix = op.kv_b,
-                        .heads = op.heads,
-                        .rows = op.value_dim,
-                        .first = op.nope,
-                        .rows_apart = op.nope + op.value_dim,
-                        .in_step = latent,
-                        .out_step = op.value_dim},
-                       tokens);
-  add_output(stream, shape, sublayer, values_.as<float>(), op.o, op.o_bias);
-}
-
-void Executor::run(Stream& stream, const StepShape& shape, const SublayerOnDevice& sublayer,
-                   const FeedForwardOnDevice& op) {
-  const RouteJob job{
-      .tables = tables(),
-      .row = op.row,
-      .logits = router_.as<float>(),
-      .biased = biased_.as<float>(),
-      .width = shape.width,
-      .slots = shape.slots,
-      .chosen = {count_.as<int32_t>(), experts_.as<ExpertId>(), weights_.as<float>(), inputs_.as<float>(), shape.slots},
-      .ring = shape.ring};
-  if (shape.tokens == 1)
-    run_one(stream, job, sublayer, op);
-  else
-    run_many(stream, shape, job, sublayer, op);
-}
-
-void Executor::run_one(Stream& stream, const RouteJob& job, const SublayerOnDevice& sublayer,
-                       const FeedForwardOnDevice& op) {
-  const bool routes = op.row >= 0, gated = op.shared_gate.rows > 0;
-  if (routes) {
-    // The gate of the shared block is one more row of the router's product.
-    const Projection router{.in = hidden_.as<float>(),
-                            .cols = model_.hidden,
-                            .norm = sublayer.norm,
-                            .normed = normed_.as<float>(),
-                            .parts = {op.router, op.shared_gate},
-                            .count = gated ? 2 : 1,
-                            .out = router_.as<float>()};
-    launch_route(stream, state_.as<StepState>(), router, job, counters_.as<unsigned>());
-  } else {
-    launch_norm_rows(stream, hidden_.as<float>(), sublayer.norm, model_.hidden, normed_.as<float>(), 1);
-  }
-  ExpertJob experts{.experts = routes ? op.experts : nullptr,
-                    .form = op.form,
-                    .chosen = job.chosen,
-                    .shared = op.shared,
-                    .shared_form = op.shared_form,
-                    .shared_gate = gated ? router_.as<float>() + op.router.rows : nullptr,
-                    .in = normed_.as<float>(),
-                    .hidden = model_.hidden,
-                    .units = units_.as<float>(),
-                    .width = op.width(),
-                    .output_bias = op.output_bias,
-                    .out = hidden_.as<float>(),
-                    .factor = sublayer.factor};
-  if (!routes) experts.chosen.slots = 0;
-  launch_expert_units(stream, experts);
-  launch_expert_down(stream, experts);
-}
-
-void Executor::run_many(Stream& stream, const StepShape& shape, const RouteJob& job, const SublayerOnDevice& sublayer,
-                        const FeedForwardOnDevice& op) {
-  const int tokens = shape.tokens;
-  const bool routes = op.row >= 0, gated = op.shared_gate.rows > 0;
-  const float* const normed = normed_.as<float>();
-  launch_norm_rows(stream, hidden_.as<float>(), sublayer.norm, model_.hidden, normed_.as<float>(), tokens);
-  CombineJob sum{.chosen = job.chosen,
-                 .output_bias = op.output_bias,
-                 .hidden = model_.hidden,
-                 .out = hidden_.as<float>(),
-                 .factor = sublayer.factor};
-  if (routes) {
-    const int experts = op.gate.spec.experts;
-    multiply(stream, tokens, normed, op.router, nullptr, router_.as<float>(), experts, 0);
-    launch_route_rows(stream, state_.as<StepState>(), job, tokens);
-    const Sorted sorted{slot_counts_.as<int32_t>(), slot_starts_.as<int32_t>(), slot_tokens_.as<int32_t>(),
-                        slot_inputs_.as<float>(), slot_places_.as<int32_t>()};
-    launch_sort_slots(stream, job.chosen, tokens, experts, sorted);
-    launch_group_units(stream,
-                       {.experts = op.experts,
-                        .form = op.form,
-                        .starts = sorted.starts,
-                        .rows = sorted.tokens,
-                        .weights = sorted.inputs,
-                        .in = normed,
-                        .cols = model_.hidden,
-                        .out = units_.as<float>()},
-                       experts, tokens);
-    launch_group_down(stream,
-                      {.experts = op.experts,
-                       .form = op.form,
-                       .starts = sorted.starts,
-                       .in = units_.as<float>(),
-                       .cols = op.form.width,
-                       .out = routed_.as<float>()},
-                      model_.hidden, experts, tokens);
-    sum.places = sorted.places, sum.routed = routed_.as<float>();
-  }
-  if (op.shared) {
-    launch_group_units(stream,
-                       {.experts = op.shared,
-                        .form = op.shared_form,
-                        .tokens = tokens,
-                        .in = normed,
-                        .cols = model_.hidden,
-                        .out = shared_units_.as<float>()},
-                       1, tokens);
-    launch_group_down(stream,
-                      {.experts = op.shared,
-                       .form = op.shared_form,
-                       .tokens = tokens,
-                       .in = shared_units_.as<float>(),
-                       .cols = op.shared_form.width,
-                       .out = shared_.as<float>()},
-                      model_.hidden, 1, tokens);
-    sum.shared = shared_.as<float>();
-    if (gated) {
-      multiply(stream, tokens, normed, op.shared_gate, nullptr, shared_gates_.as<float>(), 1, 0);
-      sum.shared_gate = shared_gates_.as<float>();
-    }
-  }
-  launch_combine(stream, sum, tokens);
-}
-
 void Executor::head(Stream& stream, const StepShape& shape) {
+  // Logits of many tokens: the head's matrix is read once for all, where no column has a factor of its own.
+  if (shape.all_logits && !model_.lm_head_columns) {
+    launch_norm_rows(stream, hidden_.as<float>(), model_.final_norm, model_.hidden, normed_.as<float>(), shape.tokens);
+    return multiply(stream, shape.tokens, normed_.as<float>(), model_.lm_head, model_.lm_head_bias, logits_.as<float>(),
+                    model_.vocab, 0, false, model_.logit_scale);
+  }
   const int first = shape.all_logits ? 0 : shape.tokens - 1;
   for (int token = first; token < shape.tokens; ++token)
     launch_project(stream, {.in = hidden_.as<float>() + size_t(token) * size_t(model_.hidden),

@@ -8,7 +8,7 @@
 
 namespace switchyard::cuda {
 
-std::string missing_in_table(const LayerRecipe& recipe) {
+std::string beyond_table(const LayerRecipe& recipe) {
   const Stages& s = recipe.scheme.stages;
   const bool recorded = s.selector == Selector::kReplay;
   if (recipe.scheme &&
@@ -17,11 +17,6 @@ std::string missing_in_table(const LayerRecipe& recipe) {
     return "the scheme " + describe(recipe.scheme.choice);
   if (std::ranges::any_of(recipe.router_rows, [](const RowSource& row) { return row.kind != RowSource::Kind::kOwn; }))
     return "replaced router rows";
-  if (std::ranges::any_of(
-          recipe.mixes, [](const ExpertMix& mix) { return mix.size() > 1 || (mix.size() == 1 && mix[0].weight != 1); }))
-    return "experts mixed from several";
-  if (std::ranges::any_of(recipe.others, [](const OtherExpert& other) { return bool(other); }))
-    return "experts of another kind";
   return {};
 }
 

@@ -17,8 +17,9 @@ struct ModelGate {
   const float* select_bias = nullptr;
 };
 
-// What of the layer's edits the table cannot hold, in words: "the scheme recurrent"; empty: all fits.
-std::string missing_in_table(const LayerRecipe& recipe);
+// What of the layer's routing a table cannot hold, in words: "the scheme recurrent"; empty: all fits. The host decides then
+// (host_walk.h).
+std::string beyond_table(const LayerRecipe& recipe);
 
 // Tables of all rows and the arrays that they point to, made on the host.
 class GatePage {

@@ -13,7 +13,13 @@
 #define DYNAMIC_SHARED(T, name)                                          \
   extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(dynamic_shared_memory)
-#elif !defined(CUDA_ON_CPU)
+// In front of a loop whose arrays have to be registers.
+#define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")  // would take registers
+#elif defined(CUDA_ON_CPU)
+#define UNROLL
+#define NO_UNROLL
+#else
 #error "compile with nvcc, or with g++ and -include tests/cuda_on_cpu/cuda_on_cpu.h"
 #endif
 
@@ -55,6 +61,28 @@ __device__ __forceinline__ float bits_to_float(uint32_t bits) {
 __device__ __forceinline__ uint32_t float_to_bits(float value) {
   return __float_as_uint(value);
 }
+
+// c += a b, 16 x 8 numbers of 16 products each, by a whole warp: a [16, 16] and b [16, 8] in bf16, two numbers a word,
+// c in fp32, laid out over the lanes as the PTX manual says of mma.m16n8k16: lane l has of a the rows l / 4 and l / 4 + 8,
+// of b and c the column l / 4 and the columns 2 (l % 4) and the next. Products are exact.
+__device__ __forceinline__ void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// 16 bytes each from global to shared memory, while the thread goes on. It sees them after wait(), the others of its
+// block after a barrier behind that.
+class AsyncCopies {
+ public:
+  __device__ __forceinline__ void copy(Words* to, const void* from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(uint32_t(__cvta_generic_to_shared(to))), "l"(from)
+                 : "memory");
+  }
+  __device__ __forceinline__ void wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+};
 
 // Seen by the host once everything written before it is.
 __device__ __forceinline__ void publish(uint64_t* at, uint64_t value) {
@@ -134,6 +162,26 @@ inline float half_to_float(uint16_t bits) {
   const float small = float(fraction) * 0x1p-24f;  // subnormal
   return sign ? -small : small;
 }
+inline void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
+  cuda_on_cpu::mma_m16n8k16_bf16(a, b, c);
+}
+// Nothing arrives before wait().
+class AsyncCopies {
+ public:
+  ~AsyncCopies() {
+    if (!under_way_.empty()) std::fprintf(stderr, "a kernel ends with copies under way\n"), std::abort();
+  }
+  void copy(Words* to, const void* from) {
+    under_way_.push_back({to, static_cast<const Words*>(__builtin_assume_aligned(from, 16))});
+  }
+  void wait() {
+    for (const auto& [to, from] : under_way_) *to = *from, traffic().weights += sizeof(Words);
+    under_way_.clear();
+  }
+
+ private:
+  std::vector<std::pair<Words*, const Words*>> under_way_;
+};
 inline void publish(uint64_t* at, uint64_t value) {
   __atomic_store_n(at, value, __ATOMIC_RELEASE);
 }

@@ -4,6 +4,7 @@
 #include "engine/backend/cuda/pick.cuh"
 #include "engine/backend/cuda/prefill.cuh"
 #include "engine/backend/cuda/project.cuh"
+#include "engine/backend/cuda/tensor.cuh"
 
 namespace switchyard::cuda {
 namespace {
@@ -54,6 +55,10 @@ void launch_project(Stream& stream, const Projection& job) {
 }
 
 void launch_project_heads(Stream& stream, const HeadProjection& job, int tokens) {
+  if (tokens > 1 && job.matrix.type == Stored::kBF16)
+    return launch(stream, "heads_tensor",
+                  dim3(parts(tokens, kTensorTokens), parts(job.rows, kTensorRows), unsigned(job.heads)), kTensorThreads,
+                  0, heads_tensor, job, tokens);
   launch(stream, "project_heads",
          dim3(parts(job.rows, 4 * kProjectThreads / kWarp), unsigned(job.heads), unsigned(tokens)), kProjectThreads,
          floats(job.matrix.cols), project_heads, job);
@@ -84,6 +89,12 @@ void launch_attend(Stream& stream, const StepState* state, const AttendJob& job,
   }
 }
 
+void launch_attend_shares(Stream& stream, const StepState* state, const AttendJob& job, int window, float* shares,
+                          int tokens) {
+  launch(stream, "attend_shares", unsigned(tokens), kAttendThreads, floats(window), attend_shares, state, job, window,
+         shares);
+}
+
 void launch_route(Stream& stream, const StepState* state, const Projection& router, const RouteJob& job,
                   unsigned* arrived) {
   const size_t room = GateRoom::bytes(job.width, job.slots), input = floats(router.cols);
@@ -111,6 +122,9 @@ void launch_expert_down(Stream& stream, const ExpertJob& job) {
 }
 
 void launch_multiply_tiles(Stream& stream, const TileJob& job) {
+  if (job.matrix.type == Stored::kBF16)
+    return launch(stream, "multiply_tensor", dim3(parts(job.tokens, kTensorTokens), parts(job.matrix.rows, kTensorRows)),
+                  kTensorThreads, 0, multiply_tensor, job);
   launch(stream, "multiply_tiles", dim3(parts(job.matrix.rows, kTile), parts(job.tokens, kTile)), kTileThreads, 0,
          multiply_tiles, job);
 }
@@ -121,11 +135,19 @@ void launch_sort_slots(Stream& stream, const Chosen& chosen, int tokens, int exp
 }
 
 void launch_group_units(Stream& stream, const GroupJob& job, int groups, int most_rows) {
+  if (job.bf16)
+    return launch(stream, "group_units_tensor",
+                  dim3(parts(most_rows, kTensorTokens), parts(job.form.width, 64), unsigned(groups)), kTensorThreads, 0,
+                  group_units_tensor, job);
   launch(stream, "group_units", dim3(parts(job.form.width, kTile), parts(most_rows, kTile), unsigned(groups)),
          kTileThreads, 0, group_units, job);
 }
 
 void launch_group_down(Stream& stream, const GroupJob& job, int hidden, int groups, int most_rows) {
+  if (job.bf16)
+    return launch(stream, "group_down_tensor",
+                  dim3(parts(most_rows, kTensorTokens), parts(hidden, kTensorRows), unsigned(groups)), kTensorThreads, 0,
+                  group_down_tensor, job, hidden);
   launch(stream, "group_down", dim3(parts(hidden, kTile), parts(most_rows, kTile), unsigned(groups)), kTileThreads, 0,
          group_down, job, hidden);
 }

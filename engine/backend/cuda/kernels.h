@@ -134,12 +134,14 @@ struct Sorted {
 struct GroupJob {
   const Expert* experts = nullptr;  // [groups]: of the routed ones by id, or the shared block alone
   FfnForm form;
+  bool bf16 = false;                // all matrices that it reads are: on the tensor cores
   const int32_t* starts = nullptr;  // null: one group of all tokens
   const int32_t* rows = nullptr;    // token of each slot; null: the slot's own number
   const float* weights = nullptr;   // of the input, of each slot; null: ones
   int tokens = 0;                   // of that one group
-  const float* in = nullptr;        // [tokens, cols]
+  const float* in = nullptr;        // [tokens] of `step` numbers, cols of which are read
   int cols = 0;
+  int step = 0;          // 0: cols
   float* out = nullptr;  // [slots, rows of the matrix]
 };
 
@@ -185,6 +187,10 @@ void launch_finish_heads(Stream& stream, const StepState* state, const HeadJob& 
 void launch_finish_latents(Stream& stream, const StepState* state, const LatentJob& job, int tokens);
 // splits: stretches of keys at most; more than one needs job.partial and job.arrived.
 void launch_attend(Stream& stream, const StepState* state, const AttendJob& job, int splits, int tokens);
+// shares [tokens, window]: what part of a query's attention, averaged over the heads, falls on the key o tokens back. To be
+// launched after launch_attend(), which it repeats the scores of.
+void launch_attend_shares(Stream& stream, const StepState* state, const AttendJob& job, int window, float* shares,
+                          int tokens);
 unsigned attend_groups(const AttendJob& job);  // blocks of one split and token: counters of job.arrived
 // The router of a step of one token: job.logits is router.out. arrived: one counter, zero.
 void launch_route(Stream& stream, const StepState* state, const Projection& router, const RouteJob& job,
@@ -193,6 +199,7 @@ void launch_route(Stream& stream, const StepState* state, const Projection& rout
 void launch_route_rows(Stream& stream, const StepState* state, const RouteJob& job, int tokens);
 void launch_expert_units(Stream& stream, const ExpertJob& job);
 void launch_expert_down(Stream& stream, const ExpertJob& job);
+// Products of many tokens: bf16 matrices on the tensor cores, others as fp32 tiles.
 void launch_multiply_tiles(Stream& stream, const TileJob& job);
 void launch_sort_slots(Stream& stream, const Chosen& chosen, int tokens, int experts, const Sorted& sorted);
 void launch_group_units(Stream& stream, const GroupJob& job, int groups, int most_rows);

@@ -174,6 +174,9 @@ class Builder {
   }
   Result<void> experts(const cpu::FeedForward& from, FeedForwardOnDevice& to) {
     for (const cpu::Expert& expert : from.experts) SY_CHECK(build(expert, to.own.emplace_back(), true));
+    if (!from.experts.empty()) to.bias_type = from.experts[0].bias_type;
+    to.bf16_units = std::ranges::all_of(to.own, [](const Expert& e) { return e.type == Stored::kBF16; });
+    to.bf16_down = std::ranges::all_of(to.own, [](const Expert& e) { return e.down_type == Stored::kBF16; });
     if (!to.own.empty()) {
       SY_TRY(to.experts, upload_.table(to.own));
     }
@@ -229,6 +232,7 @@ class Builder {
     if (!from.shared) return {};
     Expert shared;
     SY_CHECK(build(*from.shared, shared, false));
+    to.shared_bf16_units = shared.type == Stored::kBF16, to.shared_bf16_down = shared.down_type == Stored::kBF16;
     SY_TRY(to.shared, upload_.table(std::vector<Expert>{shared}));
     return {};
   }
@@ -293,7 +297,7 @@ std::string missing_on_cuda(const ModelPlan& plan) {
   return {};
 }
 
-CardEstimate estimate_card(const ModelPlan& plan, int context, uint64_t card_bytes) {
+CardEstimate estimate_card(const ModelPlan& plan, int context, uint64_t card_bytes, std::span<const uint8_t> passes) {
   CardEstimate need;
   const auto bytes_of = [](const TensorRef& ref) {
     return ref ? uint64_t(ref.elements()) * uint64_t(bits(exact_dtype(ref))) / 8 : 0;
@@ -306,12 +310,13 @@ CardEstimate estimate_card(const ModelPlan& plan, int context, uint64_t card_byt
           need.experts += bytes_of(expert.gate) + bytes_of(expert.up) + bytes_of(expert.down);
   need.dense -= std::min(need.dense, need.experts);
   uint64_t numbers = 0;  // of keys and values, for one token
-  for (const LayerPlan& layer : plan.layers)
-    for (const Sublayer& sublayer : layer.sublayers) {
+  for (size_t layer = 0; layer < plan.layers.size(); ++layer)
+    for (const Sublayer& sublayer : plan.layers[layer].sublayers) {
+      const uint64_t times = passes.empty() ? 1 : passes[layer];
       if (const auto* a = std::get_if<AttentionSpec>(&sublayer.op))
-        numbers += 2 * uint64_t(a->kv_heads) * uint64_t(a->head_dim);
+        numbers += times * 2 * uint64_t(a->kv_heads) * uint64_t(a->head_dim);
       if (const auto* a = std::get_if<LatentAttentionSpec>(&sublayer.op))
-        numbers += uint64_t(a->kv_rank) + uint64_t(a->rope_dim);
+        numbers += times * (uint64_t(a->kv_rank) + uint64_t(a->rope_dim));
     }
   need.keys = numbers * uint64_t(context) * (plan.dtype == DType::kF32 ? 4 : 2);
   // The activations of a piece of a prompt, the ring of records, logits.

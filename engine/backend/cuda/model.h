@@ -48,7 +48,10 @@ struct FeedForwardOnDevice {
   std::vector<Expert> own;         // the checkpoint's, by id
   Expert* experts = nullptr;       // [experts] on the device: what stands in each place
   const Expert* shared = nullptr;  // on the device; null: none
+  // Whether all their gate and up matrices, and all their down matrices, are bf16.
+  bool bf16_units = false, bf16_down = false, shared_bf16_units = false, shared_bf16_down = false;
   const float* output_bias = nullptr;
+  DType bias_type = DType::kF32;  // of the experts' biases, as the checkpoint stores them
 
   int width() const { return form.width > shared_form.width ? form.width : shared_form.width; }
 };
@@ -83,7 +86,8 @@ struct CardEstimate {
   uint64_t dense = 0, experts = 0, keys = 0, workspace = 0, reserve = 0;
   uint64_t total() const { return dense + experts + keys + workspace + reserve; }
 };
-CardEstimate estimate_card(const ModelPlan& plan, int context, uint64_t card_bytes);
+// passes: of Recipe; every pass of a layer keeps its own keys.
+CardEstimate estimate_card(const ModelPlan& plan, int context, uint64_t card_bytes, std::span<const uint8_t> passes = {});
 // "weights 10.0 GB, ..."; where experts must stay in host memory it says how many bytes.
 std::string card_text(const CardEstimate& need, uint64_t free);
 

@@ -1,6 +1,6 @@
-// Many tokens at a time: products as tiles, of all tokens or of those that chose an expert (the grouped GEMM of
-// engine.md section 11, as a kernel of our own: fp32 sums on the ordinary cores, not on the tensor cores). Slots are
-// sorted by expert with counts and ranks, in the order of the tokens; every sum has one order.
+// Many tokens at a time: products as tiles, of all tokens or of those that chose an expert, by fp32 sums on the ordinary
+// cores: for matrices that are not bf16 (those: tensor.cuh). Slots are sorted by expert with counts and ranks, in the
+// order of the tokens; every sum has one order.
 #pragma once
 
 #include "engine/backend/cuda/experts.cuh"
@@ -9,19 +9,21 @@ namespace switchyard::cuda {
 
 inline constexpr int kTile = 64, kTileDepth = 16, kTileThreads = 256;  // a thread makes 4 x 4 numbers of a tile
 
-// Rows of x [.., cols] in the tile's shared memory, transposed; row r is from[rows[first + r]], or from[first + r].
+// Inputs of a tile, `step` numbers apart of which `cols` count: number r is from[rows[first + r]], or from[first + r].
 struct TileRows {
   const float* from = nullptr;
   const int32_t* rows = nullptr;
-  int first = 0, count = 0, cols = 0;
+  int first = 0, count = 0, cols = 0, step = 0;
+
+  __device__ const float* row(int r) const { return from + int64_t(rows ? rows[first + r] : first + r) * step; }
 };
 
+// Into shared memory, transposed.
 __device__ inline void load_tile(const TileRows& x, int depth, float (*tile)[kTile + 1]) {
   for (int i = int(threadIdx.x); i < kTile * kTileDepth; i += kTileThreads) {
     const int r = i / kTileDepth, d = i % kTileDepth;
     float value = 0;
-    if (r < x.count && depth + d < x.cols)
-      value = x.from[int64_t(x.rows ? x.rows[x.first + r] : x.first + r) * x.cols + depth + d];
+    if (r < x.count && depth + d < x.cols) value = x.row(r)[depth + d];
     tile[d][r] = value;
   }
 }
@@ -49,7 +51,8 @@ __global__ void __launch_bounds__(kTileThreads) multiply_tiles(TileJob job) {
   let_next_start();
   wait_for_previous();
   const int column = int(blockIdx.x) * kTile, token = int(blockIdx.y) * kTile;
-  const TileRows rows{job.in, nullptr, token, job.tokens - token < kTile ? job.tokens - token : kTile, job.matrix.cols};
+  const int count = job.tokens - token < kTile ? job.tokens - token : kTile;
+  const TileRows rows{job.in, nullptr, token, count, job.matrix.cols, job.matrix.cols};
   float sums[4][4] = {};
   for (int depth = 0; depth < job.matrix.cols; depth += kTileDepth) {
     __syncthreads();
@@ -108,10 +111,11 @@ __global__ void __launch_bounds__(kWarp) place_slots(Chosen chosen, int tokens, 
   }
 }
 
-__device__ inline TileRows group_rows(const GroupJob& job, int group, bool gathered) {
+__device__ inline TileRows group_rows(const GroupJob& job, int group, int tile, bool gathered) {
   const int first = job.starts ? job.starts[group] : 0, end = job.starts ? job.starts[group + 1] : job.tokens;
-  const int begin = first + int(blockIdx.y) * kTile;
-  return {job.in, gathered ? job.rows : nullptr, begin, end - begin < kTile ? end - begin : kTile, job.cols};
+  const int begin = first + tile * kTile;
+  return {job.in, gathered ? job.rows : nullptr, begin, end - begin < kTile ? end - begin : kTile, job.cols,
+          job.step > 0 ? job.step : job.cols};
 }
 
 // Hidden units of each group's slots. Grid: (tiles of the width, tiles of slots, groups).
@@ -124,7 +128,7 @@ __global__ void __launch_bounds__(kTileThreads) group_units(GroupJob job) {
              u = reinterpret_cast<Tile>(up_memory);
   let_next_start();
   wait_for_previous();
-  const TileRows rows = group_rows(job, int(blockIdx.z), true);
+  const TileRows rows = group_rows(job, int(blockIdx.z), int(blockIdx.y), true);
   if (rows.count <= 0) return;
   const Expert expert = job.experts[blockIdx.z];
   const int column = int(blockIdx.x) * kTile;
@@ -157,7 +161,7 @@ __global__ void __launch_bounds__(kTileThreads) group_down(GroupJob job, int hid
   const auto x = reinterpret_cast<float(*)[kTile + 1]>(x_memory), w = reinterpret_cast<float(*)[kTile + 1]>(w_memory);
   let_next_start();
   wait_for_previous();
-  const TileRows rows = group_rows(job, int(blockIdx.z), false);
+  const TileRows rows = group_rows(job, int(blockIdx.z), int(blockIdx.y), false);
   if (rows.count <= 0) return;
   const Expert expert = job.experts[blockIdx.z];
   const int column = int(blockIdx.x) * kTile;

@@ -44,10 +44,10 @@ CaptureRing::~CaptureRing() {
   close_stream(side_);
 }
 
-void CaptureRing::expect(std::span<RoutingFrame> frames) {
+void CaptureRing::expect(std::span<RoutingFrame> frames, const std::vector<uint8_t>& without) {
   {
     const std::scoped_lock lock(mutex_);
-    expected_.emplace_back(next_, frames);
+    expected_.push_back({next_, frames, without});
     next_ += frames.size();
     wanted_ = next_;
   }
@@ -104,10 +104,11 @@ Result<void> CaptureRing::take(uint64_t first, uint64_t count) {
                 "routing records"));
   SY_CHECK(wait(side_, "routing records"));
   for (uint64_t number = first; number < first + count; ++number) {
-    for (auto& [begin, frames] : expected_) {
+    for (auto& [begin, frames, without] : expected_) {
       if (number < begin || number >= begin + frames.size()) continue;
       RoutingFrame& frame = frames[size_t(number - begin)];
       for (int row = 0; row < layout_.rows; ++row) {
+        if (!without.empty() && without[size_t(row)]) continue;
         const Recorded record(layout_, staging + size_t(number - first) * bytes, row);
         if (record.head().written != uint32_t(number) + 1)
           return fail(ErrorCode::kInternal, "the record of a token is that of another one.",

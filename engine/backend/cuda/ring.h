@@ -26,8 +26,9 @@ class CaptureRing {
   int tokens() const { return tokens_; }
   const RecordLayout& layout() const { return layout_; }
 
-  // The next frames.size() records are these frames'. Frames stay alive until finish().
-  void expect(std::span<RoutingFrame> frames);
+  // The next frames.size() records are these frames'. Frames stay alive until finish(). without: [rows], 1 where the device
+  // writes no record; empty: it writes all.
+  void expect(std::span<RoutingFrame> frames, const std::vector<uint8_t>& without = {});
   // Until all frames are filled; error: of the device.
   Result<void> finish();
   // After an error: what was expected will not come.
@@ -48,7 +49,12 @@ class CaptureRing {
 
   std::mutex mutex_;
   std::condition_variable work_, idle_;
-  std::vector<std::pair<uint64_t, std::span<RoutingFrame>>> expected_;  // by number of the first
+  struct Expected {
+    uint64_t begin;  // number of the first
+    std::span<RoutingFrame> frames;
+    std::vector<uint8_t> without;
+  };
+  std::vector<Expected> expected_;
   uint64_t drained_ = 0, wanted_ = 0;
   Result<void> result_;
   bool stops_ = false;
