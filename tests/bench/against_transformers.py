@@ -1,12 +1,15 @@
-"""Decode and prefill of Switchyard's cpu backend beside transformers, interleaved in one run.
+"""Decode and prefill of Switchyard's cpu or cuda backend beside transformers, interleaved in one run.
 
 usage: against_transformers.py [--switchyard build/dev/bin/switchyard] [--model FOLDER] [--repeat 5]
                                [--prompt-tokens 64] [--new-tokens 128] [--threads 2] [--json]
-                               [--dtypes float32 bfloat16] [--experts eager grouped_mm]
+                               [--dtypes float32 bfloat16] [--experts eager grouped_mm] [--backend cpu|cuda]
+                               [--llama-bench PROGRAM --gguf FILE]
 
 Run by hand with a Python that has transformers and torch (see tests/goldens/make_goldens.py); no test
 needs it. Rounds are in turn: `switchyard bench`, then transformers with eager experts and with grouped_mm, in fp32
 and in bf16; the same threads, prompt length and number of tokens, greedy, end of text ignored, one warm-up each.
+With --backend cuda transformers runs on the GPU too (tests/gpu/run.sh calls it so); with --llama-bench the program of
+llama.cpp takes its turns with the same tensors as GGUF, all layers on the GPU where there is one, decoding behind a prompt of the same length.
 Transformers gets its better settings: OpenMP threads that sleep while they wait (spinning ones collapse
 on shared cores) and malloc that keeps its pages. A report taken while other programs used more than 3 %
 of the machine is marked noisy: no claim from it.
@@ -42,6 +45,9 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--experts", nargs="+", default=["eager", "grouped_mm"])
+    parser.add_argument("--backend", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--llama-bench", help="llama.cpp's program of that name")
+    parser.add_argument("--gguf", help="the model's tensors for it")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     return parser.parse_args()
 
@@ -73,11 +79,22 @@ class OtherLoad:
 def switchyard(args):
     """Tokens per second of one `switchyard bench`, decode and prefill; its own warm-up is inside."""
     out = subprocess.run(
-        [args.switchyard, "bench", args.model, "--backend", "cpu", "--threads", str(args.threads),
+        [args.switchyard, "bench", args.model, "--backend", args.backend, "--threads", str(args.threads),
          "--prompt-tokens", str(args.prompt_tokens), "--new-tokens", str(args.new_tokens), "--repeat", "1", "--json"],
         check=True, capture_output=True, text=True).stdout
     document = json.loads(out)
     return {what: document[what]["tokens_per_s"]["median"] for what in ("decode", "prefill")}
+
+
+def llama_bench(args):
+    """The same of llama-bench: a prompt, then tokens behind one."""
+    def speed(prompt, new, depth):
+        out = subprocess.run(
+            [args.llama_bench, "-m", args.gguf, "-p", str(prompt), "-n", str(new), "-d", str(depth), "-r", "1", "-t", str(args.threads),
+             "-ngl", "99" if args.backend == "cuda" else "0", "-o", "json"], check=True, capture_output=True, text=True).stdout
+        test, = json.loads(out)
+        return test["avg_ts"]
+    return {"prefill": speed(args.prompt_tokens, 0, 0), "decode": speed(0, args.new_tokens, args.prompt_tokens)}
 
 
 class Peer:
@@ -89,23 +106,28 @@ class Peer:
         self.torch, self.args = torch, args
         torch.set_num_threads(args.threads)
         self.model = AutoModelForCausalLM.from_pretrained(
-            args.model, dtype=getattr(torch, dtype), attn_implementation="sdpa", experts_implementation="eager").eval()
+            args.model, dtype=getattr(torch, dtype), attn_implementation="sdpa", experts_implementation="eager").to(args.backend).eval()
         # As `switchyard bench` has them: spread over the vocabulary, so that experts vary.
         ids = [(i * 7919 + 17) % self.model.config.vocab_size for i in range(args.prompt_tokens + args.new_tokens)]
-        self.ids = torch.tensor([ids])
+        self.ids = torch.tensor([ids]).to(args.backend)
+
+    def seconds(self):
+        if self.args.backend == "cuda":
+            self.torch.cuda.synchronize()
+        return time.perf_counter()
 
     def __call__(self, experts):
         self.model.set_experts_implementation(experts)
         prompt = self.args.prompt_tokens
         with self.torch.inference_mode():
-            start = time.perf_counter()
+            start = self.seconds()
             out = self.model(self.ids[:, :prompt], use_cache=True, logits_to_keep=1)
-            prefill = prompt / (time.perf_counter() - start)
-            start = time.perf_counter()
+            prefill = prompt / (self.seconds() - start)
+            start = self.seconds()
             for i in range(prompt, self.ids.shape[1]):
                 out = self.model(self.ids[:, i:i + 1], past_key_values=out.past_key_values, use_cache=True)
                 out.logits[:, -1].argmax(-1)
-            return {"prefill": prefill, "decode": self.args.new_tokens / (time.perf_counter() - start)}
+            return {"prefill": prefill, "decode": self.args.new_tokens / (self.seconds() - start)}
 
 
 def main():
@@ -113,11 +135,14 @@ def main():
     args = arguments()
     import torch
     import transformers
-    runners = {"switchyard cpu": lambda: switchyard(args)}
+    own = f"switchyard {args.backend}"
+    runners = {own: lambda: switchyard(args)}
     for dtype in args.dtypes:
         peer = Peer(args, dtype)
         for experts in args.experts:
             runners[f"transformers {experts} {dtype}"] = lambda peer=peer, experts=experts: peer(experts)
+    if args.llama_bench:
+        runners["llama.cpp BF16"] = lambda: llama_bench(args)
     for run in runners.values():
         run()
     speeds = {name: {"decode": [], "prefill": []} for name in runners}
@@ -131,14 +156,14 @@ def main():
         return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
     def times(name, what):
-        pairs = zip(speeds["switchyard cpu"][what], speeds[name][what])
+        pairs = zip(speeds[own][what], speeds[name][what])
         return spread([ours / theirs for ours, theirs in pairs])
 
     peers = list(runners)[1:]
     report = {"schema": 2, "model": args.model, "threads": args.threads, "repeat": args.repeat,
-              "prompt_tokens": args.prompt_tokens, "new_tokens": args.new_tokens,
+              "backend": args.backend, "prompt_tokens": args.prompt_tokens, "new_tokens": args.new_tokens,
               "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
-              "tokens_per_s": {name: {what: spread(v) for what, v in own.items()} for name, own in speeds.items()},
+              "tokens_per_s": {name: {what: spread(v) for what, v in of.items()} for name, of in speeds.items()},
               "times_faster": {name: {what: times(name, what) for what in ("decode", "prefill")} for name in peers},
               "other_load": other.share, "noisy": other.share > NOISE}
     if args.json:

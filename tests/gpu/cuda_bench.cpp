@@ -1,6 +1,6 @@
 // What a GPU makes of our kernels: read bandwidth as the ceiling, the decode of one token through layers of OLMoE's
-// shape in bf16 (random weights) as a captured graph, kernel by kernel and whole, with and without capture of routing.
-// One JSON object on standard output. Run by tests/gpu/run.sh.
+// shape in bf16 (random weights) as a captured graph, kernel by kernel and whole, with and without capture of routing;
+// the products of prompts on the tensor cores. One JSON object on standard output. Run by tests/gpu/run.sh.
 //   cuda_bench [--layers N] [--tokens N]
 #include <chrono>
 #include <iostream>
@@ -228,6 +228,44 @@ class Bench {
                        .count = 1,
                        .out = out_.data()});
   }
+  // The products of a layer for a prompt of so many tokens, each of which takes eight experts, spread evenly.
+  void make_prompt(int tokens) {
+    std::vector<ExpertId> ids;
+    for (int t = 0; t < tokens; ++t)
+      for (int s = 0; s < kSlots; ++s) ids.push_back(ExpertId((t * 5 + s * (kExperts / kSlots)) % kExperts));
+    prompt_ = std::make_unique<Prompt>(tokens, ids);
+  }
+  void prompt_dense(Stream& s, int l) {
+    const Layer& layer = layers_[size_t(l)];
+    for (const Matrix& matrix : {layer.q, layer.k, layer.v, layer.o})
+      launch_multiply_tiles(s, {.in = prompt_->in.data(),
+                                .tokens = prompt_->tokens,
+                                .matrix = matrix,
+                                .out = prompt_->out.data(),
+                                .step = kHidden});
+  }
+  void prompt_experts(Stream& s, int l) {
+    Prompt& p = *prompt_;
+    const Sorted sorted{p.counts.data(), p.starts.data(), p.rows.data(), p.sorted_inputs.data(), p.places.data()};
+    GroupJob job{.experts = layers_[size_t(l)].experts->data(),
+                 .form = {Form::kGlu, Unit::kSilu, kWidth},
+                 .bf16 = true,
+                 .starts = sorted.starts,
+                 .rows = sorted.tokens,
+                 .weights = sorted.inputs,
+                 .in = p.in.data(),
+                 .cols = kHidden,
+                 .out = p.units.data()};
+    const Chosen chosen{p.count.data(), p.ids.data(), p.weights.data(), p.weights.data(), kSlots};
+    launch_sort_slots(s, chosen, p.tokens, kExperts, sorted);
+    launch_group_units(s, job, kExperts, p.tokens);
+    job.in = p.units.data(), job.cols = kWidth, job.out = p.routed.data();
+    launch_group_down(s, job, kHidden, kExperts, p.tokens);
+  }
+  // Multiplications of the model, not those of the three pieces of an input.
+  static double dense_products(int tokens) { return 4.0 * kHidden * kHidden * tokens; }
+  static double expert_products(int tokens) { return 3.0 * kSlots * kWidth * kHidden * tokens; }
+
   int layers() const { return int(layers_.size()); }
   // Bytes that one token reads at this position.
   double token_bytes(int position) const {
@@ -238,6 +276,27 @@ class Bench {
   const Matrix& head_matrix() const { return head_; }
 
  private:
+  struct Prompt {
+    Prompt(int the_tokens, const std::vector<ExpertId>& the_ids)
+        : tokens(the_tokens),
+          in(std::vector<float>(size_t(tokens) * kHidden, 0.1f)),
+          out(size_t(tokens) * kHidden),
+          units(the_ids.size() * kWidth),
+          routed(the_ids.size() * kHidden),
+          weights(std::vector<float>(the_ids.size(), 1.0f)),
+          sorted_inputs(the_ids.size()),
+          count(std::vector<int32_t>(size_t(tokens), kSlots)),
+          counts(kExperts),
+          starts(kExperts + 1),
+          rows(the_ids.size()),
+          places(the_ids.size()),
+          ids(the_ids) {}
+    int tokens;
+    OnDevice<float> in, out, units, routed, weights, sorted_inputs;
+    OnDevice<int32_t> count, counts, starts, rows, places;
+    OnDevice<ExpertId> ids;
+  };
+  std::unique_ptr<Prompt> prompt_;
   static constexpr int kSplits = 16;
   Weights all_;
   std::vector<Layer> layers_;
@@ -297,6 +356,22 @@ nlohmann::json measure(int layers, int tokens) {
           {"share_of_copy_bandwidth", bench.token_bytes(position) / token.median / ceiling}};
     }
     out["decode"].push_back(at);
+  }
+  for (const int tokens : {64, 512, 2048}) {
+    bench.make_prompt(tokens);
+    const auto all_layers = [&](void (Bench::*part)(Stream&, int)) {
+      Spread one = timed(9, 3, [&] {
+        for (int l = 0; l < bench.layers(); ++l) (bench.*part)(stream(), l);
+      });
+      one.median /= layers, one.least /= layers, one.most /= layers;
+      return one;
+    };
+    const Spread dense = all_layers(&Bench::prompt_dense), experts = all_layers(&Bench::prompt_experts);
+    out["prompt"].push_back({{"tokens", tokens},
+                             {"dense_seconds_a_layer", dense},
+                             {"experts_seconds_a_layer", experts},
+                             {"dense_multiplications_per_second", Bench::dense_products(tokens) / dense.median},
+                             {"expert_multiplications_per_second", Bench::expert_products(tokens) / experts.median}});
   }
   out["layers"] = layers;
   return out;

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU: builds, runs the parity tests of the CUDA kernels on the device, compute-sanitizer where it
-# is there, and the benchmark of our own kernels; writes OUT/gpu-report.json and OUT/gpu-report.md. Needs nvcc, g++, CMake,
-# Ninja and the Debian packages of packaging/packages.debian, but no network. Within 30 minutes, with --quick within 10.
+# is there, and the benchmark of our own kernels; without --quick also the program beside transformers, and beside llama.cpp,
+# where a python3 with transformers and a torch that sees the GPU, and llama-bench, are on the path. Writes
+# OUT/gpu-report.json and OUT/gpu-report.md. Needs nvcc, g++, CMake, Ninja and the Debian packages of
+# packaging/packages.debian, but no network. Within 30 minutes, with --quick within 10.
 #   tests/gpu/run.sh [--quick] [--out DIR] [--build DIR]
 # Without a GPU it says so and exits 0, with nothing claimed. Exits 1 when a parity test fails, 3 when the build does.
 set -uo pipefail
@@ -54,9 +56,32 @@ fi
 bench=failed
 timeout 300 "$build/bin/cuda_bench" --layers "$([ -n "$quick" ] && echo 4 || echo 16)" --tokens "$([ -n "$quick" ] && echo 16 || echo 64)" \
   >"$out/bench.json" 2>"$out/bench.log" && bench=ran
-not_run="comparison with transformers (needs Python with torch): not run
-comparison with llama.cpp: not run
-prefill by LibTorch's grouped GEMM: not built, prefill runs kernels of our own"
+not_run="prefill by LibTorch's grouped GEMM: not built, prefill runs kernels of our own"
+not_run_too() { not_run="$not_run
+$1"; }
+
+# Four layers of OLMoE's shape, the same tensors for all; a prompt of 512 tokens, then 128 more.
+compare() {
+  local model=$out/olmoe llama=()
+  cmake --build "$build" --target switchyard switchyard_cuda >>"$log" 2>&1 || return 1
+  if command -v llama-bench >/dev/null && python3 -c "import gguf" 2>/dev/null; then
+    llama=(--llama-bench "$(command -v llama-bench)" --gguf "$model/model-bf16.gguf")
+  else
+    not_run_too "comparison with llama.cpp (needs llama-bench on the path, and Python with gguf): not run"
+  fi
+  [ -e "$model/config.json" ] || timeout 300 python3 "$root/tests/bench/make_olmoe.py" "$model" $([ ${#llama[@]} -gt 0 ] || echo --no-gguf) || return 1
+  timeout 600 python3 "$root/tests/bench/against_transformers.py" --backend cuda --switchyard "$build/bin/switchyard" --model "$model" \
+    --dtypes bfloat16 --prompt-tokens 512 --new-tokens 128 --json "${llama[@]}" >"$out/beside.json"
+}
+rm -f "$out/beside.json"
+if [ -n "$quick" ]; then
+  not_run_too "comparisons with transformers and llama.cpp: not run with --quick"
+elif ! python3 -c "import numpy, torch, transformers; assert torch.cuda.is_available()" 2>/dev/null; then
+  not_run_too "comparisons with transformers and llama.cpp (need python3 with numpy, transformers and a torch that sees the GPU): not run"
+elif ! compare 2>"$out/beside.log"; then
+  rm -f "$out/beside.json"
+  failed="$failed comparison"
+fi
 
 SANITIZER=$sanitizer BENCH=$bench FAILED=$failed NOT_RUN=$not_run BUILT=$built QUICK=$quick python3 - "$out" $tests <<'PYTHON'
 import json, os, pathlib, subprocess, sys, time
@@ -75,7 +100,9 @@ def words(*command):
 report = {"written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "quick": bool(os.environ["QUICK"]), "build_seconds": int(os.environ["BUILT"]),
           "gpu": words("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"), "nvcc": words("nvcc", "--version").splitlines()[-2:],
           "parity": {name: parity(name) for name in tests}, "compute_sanitizer": os.environ["SANITIZER"], "failed": os.environ["FAILED"].split(),
-          "not_run": os.environ["NOT_RUN"].splitlines(), "bench": json.loads((out / "bench.json").read_text()) if os.environ["BENCH"] == "ran" else None}
+          "not_run": os.environ["NOT_RUN"].splitlines(),
+          "beside": json.loads((out / "beside.json").read_text()) if (out / "beside.json").exists() else None,
+          "bench": json.loads((out / "bench.json").read_text()) if os.environ["BENCH"] == "ran" else None}
 (out / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n")
 lines = ["# CUDA backend on a GPU", "", f"{report['gpu']}, {report['written']}{', quick' if report['quick'] else ''}", "", "| parity on the device | tests | failed |", "|---|---|---|"]
 lines += [f"| {name} | {p['tests']} | {p['failures']} {p.get('note', '')} |" for name, p in report["parity"].items()]
@@ -90,8 +117,17 @@ if bench := report["bench"]:
     names = list(bench["decode"][0]["kernels"])
     lines += ["", "| kernel, microseconds a layer | " + " | ".join(f"context {at['position']}" for at in bench["decode"]) + " |", "|---|" + "---|" * len(bench["decode"])]
     lines += [f"| {name} | " + " | ".join(f"{at['kernels'][name] * 1e6:.1f}" for at in bench["decode"]) + " |" for name in names]
+    lines += ["", "Products of a prompt, bf16 matrices on the tensor cores; multiplications of the model, each of which is three of the unit:", "",
+              "| tokens | dense, ms a layer | 10^12 a second | experts, ms a layer | 10^12 a second |", "|---|---|---|---|---|"]
+    lines += [f"| {p['tokens']} | {p['dense_seconds_a_layer']['median'] * 1e3:.3f} | {p['dense_multiplications_per_second'] / 1e12:.1f} | "
+              f"{p['experts_seconds_a_layer']['median'] * 1e3:.3f} | {p['expert_multiplications_per_second'] / 1e12:.1f} |" for p in bench["prompt"]]
 else:
     lines.append("The benchmark did not run; see bench.log.")
+if beside := report["beside"]:
+    lines += ["", f"Beside others: {beside['prompt_tokens']} tokens of prompt, {beside['new_tokens']} new ones, tokens/s, median of {beside['repeat']} rounds in turn"
+              + (f"; other programs used {beside['other_load']:.0%} of the machine: NOISY, no claim from this" if beside["noisy"] else ""), "",
+              "| | decode | prefill |", "|---|---|---|"]
+    lines += [f"| {name} | {of['decode']['median']:.1f} | {of['prefill']['median']:.0f} |" for name, of in beside["tokens_per_s"].items()]
 lines += ["", "Not run:", ""] + [f"- {line}" for line in report["not_run"]]
 (out / "gpu-report.md").write_text("\n".join(lines) + "\n")
 print(f"{out}/gpu-report.md")
