@@ -67,10 +67,11 @@ void HostWalk::slice_logits(const Place& place, std::span<const float> units, si
   const auto wide = size_t(slices), hidden = size_t(model_.hidden);
   slice_logits_.assign(place.tokens() * wide, 0.0f);
   if (data && !data->slice_gate.empty()) {
+    const std::span<const float> inputs = inputs_.as(place.tokens() * hidden);
     for (size_t i = 0; i < slice_logits_.size(); ++i) {
       double sum = data->slice_bias.empty() ? 0.0 : double(data->slice_bias[i % wide]);
       for (size_t c = 0; c < hidden; ++c)
-        sum += double(data->slice_gate[i % wide * hidden + c]) * inputs_[i / wide * hidden + c];
+        sum += double(data->slice_gate[i % wide * hidden + c]) * inputs[i / wide * hidden + c];
       slice_logits_[i] = static_cast<float>(sum);
     }
     return;

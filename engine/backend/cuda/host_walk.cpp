@@ -9,6 +9,15 @@
 
 namespace switchyard::cuda {
 
+namespace {
+
+// Whether deciding takes the router's input.
+bool wants_inputs(const Scheme& scheme) {
+  return reads_input(scheme) || scheme.stages.mixing == Mixing::kLikeness || cuts_experts(scheme);
+}
+
+}  // namespace
+
 bool host_decides(const Recipe& recipe, int row, size_t tokens, int passes) {
   if (passes > 1) return true;
   const LayerRecipe* layer = recipe.layer(row);
@@ -25,6 +34,18 @@ Result<void> HostWalk::bring(std::vector<float>& to, const float* from, size_t c
   to.resize(count);
   SY_CHECK(copy(stream_, to.data(), from, count * sizeof(float), what));
   return wait(stream_, what);
+}
+
+Result<void> HostWalk::Pinned::reserve(size_t numbers) {
+  if (buffer_.bytes() >= numbers * sizeof(float)) return {};
+  buffer_ = Buffer();
+  SY_TRY(buffer_, Buffer::make(numbers * sizeof(float), cuda::Place::kPinned, "numbers for the host's part in a step"));
+  return {};
+}
+
+Result<void> HostWalk::fetch(Pinned& to, const float* from, size_t count, const char* what) {
+  SY_CHECK(to.reserve(count));
+  return copy(stream_, to.as(count).data(), from, count * sizeof(float), what);
 }
 
 Result<void> HostWalk::run(const StepShape& shape, const Visit& visit) {
@@ -80,17 +101,18 @@ Result<void> HostWalk::run_once(const Place& place, float* out, float factor, bo
   if (task_.taps != 0) SY_CHECK(bring(residual_, out, numbers, "the residual stream"));
   executor_.make_logits(place.shape, place.sublayer, !has_input);
   const Scheme none, &scheme = place.recipe ? place.recipe->scheme : none;
-  if (task_.tap ||
-      (place.decides && (reads_input(scheme) || scheme.stages.mixing == Mixing::kLikeness || cuts_experts(scheme))))
-    SY_CHECK(bring(inputs_, executor_.normed(), numbers, "the inputs of a router"));
-  if (task_.tap)
-    for (size_t token = 0; token < place.tokens(); ++token)
-      task_.tap->see(place.op.row, task_.first + token,
-                     std::span(inputs_).subspan(token * size_t(model_.hidden), size_t(model_.hidden)));
+  if (task_.tap || (place.decides && wants_inputs(scheme)))
+    SY_CHECK(fetch(inputs_, executor_.normed(), numbers, "the inputs of a router"));
   if (place.decides)
     SY_CHECK(decide(place));
   else
     executor_.decide(place.shape, place.op);
+  if (task_.tap) {
+    if (!place.decides) SY_CHECK(wait(stream_, "the inputs of a router"));
+    for (size_t token = 0; token < place.tokens(); ++token)
+      task_.tap->see(place.op.row, task_.first + token,
+                     inputs_.as(numbers).subspan(token * size_t(model_.hidden), size_t(model_.hidden)));
+  }
   const bool cuts = cuts_experts(scheme), looks = cuts || task_.units || task_.taps != 0;
   if (looks && !place.decides) SY_CHECK(bring_chosen(place));
   executor_.make_units(place.shape, place.op);
@@ -116,79 +138,81 @@ Result<void> HostWalk::decide(const Place& place) {
   SY_TRY(Router* const router, this->router(place));
   const RouterSpec& spec = place.op.gate.spec;
   const Scheme none, &scheme = place.recipe ? place.recipe->scheme : none;
-  const bool gated = !gate_of(scheme, place.decision).empty();
-  SY_CHECK(bring_logits(place, *router));
-  GateNumbers numbers{.logits = logits_,
-                      .native = native_,
-                      .inputs = inputs_,
-                      .shares = {},
-                      .row_norms = {},
-                      .router_bias = gated ? std::span<const float>() : std::span<const float>(router->router_bias),
-                      .select_bias = router->select_bias};
-  std::vector<float> norms;
-  if (scheme && scheme.stages.source == LogitSource::kCosine) {
-    SY_CHECK(bring_norms(place, *router));
-    norms = router->norms;
-    if (!place.recipe->router_rows.empty()) {
-      SY_TRY(const UploadedRows* const rows, replaced_rows(place));
-      for (size_t i = 0; i < rows->experts.size(); ++i) norms[rows->experts[i]] = rows->lengths[i];
-    }
-    numbers.row_norms = norms;
+  const bool gated = !gate_of(scheme, place.decision).empty(),
+             replaced = place.recipe && !place.recipe->router_rows.empty(),
+             follows = scheme && scheme.stages.mixing == Mixing::kAttention,
+             cosines = scheme && scheme.stages.source == LogitSource::kCosine;
+  const UploadedRows* rows = nullptr;
+  if (replaced) {
+    SY_TRY(rows, replaced_rows(place));
   }
-  if (scheme && scheme.stages.mixing == Mixing::kAttention) {
-    SY_CHECK(bring(shares_, executor_.shares(), place.tokens() * size_t(place.window), "shares of attention"));
-    numbers.shares = shares_;
-  }
+  if (cosines) SY_CHECK(bring_norms(place, *router));
+  SY_CHECK(fetch_logits(place, rows));
+  const size_t shared = follows ? place.tokens() * size_t(place.window) : 0;
+  if (follows) SY_CHECK(fetch(shares_, executor_.shares(), shared, "shares of attention"));
+  SY_CHECK(wait(stream_, "what a router said"));
+
+  merge_logits(place, *router, rows);
+  const std::span<const float> logits = logits_.as(place.tokens() * size_t(spec.experts));
+  std::vector<float> norms = cosines ? router->norms : std::vector<float>();
+  for (size_t i = 0; cosines && rows && i < rows->experts.size(); ++i) norms[rows->experts[i]] = rows->lengths[i];
+  const std::span<const float> own_bias = router->router_bias,
+                               inputs = wants_inputs(scheme) ? inputs_.as(place.tokens() * size_t(model_.hidden))
+                                                             : std::span<float>();
   gate_.decide(spec, place.recipe,
                {.ids = task_.tokens,
                 .position = task_.cache->length(),
                 .sequence = task_.sequence,
                 .row = place.pass * int(model_.rows.size()) + place.op.row,
                 .memory = &task_.cache->routers()},
-               numbers);
-  if (task_.records) records_.add(frame_row(place, place.decision), gate_, logits_);
+               {.logits = logits,
+                .native = native_,
+                .inputs = inputs,
+                .shares = shares_.as(shared),
+                .row_norms = norms,
+                .router_bias = gated ? std::span<const float>() : own_bias,
+                .select_bias = router->select_bias});
+  if (task_.records) records_.add(frame_row(place, place.decision), gate_, logits);
   slots_ = gate_.chosen(spec, place.recipe);
   return send_chosen(place);
 }
 
-// logits_: what the router in force says, biases in it; native_: the checkpoint's own, where that is another one.
-Result<void> HostWalk::bring_logits(const Place& place, const Router& router) {
-  const auto experts = size_t(place.op.gate.spec.experts), count = place.tokens() * experts;
-  SY_CHECK(bring(logits_, executor_.router_logits(), count, "router logits"));
-  const Scheme none, &scheme = place.recipe ? place.recipe->scheme : none;
-  const bool gated = !gate_of(scheme, place.decision).empty(),
-             replaced = place.recipe && !place.recipe->router_rows.empty();
-  if (!router.router_bias.empty())
-    for (size_t i = 0; i < count; ++i) logits_[i] += router.router_bias[i % experts];
-  native_.clear();
-  if (!gated && !replaced) return {};
-  native_ = logits_;
+Result<void> HostWalk::fetch_logits(const Place& place, const UploadedRows* rows) {
+  SY_CHECK(
+      fetch(logits_, executor_.router_logits(), place.tokens() * size_t(place.op.gate.spec.experts), "router logits"));
   Matrix matrix;
-  const UploadedRows* rows = nullptr;
-  if (gated) {
+  if (place.recipe && !gate_of(place.recipe->scheme, place.decision).empty()) {
     SY_TRY(matrix, own_gate(place));
-  } else {
-    SY_TRY(rows, replaced_rows(place));
+  } else if (rows) {
     matrix = rows->matrix;
   }
-  const size_t wide = size_t(matrix.rows);
-  if (wide == 0) return {};
-  if (more_.bytes() < place.tokens() * wide * sizeof(float)) {
-    SY_TRY(more_, Buffer::make(place.tokens() * wide * sizeof(float), cuda::Place::kDevice, "logits of router rows"));
+  const size_t count = place.tokens() * size_t(matrix.rows);
+  if (count == 0) return {};
+  if (more_.bytes() < count * sizeof(float)) {
+    SY_TRY(more_, Buffer::make(count * sizeof(float), cuda::Place::kDevice, "logits of router rows"));
   }
   executor_.make_more(place.shape, matrix, more_.as<float>());
-  SY_CHECK(bring(replaced_, more_.as<float>(), place.tokens() * wide, "logits of router rows"));
+  return fetch(replaced_, more_.as<float>(), count, "logits of router rows");
+}
+
+void HostWalk::merge_logits(const Place& place, const Router& router, const UploadedRows* rows) {
+  const auto experts = size_t(place.op.gate.spec.experts), count = place.tokens() * experts;
+  const std::span<float> logits = logits_.as(count);
+  if (!router.router_bias.empty())
+    for (size_t i = 0; i < count; ++i) logits[i] += router.router_bias[i % experts];
+  native_.clear();
+  const bool gated = place.recipe && !gate_of(place.recipe->scheme, place.decision).empty();
+  if (gated || rows) native_.assign(logits.begin(), logits.end());
   if (gated) {  // in the place of the router's weight; it has no bias
-    logits_ = replaced_;
-    return {};
+    std::ranges::copy(replaced_.as(count), logits.begin());
+    return;
   }
-  for (size_t token = 0; token < place.tokens(); ++token)
-    for (size_t i = 0; i < wide; ++i) {
-      const ExpertId e = rows->experts[i];
-      logits_[token * experts + e] =
-          replaced_[token * wide + i] + (router.router_bias.empty() ? 0.0f : router.router_bias[e]);
-    }
-  return {};
+  const size_t wide = rows ? rows->experts.size() : 0;
+  const std::span<const float> said = replaced_.as(place.tokens() * wide);
+  for (size_t i = 0; i < said.size(); ++i) {
+    const ExpertId e = rows->experts[i % wide];
+    logits[i / wide * experts + e] = said[i] + (router.router_bias.empty() ? 0.0f : router.router_bias[e]);
+  }
 }
 
 Result<const HostWalk::UploadedRows*> HostWalk::replaced_rows(const Place& place) {
@@ -248,24 +272,27 @@ Result<void> HostWalk::bring_norms(const Place& place, Router& router) {
   return {};
 }
 
+// What is sent stays as it is until the next wait of the stream, which comes before the next decision.
 Result<void> HostWalk::send_chosen(const Place& place) {
-  const size_t tokens = place.tokens(), room = size_t(place.shape.slots);
-  std::vector<int32_t> count(tokens);
-  std::vector<ExpertId> ids(tokens * room);
-  std::vector<float> weights(tokens * room), inputs(tokens * room);
+  const size_t tokens = place.tokens(), all = tokens * size_t(place.shape.slots);
+  SY_CHECK(chosen_.reserve(tokens + 3 * all));
+  const auto count = chosen_.as<int32_t>(tokens);
+  const auto numbers = chosen_.as<float>(tokens + 2 * all).last(2 * all), weights = numbers.first(all),
+             inputs = numbers.last(all);
+  const auto ids = chosen_.as<ExpertId>(2 * (tokens + 2 * all) + all).last(all);  // two in the place of a float
+  std::ranges::fill(count, 0);
   for (const HostSlot& slot : slots_) {
-    const size_t at = size_t(slot.token) * room + size_t(count[size_t(slot.token)]++);
+    const size_t at = size_t(slot.token) * size_t(place.shape.slots) + size_t(count[size_t(slot.token)]++);
     ids[at] = slot.expert, weights[at] = slot.weight, inputs[at] = slot.input;
   }
   const Chosen to = executor_.chosen(place.shape);
   const auto send = [&](void* at, const auto& values) {
-    return copy(stream_, at, values.data(), values.size() * sizeof(values[0]), "decisions of the host");
+    return copy(stream_, at, values.data(), values.size_bytes(), "decisions of the host");
   };
   SY_CHECK(send(to.count, count));
   SY_CHECK(send(to.experts, ids));
   SY_CHECK(send(to.weights, weights));
-  SY_CHECK(send(to.inputs, inputs));
-  return wait(stream_, "decisions of the host");
+  return send(to.inputs, inputs);
 }
 
 Result<void> HostWalk::bring_chosen(const Place& place) {

@@ -72,11 +72,28 @@ class HostWalk final : public HostSide {
     Buffer values;
   };
 
+  // Pinned host memory that grows.
+  class Pinned {
+   public:
+    // Room for so many numbers; what it held is lost where it grows.
+    Result<void> reserve(size_t numbers);
+    template <class T = float>
+    std::span<T> as(size_t count) const {
+      return {buffer_.as<T>(), count};
+    }
+
+   private:
+    Buffer buffer_;
+  };
+
   Result<void> run_passes(const Place& place);
   // out += factor * y, by this decision; normed: the input lies there already.
   Result<void> run_once(const Place& place, float* out, float factor, bool has_input);
   Result<void> decide(const Place& place);
-  Result<void> bring_logits(const Place& place, const Router& router);
+  // Its logits, and the products with further rows that stand in the router's places, on their way.
+  Result<void> fetch_logits(const Place& place, const UploadedRows* rows);
+  // logits_: what the router in force says, biases in it; native_: the checkpoint's own, where that is another one.
+  void merge_logits(const Place& place, const Router& router, const UploadedRows* rows);
   Result<const UploadedRows*> replaced_rows(const Place& place);
   Result<Matrix> own_gate(const Place& place);
   Result<Router*> router(const Place& place);
@@ -88,7 +105,9 @@ class HostWalk final : public HostSide {
   void slice_logits(const Place& place, std::span<const float> units, size_t step);
   Result<void> measure(const Place& place, float factor);
   int frame_row(const Place& place, int decision) const;
-  // `count` numbers from the device, waited for.
+  // `count` numbers from the device, there after the next wait.
+  Result<void> fetch(Pinned& to, const float* from, size_t count, const char* what);
+  // The same into other memory, waited for.
   Result<void> bring(std::vector<float>& to, const float* from, size_t count, const char* what);
 
   const ModelOnDevice& model_;
@@ -102,7 +121,8 @@ class HostWalk final : public HostSide {
   std::map<std::pair<int, int>, UploadedGate> gates_;  // by row and decision
   Buffer more_, passed_;                               // products with further rows; what a pass gave
 
-  std::vector<float> inputs_, logits_, native_, replaced_, shares_, residual_, slice_logits_;
+  Pinned inputs_, logits_, replaced_, shares_, chosen_;  // one wait a decision
+  std::vector<float> native_, residual_, slice_logits_;
   std::vector<HostSlot> slots_;  // what runs, by token
   std::vector<size_t> order_;    // places in slots_ by the order of Executor::units()
 };
