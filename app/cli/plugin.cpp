@@ -252,7 +252,7 @@ void add_plugin(CLI::App& app, Cli& cli) {
       *noun, "new", "Writes a plugin that builds, from a template.",
       "  switchyard plugin new scheme my-gate\n  switchyard plugin new metric my-metric --folder somewhere");
   const auto arguments = std::make_shared<NewArguments>();
-  made->add_option("KIND", arguments->kind, "scheme, edit, metric, view, reader, writer, section, command or theme")
+  made->add_option("KIND", arguments->kind, "scheme, edit, metric, view, reader, writer, report, section, command or theme")
       ->required();
   made->add_option("NAME", arguments->name, "Its id: lower-case letters, digits and dashes")->required();
   made->add_option("--folder", arguments->folder, "Where to (NAME)")->type_name("FOLDER");

@@ -4,10 +4,13 @@
 
 #include <fmt/format.h>
 
-#include "app/cli/report_command.h"
+#include "app/cli/completion.h"
 #include "app/cli/help.h"
+#include "app/cli/report_command.h"
 #include "app/cli/score_command.h"
+#include "engine/analysis/analysis.h"
 #include "engine/base/text.h"
+#include "engine/report/given_sections.h"
 #include "engine/report/report_files.h"
 
 namespace switchyard {
@@ -50,7 +53,10 @@ Result<ReportItem> item_of(const std::string& spec) {
   const size_t colon = spec.find(':');
   item.source = spec.substr(0, colon);
   if (!is_report_source(item.source) || item.source == "note" || item.source == "view")
-    return fail(ErrorCode::kUsage, "is neither an analysis nor a study, nor facts, edits or text.", printable(item.source), "`switchyard analyze --help`, `switchyard simulate --help` and `switchyard place --help` list them.");
+    return fail(ErrorCode::kUsage, "is neither an analysis nor a study, nor facts, edits or text, nor a section of a plugin.", printable(item.source), "`switchyard analyze --help`, `switchyard simulate --help` and `switchyard place --help` list them, `switchyard plugin list` what plugins add.");
+  const GivenSection* given = find_given_section(item.source);
+  if (given != nullptr)
+    if (const std::string why_not = given->why_not(); !why_not.empty()) return fail(ErrorCode::kPlugin, why_not, item.source);
   for (size_t at = colon; at != std::string::npos && at + 1 < spec.size();) {
     const size_t end = std::min(spec.find(';', at + 1), spec.size());
     const std::string one = spec.substr(at + 1, end - at - 1);
@@ -58,6 +64,7 @@ Result<ReportItem> item_of(const std::string& spec) {
     item.options[one.substr(0, equals)] = equals == std::string::npos ? "" : one.substr(equals + 1);
     at = end;
   }
+  if (given != nullptr && given->analysis.empty()) SY_CHECK(given->check(item.options));
   return item;
 }
 
@@ -78,6 +85,14 @@ Result<ReportRequest> request_of(const ReportOptions& options) {
   if (shape->needs_other && options.against.empty()) return fail(ErrorCode::kUsage, "compares two traces.", std::string("--template ") + shape->name, "Name the second with --against.");
   request.items = shape->items(options.shape);
   return request;
+}
+
+// Sections whose names are one word, for completion.
+std::vector<std::string> sources() {
+  std::vector<std::string> names{"facts", "edits", "text"};
+  for (const AnalysisInfo& info : analyses()) names.emplace_back(info.name);
+  for (const GivenSection& one : given_sections()) names.push_back(one.name);
+  return names;
 }
 
 std::string command_of(const ReportOptions& options, const std::string& target) {
@@ -196,11 +211,17 @@ void add_report(CLI::App& app, Cli& cli) {
     names.emplace_back(one.name);
     about += fmt::format("\n  {:<16} {}: {}", one.name, one.title, one.about);
   }
-  command->footer(command->get_footer() + "\n\nTemplates:" + about);
+  about = "\n\nTemplates:" + about;
+  if (!given_sections().empty()) about += "\n\nSections of plugins:";
+  for (const GivenSection& one : given_sections()) {
+    about += fmt::format("\n  {:<24} {} ({})", one.name, one.title, one.maker);
+    for (const GivenOption& option : one.options) about += fmt::format("\n  {:<24}   {}: {}", "", option.name, option.about);
+  }
+  command->footer(command->get_footer() + about);
   command->add_option("--template", o.template_name, "One of those above (model-card)")->check(CLI::IsMember(names))->type_name("NAME");
   command->add_option("--against", o.against, "A second trace of the same tokens, of an edit")->type_name("TRACE");
-  command->add_option("--sections", o.sections, "In the place of a template: analyses, studies, facts, edits, text; joined by commas")->type_name("LIST");
-  command->add_option("--section", o.section, "One more, with options: 'srp:windows=4,16;resamples=0'")->type_name("NAME:OPTION=VALUE")->take_all();
+  command->add_option("--sections", o.sections, "In the place of a template: analyses, studies, facts, edits, text, sections of plugins; joined by commas")->type_name("LIST");
+  command->add_option("--section", o.section, "One more, with options: 'srp:windows=4,16;resamples=0'")->type_name("NAME:OPTION=VALUE")->take_all()->check(suggested(sources()));
   command->add_option("--title", o.title, "Of the document")->type_name("TEXT");
   command->add_option("--figures", o.figures, "A folder for every figure as SVG, PDF and PNG in two widths with CSV, JSON, Parquet and a matplotlib script, and every table")->type_name("DIR");
   command->add_option("--gpus", o.shape.gpus, "placement-study: GPUs (4)")->check(CLI::Range(1, 65'535));

@@ -1,8 +1,10 @@
 #include "app/gui/plugin_actions.h"
 
+#include "app/gui/behaviors/report_building.h"
 #include "app/gui/dock.h"
 #include "app/gui/docks/analysis_panel.h"
 #include "app/gui/docks/plugin_panel.h"
+#include "app/gui/docks/report_panel.h"
 #include "app/gui/main_window.h"
 #include "app/gui/style.h"
 #include "app/gui/workbench.h"
@@ -93,6 +95,17 @@ std::vector<ActionRow> plugin_action_rows(MainWindow& w) {
                     },
                     [plugin = plugin] { return QString::fromStdString(plugin->why_not()); }});
   }
+  for (const PluginKind kind : {PluginKind::kReport, PluginKind::kSection})
+    for (const auto& [plugin, one] : host.contributions(kind))
+      rows.push_back({"report." + text(one->id), tr("Add to the report: %1").arg(text(one->title)), "Plugins", "",
+                      sentence(*one, *plugin),
+                      [&w, source = one->id] {
+                        w.show_dock("report");
+                        ReportItem item;
+                        item.source = source;
+                        report_of(w).panel().add(std::move(item));
+                      },
+                      [plugin = plugin] { return QString::fromStdString(plugin->why_not()); }});
   for (const auto& [plugin, one] : host.contributions(PluginKind::kTheme))
     rows.push_back({text(one->id), tr("Theme: %1").arg(text(one->title)), "Plugins", "", sentence(*one, *plugin),
                     [&w, plugin = plugin, theme = one] { use_theme(w, *plugin, *theme); }});

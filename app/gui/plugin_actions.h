@@ -1,4 +1,4 @@
-// Rows of the action table that plugins add: their views, commands, metrics and themes. GUI thread.
+// Rows of the action table that plugins add: their views, commands, metrics, report sections and themes. GUI thread.
 #pragma once
 
 #include <vector>

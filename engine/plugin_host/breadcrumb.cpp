@@ -51,7 +51,8 @@ struct Breadcrumbs::Page {
 
 std::string_view name(PluginCall call) {
   constexpr std::array kNames = {"none", "load", "init",  "shutdown", "find",   "route",
-                                 "edit", "draw", "table", "metric",   "reader", "writer"};
+                                 "edit", "draw", "table", "metric",   "reader", "writer",
+                                 "report"};
   return size_t(call) < kNames.size() ? kNames[size_t(call)] : "unknown";
 }
 

@@ -26,7 +26,8 @@ enum class PluginCall : uint32_t {
   kTable,
   kMetric,
   kReader,
-  kWriter
+  kWriter,
+  kReport
 };
 std::string_view name(PluginCall call);
 

@@ -10,10 +10,60 @@
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 #include "engine/plugin_host/child.h"
+#include "engine/plugin_host/report_sections.h"
 #include "engine/plugin_host/store.h"
+#include "switchyard/plugin.h"
 
 namespace switchyard {
 namespace {
+
+// Made-up values of a small trace, as trace_values() gives those of a file.
+Result<Message> made_up(const TraceInfo& info, const Message& asked) {
+  const uint64_t field = asked.number("field"), first = asked.number("first"), count = asked.number("count");
+  Message out;
+  if (asked.number("row") >= uint64_t(info.layers) || first > info.tokens || count > info.tokens - first ||
+      field > SY_FIELD_LSE) {
+    out.head["none"] = true;
+    return out;
+  }
+  const uint64_t wide = field == SY_FIELD_LOGITS                           ? uint64_t(info.experts)
+                        : field == SY_FIELD_ID || field == SY_FIELD_WEIGHT ? uint64_t(info.top_k)
+                                                                           : 1;
+  std::vector<float> reals;
+  std::vector<int32_t> whole;
+  for (uint64_t i = 0; i < count * wide; ++i) {
+    reals.push_back(0.5f + 0.125f * float(i % 3));
+    whole.push_back(field == SY_FIELD_SEQUENCE ? int32_t((first + i) / 3)
+                                               : int32_t((first + i) % uint64_t(info.experts)));
+  }
+  const bool real = field == SY_FIELD_WEIGHT || field == SY_FIELD_LOGITS || field >= SY_FIELD_ENTROPY;
+  if (real)
+    out.put(std::span<const float>(reals));
+  else
+    out.put(std::span<const int32_t>(whole));
+  return out;
+}
+
+// A whole trace of six tokens, then one of a single token that holds what the section says it needs: of that it may
+// refuse to write, and may not die.
+Result<void> check_section(PluginChild& child, const Manifest& manifest, const Contribution& one) {
+  TraceInfo info;
+  info.layers = 2, info.experts = 4, info.top_k = 2, info.tokens = 6, info.sequences = 2, info.moe_layers = {0, 1};
+  info.fields = {"/routing/expert_id", "/routing/weight",    "/routing/router_logits", "/tokens/token_id",
+                 "/routing/entropy",   "/routing/topk_mass", "/routing/margin",        "/routing/lse"};
+  const ReadTrace read = [&](const Message& asked) { return made_up(info, asked); };
+  const std::vector<double> parameters = standard_parameters(one.parameters);
+  std::vector<std::string> changed;
+  SY_CHECK(section_of(child, manifest.id, info, parameters, read, nullptr, &changed));
+  if (!changed.empty()) return fail(ErrorCode::kPlugin, fmt::format("{}: it changed {}", one.id, changed.front()));
+  info.tokens = 1, info.sequences = 1, info.fields = one.needs;
+  info.fields.emplace_back("/routing/expert_id");
+  (void)section_of(child, manifest.id, info, parameters, read, nullptr);
+  Message alive;
+  alive.head = {{"op", "check"}, {"kind", "nothing"}, {"id", ""}};
+  SY_CHECK(child.ask(alive));
+  return {};
+}
 
 Result<void> check_code(const Manifest& manifest, const std::filesystem::path& library, const std::string& sha256,
                         const Contribution& one) {
@@ -24,6 +74,7 @@ Result<void> check_code(const Manifest& manifest, const std::filesystem::path& l
   request.name = one.id;
   request.loud = true;
   SY_TRY(const auto child, PluginChild::start(request));
+  if (one.kind == PluginKind::kReport) return check_section(*child, manifest, one);
   Message ask;
   ask.head = {{"op", "check"},
               {"kind", name(one.kind)},

@@ -109,7 +109,9 @@ Result<std::shared_ptr<PluginCode>> PluginCode::open(const std::filesystem::path
     module = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!module) {
       const char* why = ::dlerror();
-      trouble = why ? printable(why, 600) : "unknown";
+      std::string text = why ? why : "unknown";
+      if (const std::string path = library.string() + ": "; text.starts_with(path)) text.erase(0, path.size());
+      trouble = printable(text, 600);
       return 1;
     }
     entry = reinterpret_cast<sy_entry>(::dlsym(module, "switchyard_plugin"));
@@ -244,6 +246,15 @@ Result<sy_writer> PluginCode::writer(const std::string& id) {
   SY_TRY(const sy_writer out, find(table_.writer, id, SY_LEAST(sy_writer, write), "exporter"));
   if (!out.write)
     return fail(ErrorCode::kPlugin, "the exporter " + quote(id) + " has no write().",
+                printable(library_.string(), 400));
+  return out;
+}
+
+Result<sy_report_section> PluginCode::report_section(const std::string& id) {
+  SY_TRY(const sy_report_section out,
+         find(table_.report_section, id, SY_LEAST(sy_report_section, write), "report section"));
+  if (!out.write)
+    return fail(ErrorCode::kPlugin, "the report section " + quote(id) + " has no write().",
                 printable(library_.string(), 400));
   return out;
 }

@@ -89,6 +89,7 @@ class PluginCode {
   Result<sy_view> view(const std::string& id);
   Result<sy_reader> reader(const std::string& id);
   Result<sy_writer> writer(const std::string& id);
+  Result<sy_report_section> report_section(const std::string& id);
 
   // What init() changed of the process and was put back, in words.
   const std::vector<std::string>& changed() const { return changed_; }

@@ -9,6 +9,7 @@
 
 #include "engine/base/text.h"
 #include "engine/plugin_host/host.h"
+#include "engine/plugin_host/trace_fields.h"
 #include "engine/trace/export/writers.h"
 #include "engine/trace/import/dump.h"
 #include "engine/trace/import/source.h"
@@ -168,82 +169,19 @@ Result<void> read_dump(const Plugin& plugin, const Contribution& contribution, c
   return ReaderCall(plugin, source, std::move(names), sink).run(*child);
 }
 
-Result<Message> trace_values(const exports::Job& job, const Message& asked) {
-  const TraceInfo& info = job.info();
-  const uint64_t field = asked.number("field"), row = asked.number("row"), first = asked.number("first"),
-                 count = asked.number("count");
-  Message out;
-  if (row >= uint64_t(info.layers) || first > info.tokens || count > info.tokens - first ||
-      count * uint64_t(std::max(info.top_k, info.experts)) > (32 << 20)) {
-    out.head["none"] = true;
-    return out;
-  }
-  const auto put = [&](const auto& values) { out.put(std::span(values.data(), values.size())); };
-  switch (field) {
-    case SY_FIELD_ID: {
-      SY_TRY(const auto ids, job.trace->expert_ids(int(row), first, count));
-      std::vector<int32_t> wide;
-      wide.reserve(ids.size());
-      for (const ExpertId id : ids) wide.push_back(id == kNoExpert ? -1 : int32_t(id));
-      put(wide);
-      break;
-    }
-    case SY_FIELD_WEIGHT: {
-      SY_TRY(const auto values, job.trace->weights(int(row), first, count));
-      put(values);
-      break;
-    }
-    case SY_FIELD_LOGITS: {
-      SY_TRY(const auto values, job.trace->router_logits(int(row), first, count));
-      put(values);
-      break;
-    }
-    case SY_FIELD_TOKEN_ID: {
-      SY_TRY(const auto values, job.trace->token_ids(first, count));
-      put(values);
-      break;
-    }
-    case SY_FIELD_POSITION: {
-      SY_TRY(const auto values, job.trace->token_column("position", first, count));
-      put(values);
-      break;
-    }
-    case SY_FIELD_SEQUENCE: {
-      SY_TRY(const auto offsets, job.trace->sequence_offsets());
-      std::vector<uint32_t> values;
-      size_t at = 0;
-      for (uint64_t token = first; token < first + count; ++token) {
-        while (at + 2 < offsets.size() && token >= uint64_t(offsets[at + 1])) ++at;
-        values.push_back(uint32_t(at));
-      }
-      put(values);
-      break;
-    }
-    default:
-      out.head["none"] = true;
-  }
-  return out;
-}
-
 Result<void> write_dump(const Plugin& plugin, const Contribution& contribution, exports::Job& job) {
-  const TraceInfo& info = job.info();
   SY_CHECK(job.need("/routing/expert_id"));
   for (const std::string& field : contribution.needs) SY_CHECK(job.need(field));
   SY_TRY(const auto child, plugin.child(PluginKind::kWriter, contribution.id, job.task));
   Message begin;
-  const std::vector<std::string> fields{"/routing/expert_id", "/routing/weight", "/routing/router_logits",
-                                        "/tokens/token_id"};
-  std::vector<int> held;
-  for (const std::string& field : fields) held.push_back(job.has(field));
-  held.insert(held.end(), {1, 1});
-  begin.head = {{"op", "write"},         {"rows", info.layers},         {"experts", info.experts},   {"k", info.top_k},
-                {"tokens", info.tokens}, {"sequences", info.sequences}, {"layers", info.moe_layers}, {"holds", held}};
+  begin.head["op"] = "write";
+  describe_trace(job.info(), begin.head);
   SY_CHECK(job.files.begin());
   SY_TRY(Message message, child->ask(begin));
   while (!message.has("done")) {
     Message answer;
     if (message.has("field")) {
-      SY_TRY(answer, trace_values(job, message));
+      SY_TRY(answer, trace_values(*job.trace, message));
     } else if (message.has("write")) {
       SY_CHECK(job.files.write(message.body));
     } else {

@@ -101,6 +101,7 @@ void PluginHost::start(const PluginOptions& options) {
   register_plugin_metrics(*this);
   register_plugin_readers(*this);
   register_plugin_writers(*this);
+  register_plugin_sections(*this);
 }
 
 void PluginHost::find_all() {

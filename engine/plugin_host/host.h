@@ -1,5 +1,5 @@
 // All plugins of this program: found, listed, trusted, and their contributions entered into the registries of schemes,
-// analyses, dump formats and export formats, so that they appear wherever those are listed. Started once, before other
+// analyses, dump formats, export formats and report sections, so that they appear wherever those are listed. Started once, before other
 // threads; afterwards any thread.
 #pragma once
 
@@ -81,5 +81,6 @@ void register_plugin_schemes(PluginHost& host);
 void register_plugin_metrics(PluginHost& host);
 void register_plugin_readers(PluginHost& host);
 void register_plugin_writers(PluginHost& host);
+void register_plugin_sections(PluginHost& host);
 
 }  // namespace switchyard

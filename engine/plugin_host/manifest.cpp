@@ -29,7 +29,8 @@ constexpr std::array<KindRow, kPluginKinds> kKinds = {{
     {"view", "views", "live view", true, true},
     {"reader", "readers", "importer", true, false},
     {"writer", "writers", "exporter", true, false},
-    {"section", "sections", "report section", false, false},
+    {"report", "report_sections", "report section", true, false},
+    {"section", "sections", "ready-made report section", false, false},
     {"command", "commands", "command", false, false},
     {"theme", "themes", "theme", false, false},
 }};
@@ -230,6 +231,8 @@ class Parser {
         return keys(item, {"id", "title", "description", "patterns", "lacks"});
       case PluginKind::kWriter:
         return keys(item, {"id", "title", "description", "patterns", "needs"});
+      case PluginKind::kReport:
+        return keys(item, {"id", "title", "description", "parameters", "needs"});
       case PluginKind::kSection:
         return keys(item, {"id", "title", "description", "analysis", "text"});
       case PluginKind::kCommand:

@@ -14,8 +14,8 @@
 
 namespace switchyard {
 
-enum class PluginKind : uint8_t { kScheme, kEdit, kMetric, kView, kReader, kWriter, kSection, kCommand, kTheme };
-inline constexpr int kPluginKinds = 9;
+enum class PluginKind : uint8_t { kScheme, kEdit, kMetric, kView, kReader, kWriter, kReport, kSection, kCommand, kTheme };
+inline constexpr int kPluginKinds = 10;
 std::string_view name(PluginKind kind);    // "scheme"
 std::string_view plural(PluginKind kind);  // "schemes": its key in the manifest
 std::string_view words(PluginKind kind);   // "gating scheme", for people
@@ -41,18 +41,18 @@ std::string_view name(PluginField::Type type);
 struct Contribution {
   PluginKind kind = PluginKind::kScheme;
   std::string id, title, description;
-  // Schemes and edits.
+  // Schemes, edits and report sections.
   std::vector<PluginField> parameters;
   std::string formula, source;
   bool stochastic = false, causal = true;
   int max_slots = 0;          // 0: k, -1: every expert
   std::string device_source;  // a file in the folder
-  // Metrics: datasets of the trace that they read.
+  // Metrics, writers and report sections: datasets of the trace that they read.
   std::vector<std::string> needs, uses;
   // Readers: of file names ("*.routes.txt"); writers: the file's ending (".csv").
   std::vector<std::string> patterns;
   std::string lacks;  // what such dumps never hold, in words
-  // Sections: a metric or analysis by name, and Markdown before its tables.
+  // Ready-made sections: a metric or analysis by name, and Markdown before its tables.
   std::string analysis, text;
   // Commands: ids of actions, then edits as in a script, made one after the other.
   std::vector<std::string> actions;

@@ -5,7 +5,10 @@
 
 #include <fmt/format.h>
 
+#include "engine/base/build_info.h"
 #include "engine/base/json.h"
+#include "engine/base/sinks.h"
+#include "engine/report/given_sections.h"
 #include "engine/report/shown.h"
 #include "engine/report/trace_items.h"
 #include "engine/studies/study.h"
@@ -30,7 +33,9 @@ const StudyInfo* study_of(std::string_view source) {
 
 class Composer {
  public:
-  Composer(const ReportRequest& request, const ComposeOptions& options, Task* task) : request_(request), options_(options), task_(task) {}
+  Composer(const ReportRequest& request, const ComposeOptions& options, Task* task) : request_(request), options_(options), task_(task), items_(request.items) {
+    for (ReportItem& one : items_) prepare(one);
+  }
 
   Result<Report> run() {
     for (const std::string* path : {&request_.trace, &request_.other}) {
@@ -39,23 +44,34 @@ class Composer {
     }
     SY_CHECK(check_items());
     SY_CHECK(run_all_analyses());
-    outcomes_.resize(request_.items.size());
-    for (size_t i = 0; i < request_.items.size(); ++i) SY_CHECK(run_study_item(i));
+    outcomes_.resize(items_.size());
+    for (size_t i = 0; i < items_.size(); ++i) SY_CHECK(run_study_item(i));
+    for (size_t i = 0; i < items_.size(); ++i) SY_CHECK(run_given_item(i));
     begin();
-    for (size_t i = 0; i < request_.items.size(); ++i) SY_CHECK(add_item(i));
+    for (size_t i = 0; i < items_.size(); ++i) SY_CHECK(add_item(i));
     return std::move(report_);
   }
 
  private:
-  const ReportItem& item(size_t i) const { return request_.items[i]; }
+  // A ready-made section is an analysis with a note.
+  static void prepare(ReportItem& one) {
+    const GivenSection* given = find_given_section(one.source);
+    if (given == nullptr || given->analysis.empty() || !given->why_not().empty()) return;
+    if (one.heading.empty()) one.heading = given->title;
+    one.note = given->note + (given->note.empty() || one.note.empty() ? "" : "\n\n") + one.note;
+    one.source = given->analysis;
+  }
+
+  const ReportItem& item(size_t i) const { return items_[i]; }
   Side* side(const ReportItem& item) { return sides_.size() > size_t(item.other) ? &sides_[size_t(item.other)] : nullptr; }
   static bool reads_trace(const ReportItem& item) { return item.source != "note" && item.source != "view"; }
 
   Result<void> check_items() {
     if (request_.items.empty()) return fail(ErrorCode::kUsage, "a report needs something to show.", {}, "Choose a template or sections.");
-    for (const ReportItem& one : request_.items) {
+    for (const ReportItem& one : items_) {
       if (!is_report_source(one.source)) return fail(ErrorCode::kUsage, "is neither an analysis nor a study.", one.source, "`switchyard analyze --help` lists the analyses.");
       if (reads_trace(one) && side(one) == nullptr) return fail(ErrorCode::kUsage, one.other ? "needs a second trace." : "needs a trace.", one.source, one.other ? "Name it with --against." : "Open a trace, or record the run.");
+      if (const GivenSection* given = find_given_section(one.source)) SY_CHECK(given->check(one.options));
       if (one.source == "view" && !one.chart && !one.table) return fail(ErrorCode::kMalformed, "is a picture of the moment without its numbers.", one.source);
     }
     return {};
@@ -71,7 +87,7 @@ class Composer {
       std::vector<const AnalysisInfo*> running;
       std::vector<std::unique_ptr<Analysis>> made;
       std::vector<size_t> of;
-      for (size_t i = 0; i < request_.items.size(); ++i) {
+      for (size_t i = 0; i < items_.size(); ++i) {
         const AnalysisInfo* info = find_analysis(item(i).source);
         if (info == nullptr || size_t(item(i).other) != s) continue;
         AnalysisOptions chosen;
@@ -87,7 +103,12 @@ class Composer {
       sides_[s].walk->carry(fields_of(running));
       SY_CHECK(run_analyses(*sides_[s].walk, made, options_.threads, task_));
       for (size_t m = 0; m < made.size(); ++m) {
-        SY_CHECK(made[m]->finish());
+        if (const auto done = made[m]->finish(); !done && done.error().code == ErrorCode::kPlugin) {
+          leave_out(of[m], done.error());
+          continue;
+        } else {
+          SY_CHECK(done);
+        }
         results_[of[m]] = made[m]->result();
       }
     }
@@ -120,8 +141,43 @@ class Composer {
     return {};
   }
 
+  // What goes wrong in code of others is said in its section; the rest of the report is not the less for it.
+  Result<void> run_given_item(size_t i) {
+    const GivenSection* given = find_given_section(item(i).source);
+    if (given == nullptr) return {};
+    const std::string why_not = given->why_not();
+    auto parts = why_not.empty() ? given->make(side(item(i))->walk->trace(0), item(i).options, task_) : Result<SectionParts>(fail(ErrorCode::kPlugin, why_not));
+    if (!parts && parts.error().code == ErrorCode::kCancelled) return tl::unexpected(std::move(parts).error());
+    if (parts) {
+      given_[i] = std::move(*parts);
+      return {};
+    }
+    const std::string why = parts.error().what;  // without the library's path
+    report_.notes.push_back(item(i).source + ": " + why);
+    given_[i].blocks.push_back({ReportText{"**This section is missing:** " + markdown_text(why)}, {}, {}});
+    return {};
+  }
+
+  void add_given(size_t i, const Side& from, ReportSection& to) {
+    const ReportItem& one = item(i);
+    const GivenSection& given = *find_given_section(one.source);
+    SectionParts& parts = given_[i];
+    if (one.heading.empty() && !parts.heading.empty()) to.heading = parts.heading;
+    const std::string whose = given.maker + (given.sha256.empty() ? "" : ", SHA-256 " + given.sha256);
+    to.blocks.push_back({ReportText{"*Text and numbers of this section are those of the " + markdown_text(whose) + ", not of Switchyard.*"}, {}, {}});
+    for (ReportBlock& block : parts.blocks) {
+      if (!std::holds_alternative<ReportText>(block.content)) {
+        block.caption += (block.caption.empty() ? "" : " ") + std::string("Numbers of the ") + given.maker + ".";
+        block.command = figure_command(one, from);
+      }
+      to.blocks.push_back(std::move(block));
+    }
+    if (makers_.insert(whose).second) report_.provenance.emplace_back("sections by", whose);
+  }
+
   void leave_out(size_t i, const Error& error) {
-    report_.notes.push_back(item(i).source + ": " + error.message());
+    // Of a plugin without its path on this machine.
+    report_.notes.push_back(item(i).source + ": " + (error.code == ErrorCode::kPlugin ? error.what : error.message()));
     left_out_.insert(i);
   }
 
@@ -131,7 +187,8 @@ class Composer {
     report_.title = !request_.title.empty() ? request_.title : (shape != nullptr ? shape->title : "Routing report") + (of.empty() ? std::string() : ": " + of);
     report_.command = options_.command;
     report_.request = to_json(request_);
-    report_.provenance.emplace_back("made by", "Switchyard " SWITCHYARD_VERSION);
+    report_.provenance.emplace_back("made by", std::string("Switchyard ") + build_info().version);
+    report_.provenance.emplace_back("commit", build_info().commit);
     for (const Side& one : sides_) {
       report_.inputs.push_back(one.input);
       reports::add_provenance(one, sides_.size() > 1 ? std::filesystem::path(one.input.path).filename().string() + ": " : std::string(), report_.provenance);
@@ -169,7 +226,10 @@ class Composer {
     if (one.source == "facts") return reports::add_facts(from, to);
     if (one.source == "edits") return reports::add_edits(from, to);
     if (one.source == "text") return reports::add_text(from, one, to, report_.notes);
-    add_results(i, from, to);
+    if (given_.contains(i))
+      add_given(i, from, to);
+    else
+      add_results(i, from, to);
     return {};
   }
 
@@ -255,9 +315,12 @@ class Composer {
   const ReportRequest& request_;
   const ComposeOptions& options_;
   Task* task_;
+  std::vector<ReportItem> items_;  // of the request, prepared
   std::vector<Side> sides_;
   std::map<size_t, Document> results_;  // of items that are analyses
   std::vector<Outcome> outcomes_;       // [items]
+  std::map<size_t, SectionParts> given_;  // of items that others give
+  std::set<std::string> makers_;
   std::set<size_t> left_out_;
   std::map<std::string, int> ids_;
   Report report_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/report/given_sections.h"
 #include "engine/studies/study.h"
 
 namespace switchyard {
@@ -45,7 +46,7 @@ Result<ResultTable> table_from_json(const JsonView& json) {
 Result<ReportItem> item_from_json(const JsonView& json) {
   ReportItem item;
   SY_TRY(item.source, json.text("source"));
-  if (!is_report_source(item.source)) return json.fail("names a source that this version does not know: " + quote(item.source, 60));
+  if (!is_report_source(item.source)) return json.fail("names a source that is unknown here: " + quote(item.source, 60) + ". Is it of a later version, or of a plugin that is not on this machine?");
   SY_TRY(item.heading, json.text_or("heading", ""));
   SY_TRY(item.note, json.text_or("note", ""));
   SY_TRY(item.other, json.boolean_or("other", false));
@@ -92,13 +93,15 @@ bool needs_quotes(const std::string& word) {
 }  // namespace
 
 bool is_report_source(std::string_view source) {
-  return std::any_of(std::begin(kOwn), std::end(kOwn), [&](const auto& one) { return source == one.first; }) || find_analysis(source) != nullptr || study_of(source) != nullptr;
+  return std::any_of(std::begin(kOwn), std::end(kOwn), [&](const auto& one) { return source == one.first; }) || find_analysis(source) != nullptr || study_of(source) != nullptr ||
+         find_given_section(source) != nullptr;
 }
 
 std::string source_title(std::string_view source) {
   for (const auto& [name, title] : kOwn)
     if (source == name) return title;
   if (const AnalysisInfo* info = find_analysis(source)) return info->title;
+  if (const GivenSection* given = find_given_section(source)) return given->title;
   const StudyInfo* study = study_of(source);
   return study != nullptr ? study->title : std::string(source);
 }

@@ -21,11 +21,12 @@ struct FigureChoice {
 
 struct ReportItem {
   // "note", "facts" (what was traced), "edits" (in force, epoch by epoch), "text" (tokens coloured by a quantity), "view" (a
-  // picture of the moment), an analysis ("load") or a study ("simulate cache", "place eplb", "trace compare").
+  // picture of the moment), an analysis ("load"), a study ("simulate cache", "place eplb", "trace compare") or a section that
+  // a plugin gives (given_sections.h).
   std::string source;
   std::string heading;                         // empty: the source's own; of a note none
   std::string note;                            // Markdown, before the results
-  std::map<std::string, std::string> options;  // of the analysis or study; of "text" quantity and tokens
+  std::map<std::string, std::string> options;  // of the source; of "text" quantity and tokens
   bool other = false;                          // of the second trace
   // Both empty: what is usual for the source. Of "view": the picture itself.
   std::vector<FigureChoice> figures;

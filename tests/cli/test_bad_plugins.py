@@ -1,5 +1,5 @@
-"""The 24 broken plugins of reliability.md section 8: in a process of their own (trial, metric, importer) and in the program
-itself (scheme). Whatever they do, the program lives and names them, or names them at its next start. Prints the table."""
+"""The 24 broken plugins of reliability.md section 8: in a process of their own (trial, metric, importer, report section) and in
+the program itself (scheme). Whatever they do, the program lives and names them, or names them at its next start. Prints the table."""
 import json
 import os
 import pathlib
@@ -65,6 +65,35 @@ class BadPlugins(CliTest):
                 if name in DIES | REFUSED | {"exit", "throw", "endless-loop", "deadlock", "leak", "overrun", "zero-table"}:
                     self.assertIn(8, outcomes, name)
                 TABLE.append((name, "own process", f"metric {'answers' if outcomes[0] == 0 else 'fails, named'}; importer {'answers' if outcomes[1] == 0 else 'fails, named'}"))
+
+    def test_a_report_names_the_sections_that_fail_and_stays_whole(self):
+        trace = self.folder / "a.moetrace.h5"
+        self.assertEqual(self.go("run", "demo", "--prompt", "The router", "--max-new-tokens", 4, "--trace", trace).returncode, 0)
+        for name in NAMES:
+            self.assertEqual(self.go("plugin", "trust", f"bad-{name}").returncode, 0)
+
+        def sections(*more):
+            out = self.folder / "r.html"
+            done = self.go("report", trace, "-o", out, "--force", "--sections", ",".join(("load", *more, "entropy")))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            data = out.read_text().split('<template id="switchyard-report">')[1].split("</template>")[0]
+            return {one["id"]: one for one in json.loads(data)["sections"]}, done.stderr.decode()
+
+        alone, _ = sections()
+        found, told = sections(*(f"bad-{name}.section" for name in NAMES))
+        self.assertEqual({key: found[key] for key in alone}, alone, "what is not theirs is the same")
+        fails = DIES | REFUSED | {"exit", "throw", "endless-loop", "deadlock", "leak", "zero-table", "overrun", "not-a-number"}
+        for name in NAMES:
+            blocks = found[f"bad-{name}-section"]["blocks"]
+            missing = [block["text"] for block in blocks if "This section is missing" in block.get("text", "")]
+            self.assertEqual(bool(missing), name in fails, (name, blocks))
+            self.assertEqual(f"bad-{name}" in told, name in fails)
+            if missing:
+                self.assertIn("bad", missing[0])
+                self.assertNotIn(str(PLUGINS), missing[0], "no path of this machine in a report")
+            else:
+                self.assertIn(f"Numbers of the plugin bad-{name} 1.0.", blocks[-1]["caption"])
+            TABLE.append((name, "report section", "missing, named" if missing else "written"))
 
     def test_in_the_program_they_are_survived_or_named(self):
         for name in NAMES:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from html.parser import HTMLParser
 
 import h5py
 import numpy as np
@@ -15,10 +16,68 @@ import numpy as np
 from support import PROGRAM, SOURCE, CliTest, run
 
 BUILD = pathlib.Path(PROGRAM).resolve().parent.parent
-EXAMPLES = ["noisy-gate", "weight-spread", "token-table", "slots-csv", "routes-text"]
-KINDS = ["scheme", "edit", "metric", "view", "reader", "writer"]
+EXAMPLES = ["noisy-gate", "weight-spread", "token-table", "slots-csv", "routes-text", "slot-share"]
+KINDS = ["scheme", "edit", "metric", "view", "reader", "writer", "report"]
 DATA_KINDS = ["section", "command", "theme"]
+BUILT = EXAMPLES + [f"my-{kind}" for kind in KINDS] + ["hostile"]
+# A report section of a plugin that gives hostile texts wherever a text goes.
+HOSTILE = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "</template><b>out</b>", "\\input{/etc/passwd} $x$ % #", "=1+1", "a | b", "[x](javascript:alert(1))",
+           "\u202eright to left", "`code` *star* _line_", "& < > \" '", "tab\tand\nline"]
+HOSTILE_SOURCE = """#include <switchyard/plugin.hpp>
+static const char* const kTexts[] = {%s};
+struct Hostile : sy::ReportSection {
+  void write(const sy_trace&, std::span<const double> parameters, const sy::ReportOut& out) override {
+    const std::string text = kTexts[size_t(parameters[0])];
+    out.heading(text);
+    out.text("before " + text + " after");
+    sy::ReportTable table{"words", text, {sy::column("what", text.c_str()), sy::column("number")}};
+    table.rows.push_back({text, 1.5});
+    table.rows.push_back({"empty", NAN});
+    out.table(table);
+    for (uint32_t kind = 0; kind < 8; ++kind) {
+      sy::ReportChart chart{.kind = kind, .name = "chart", .title = text, .caption = text, .quantity = text, .row_title = text, .column_title = text};
+      chart.rows = {text, "second"}, chart.columns = {text, "b"};
+      if (kind == SY_CHART_FLOW) chart.links = {{sizeof(sy_report_link), 0, 1, 2, 0.5}};
+      else if (kind == SY_CHART_POINTS) chart.points = {{text, 0.5, 0.01}}, chart.side_a = text, chart.side_b = text;
+      else chart.values = {1, NAN, 3, 4};
+      if (kind == SY_CHART_LINES) chart.low = {0, NAN, 2, 3}, chart.high = {2, NAN, 4, 5}, chart.baseline = 2, chart.baseline_title = text;
+      if (kind == SY_CHART_HEAT_MAP) chart.marked = {1, 0, 0, 1}, chart.mark_title = text, chart.middle = 2;
+      out.chart(chart);
+    }
+  }
+};
+SWITCHYARD_PLUGIN(plugin) { plugin.report_section<Hostile>("hostile.section"); }
+"""
 WORLD = {}
+
+
+class Shown(HTMLParser):
+    """What a browser would show, and the elements that it would make."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.text, self.tags, self.quiet = "", set(), False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.tags |= {f"@{name}" for name, _ in attributes}
+        self.quiet = self.quiet or tag == "template"
+
+    def handle_endtag(self, tag):
+        self.quiet = self.quiet and tag != "template"
+
+    def handle_data(self, data):
+        self.text += "" if self.quiet else data
+
+
+def write_hostile(folder):
+    folder.mkdir()
+    parameter = {"name": "which", "type": "integer", "default": 0, "min": 0, "max": len(HOSTILE) - 1}
+    (folder / "plugin.json").write_text(json.dumps({"id": "hostile", "version": "1.0", "title": "Hostile", "contract": {"core": 1}, "library": "hostile",
+                                                    "contributes": {"report_sections": [{"id": "hostile.section", "title": "Hostile", "parameters": [parameter]}]}}))
+    (folder / "hostile.cpp").write_text(HOSTILE_SOURCE % ", ".join(json.dumps(text) for text in HOSTILE))
+    (folder / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.25)\nproject(hostile LANGUAGES CXX)\nfind_package(SwitchyardPlugin 1 REQUIRED)\nswitchyard_add_plugin(hostile hostile.cpp)\n")
 
 
 def setUpModule():
@@ -33,16 +92,17 @@ def setUpModule():
     for kind in KINDS + DATA_KINDS:
         done = run("plugin", "new", kind, f"my-{kind}", "--folder", tree / f"my-{kind}")
         assert done.returncode == 0, done.stderr
+    write_hostile(tree / "hostile")
     # One configuration for all of them: each folder is a project of its own that finds the installed package.
     (tree / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.25)\nproject(all LANGUAGES CXX)\n" +
-                                         "".join(f"add_subdirectory({name})\n" for name in EXAMPLES + [f"my-{kind}" for kind in KINDS]))
+                                         "".join(f"add_subdirectory({name})\n" for name in BUILT))
     for command in (["cmake", "-S", tree, "-B", root / "build", f"-DCMAKE_PREFIX_PATH={root / 'prefix'}", "-DCMAKE_BUILD_TYPE=Release", f"-DSWITCHYARD={PROGRAM}"],
                     ["cmake", "--build", root / "build", "-j2"]):
         done = subprocess.run(command, capture_output=True)
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     # What a user would drop into the plugin folder.
-    for name in EXAMPLES + [f"my-{kind}" for kind in KINDS]:
-        target = root / "plugins" / name
+    for name in BUILT:
+        target = root / ("more" if name == "hostile" else "plugins") / name
         target.mkdir(parents=True)
         for file in (root / "build" / name).iterdir():
             if file.suffix in (".so", ".json"):
@@ -120,6 +180,9 @@ class Plugins(CliTest):
         self.assertIn("weight-spread.participation", self.go("analyze", "--help").stdout.decode())
         self.assertIn("slots-csv.csv", self.go("trace", "export", "--help").stdout.decode())
         self.assertIn("routes-text.routes", self.go("trace", "import", "--help").stdout.decode())
+        self.assertRegex(self.go("report", "--help").stdout.decode(), r"(?s)slot-share\.slots +What each slot carries.*least: a slot below this share could be left out \(0\.1\)")
+        for shell in ("bash", "zsh", "fish"):
+            self.assertIn("slot-share.slots", self.go("completion", shell).stdout.decode())
 
     def test_nothing_runs_without_trust_by_hash(self):
         file = self.scheme("noisy-gate.noisy_top_k")
@@ -233,6 +296,90 @@ class Plugins(CliTest):
         self.go("trace", "verify", out)
         dump.write_text("routes 1 8\n17 0=x:1\n")
         self.assertIn("a.routes:2: needs a number", self.go("trace", "import", "--from", "routes-text.routes", dump, "-o", out, "--force", code=8).stderr.decode())
+
+    def report(self, *options, name="r.html", trace=None, code=0):
+        out = self.folder / name
+        done = self.go("report", trace or self.trace_here(), "-o", out, "--force", *options, code=code)
+        if code:
+            return None, done.stderr.decode()
+        text = out.read_text()
+        data = text.split('<template id="switchyard-report">')[1].split("</template>")[0] if name.endswith(".html") else (self.folder / (out.stem + ".report.json")).read_text()
+        return json.loads(data), text
+
+    def trace_here(self):
+        if not hasattr(self, "made"):
+            self.made = self.record()[0]
+        return self.made
+
+    def test_a_report_section_is_what_numpy_says_and_marked_as_the_plugins(self):
+        self.trust("slot-share", "my-report")
+        report, _ = self.report("--section", "slot-share.slots:least=0.3", "--sections", "load")
+        section = next(one for one in report["sections"] if one["id"] == "slot-share-slots")
+        self.assertEqual(section["heading"], "What each slot carries")
+        digest = {p["id"]: p["sha256"] for p in self.json("plugin", "list")["plugins"]}["slot-share"]
+        whose, text, chart, table = section["blocks"]
+        self.assertIn(digest, whose["text"])
+        self.assertIn(["sections by", f"plugin slot-share 1.0.0, SHA-256 {digest}"], report["provenance"])
+        with h5py.File(self.made) as file:
+            weights = file["routing/weight"][:].astype(np.float64)
+            weights[file["routing/expert_id"][:] == (255 if file["routing/expert_id"].dtype == np.uint8 else 65535)] = 0
+        share = weights / weights.sum(2, keepdims=True)
+        np.testing.assert_allclose(np.reshape(chart["chart"]["values"], share.shape[::2]), share.mean(1), atol=1e-12)
+        light = (share[:, :, -1] < 0.3).sum(1)
+        self.assertEqual(table["table"]["columns"], ["layer", "tokens", "light (tokens)", "first_slot (share)", "judgement"])
+        self.assertEqual([row[2] for row in table["table"]["rows"]], light.tolist())
+        self.assertIn(f"**{int(100 * light.sum() / share[:, :, 0].size + 0.5)} %**", text["text"])
+        for block in (chart, table):
+            self.assertTrue(block["caption"].endswith("Numbers of the plugin slot-share 1.0.0."), block["caption"])
+            self.assertIn("--section 'slot-share.slots:least=0.3'", block["command"].replace("--section slot-share.slots:least=0.3", "--section 'slot-share.slots:least=0.3'"))
+        self.assertIn("The same:", self.go("report", "--rebuild", self.folder / "r.html").stdout.decode())
+        with h5py.File(self.made) as file:
+            first = file["routing/expert_id"][:, :, 0]
+        ours = self.report("--sections", "my-report.section")[0]["sections"][0]["blocks"][2]["chart"]
+        expected = np.stack([np.bincount(row, minlength=len(ours["columns"])) / first.shape[1] for row in first])
+        np.testing.assert_allclose(np.reshape(ours["values"], expected.shape), expected, atol=1e-12)
+
+    def test_what_is_asked_of_a_report_section_is_checked_first(self):
+        self.assertIn("not trusted", self.report("--sections", "slot-share.slots", code=8)[1])
+        self.trust("slot-share")
+        self.assertIn("0 to 1", self.report("--section", "slot-share.slots:least=2", code=2)[1])
+        self.assertIn("It has least", self.report("--section", "slot-share.slots:most=2", code=2)[1])
+        ids = self.record("--capture", "ids", name="ids.moetrace.h5")[0]
+        report, _ = self.report("--sections", "slot-share.slots,facts", trace=ids)
+        self.assertIn("needs /routing/weight", report["sections"][0]["blocks"][1]["text"])
+        self.assertEqual(report["sections"][1]["id"], "facts")
+
+    def test_a_ready_made_section_is_an_analysis_with_a_note(self):
+        report, _ = self.report("--sections", "my-section.section")
+        ours, = report["sections"]
+        theirs, = self.report("--sections", "load")[0]["sections"]
+        self.assertEqual(ours["heading"], "My section")
+        self.assertEqual(ours["blocks"][0]["text"], "How evenly the experts of each layer were chosen.")
+        self.assertEqual(ours["blocks"][1:], theirs["blocks"])
+
+    def test_hostile_texts_of_a_section_are_shown_and_do_nothing(self):
+        self.env["SWITCHYARD_PLUGIN_PATH"] = str(WORLD["root"] / "more")
+        self.trust("hostile")
+        plain = Shown(self.report("--sections", "facts")[1]).tags
+        for which, text in enumerate(HOSTILE):
+            with self.subTest(text):
+                report, html = self.report("--section", f"hostile.section:which={which}")
+                section, = report["sections"]
+                self.assertEqual(section["heading"], text)
+                self.assertEqual(section["blocks"][2]["table"]["rows"], [[text, 1.5], ["empty", None]])
+                self.assertEqual([block["chart"]["title"] for block in section["blocks"][3:]], [text] * 8)
+                shown = Shown(html)
+                known = {"figure", "figcaption", "svg", "rect", "path", "text", "title", "g", "line", "circle", "polyline", "polygon", "details", "summary", "em", "strong", "code", "table", "defs", "pattern", "clippath", "lineargradient", "stop", "tspan"}
+                self.assertFalse({tag for tag in shown.tags - plain if not tag.startswith("@")} - known, shown.tags)
+                self.assertFalse({tag for tag in shown.tags if tag.startswith("@on")})
+                if "\u202e" not in text and "\t" not in text:
+                    self.assertGreaterEqual(shown.text.count(text), 10, "heading, cell, captions, titles")
+                self.assertNotIn("\u202e", shown.text, "text that turns others around is shown by its name")
+                self.assertNotIn("javascript:", "".join(re.findall(r'href="[^"]*"', html)))
+                _, markdown = self.report("--section", f"hostile.section:which={which}", name="r.md")
+                self.assertNotIn("<script>", markdown)
+                _, latex = self.report("--section", f"hostile.section:which={which}", name="r.tex")
+                self.assertNotIn("\\input{/", latex)
 
     def test_the_version_tells_the_contracts(self):
         self.assertIn("contract 1 for schemes, metrics and files, 1 for views", self.go("--version").stdout.decode())

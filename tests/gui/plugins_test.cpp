@@ -5,6 +5,7 @@
 #include <QAction>
 #include <QLabel>
 #include <QLineEdit>
+#include <QListWidget>
 #include <QMenu>
 #include <QMenuBar>
 #include <QMessageBox>
@@ -15,8 +16,10 @@
 
 #include "app/gui/action_table.h"
 #include "app/gui/behaviors/plugin_watch.h"
+#include "app/gui/behaviors/report_building.h"
 #include "app/gui/docks/analysis_panel.h"
 #include "app/gui/docks/plugin_panel.h"
+#include "app/gui/docks/report_panel.h"
 #include "app/gui/docks/scheme_panel.h"
 #include "app/gui/help_dialog.h"
 #include "app/gui/table_panel.h"
@@ -178,6 +181,18 @@ TEST_F(PluginWindow, AViewDrawsAnswersClicksAndHasItsTable) {
   EXPECT_EQ(model().cursor(), TimeCursor(0));
   dock->show_table(true);
   ASSERT_TRUE(wait_until([&] { return dock->table_panel()->rows()->rowCount() == int(model().data().tokens()); }));
+}
+
+TEST_F(PluginWindow, AReportSectionIsAddedToTheReport) {
+  const ActionRow* row = window_->actions().row("report.slot-share.slots");
+  ASSERT_NE(row, nullptr);
+  EXPECT_TRUE(window_->actions().why_blocked(*row).contains("not trusted"));
+  trust("slot-share");
+  window_->actions().run("report.slot-share.slots");
+  ReportPanel& report = report_of(*window_).panel();
+  ASSERT_EQ(report.request().items.size(), 1u);
+  EXPECT_EQ(report.request().items[0].source, "slot-share.slots");
+  EXPECT_EQ(report.list().item(0)->text(), "What each slot carries");
 }
 
 TEST_F(PluginWindow, SettingsComeFromTheManifestAndKeepTheirRange) {

@@ -38,7 +38,6 @@ QString contributions_of(const Manifest& manifest) {
     if (!one.device_source.empty())
       line += QObject::tr(" (device source %1 is kept; no backend here compiles it, its host function decides)")
                   .arg(text(one.device_source));
-    if (one.kind == PluginKind::kSection) line += QObject::tr(" (shown when reports are made)");
     lines << line;
   }
   return lines.join('\n');

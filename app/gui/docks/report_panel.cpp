@@ -24,6 +24,7 @@
 #include "app/gui/report_preview.h"
 #include "app/gui/style.h"
 #include "engine/analysis/analysis.h"
+#include "engine/report/given_sections.h"
 #include "engine/report/report_files.h"
 #include "engine/studies/study.h"
 
@@ -211,6 +212,10 @@ void ReportPanel::fill_add_menu() {
     if (info.kind != StudyKind::kPlacement &&
         std::none_of(info.options.begin(), info.options.end(), [](const StudyOption& o) { return o.required; }))
       entry(of_studies, QString::fromUtf8(info.title), command_of(info));
+  if (given_sections().empty()) return;
+  QMenu* of_plugins = menu->addMenu(tr("Section of a plugin"));
+  for (const GivenSection& one : given_sections())
+    entry(of_plugins, tr("%1 (%2)").arg(QString::fromStdString(one.title), QString::fromStdString(one.maker)), one.name);
 }
 
 void ReportPanel::add(ReportItem item) {

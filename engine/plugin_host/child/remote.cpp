@@ -83,10 +83,15 @@ RemoteSink sink_over(Wire& wire) {
   return out;
 }
 
-RemoteTrace trace_over(Wire& wire) {
+RemoteTrace trace_over(Wire& wire, const nlohmann::json& told) {
   RemoteTrace out{};
   out.wire = &wire;
+  out.layers = told.at("layers").get<std::vector<uint32_t>>();
+  out.holds = told.at("holds").get<std::vector<int>>();
   out.table.struct_size = sizeof(sy_trace);
+  out.table.rows = told.at("rows"), out.table.experts = told.at("experts"), out.table.k = told.at("k");
+  out.table.tokens = told.at("tokens"), out.table.sequences = told.at("sequences");
+  out.table.layers = out.layers.data();
   out.table.read = [](const sy_trace* asked, uint32_t field, uint32_t row, uint64_t first, uint64_t count, void* buffer,
                       uint64_t bytes) -> int64_t {
     const auto& trace = *reinterpret_cast<const RemoteTrace*>(asked);

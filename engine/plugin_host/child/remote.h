@@ -1,5 +1,5 @@
-// What a reader or writer is handed in switchyard-plugin-host: bytes, sinks and arrays that the program has, over the
-// wire. The C table stands first in each, so that its address is the object's. Main thread.
+// What a reader, writer or report section is handed in switchyard-plugin-host: bytes, sinks and arrays that the program
+// has, over the wire. The C table stands first in each, so that its address is the object's. Main thread.
 #pragma once
 
 #include <string>
@@ -38,16 +38,25 @@ struct RemoteTrace {
   sy_trace table;
   Wire* wire;
   std::vector<int> holds;
+  std::vector<uint32_t> layers;
 };
 struct RemoteOutput {
   sy_output table;
   Wire* wire;
 };
 
+// Where the parts of a report section go.
+struct RemoteReport {
+  sy_report_out table;
+  Wire* wire;
+  std::string wrong;  // what of a part could not even be read
+};
+
 RemoteSource source_over(Wire& wire, const nlohmann::json& files);
 RemoteSink sink_over(Wire& wire);
-// rows, experts, k, tokens, sequences, layers and holds are the caller's to fill in.
-RemoteTrace trace_over(Wire& wire);
+// told: rows, experts, k, tokens, sequences, layers and holds as the program says them.
+RemoteTrace trace_over(Wire& wire, const nlohmann::json& told);
 RemoteOutput output_over(Wire& wire);
+RemoteReport report_over(Wire& wire);
 
 }  // namespace switchyard::plugin_child

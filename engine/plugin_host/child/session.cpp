@@ -7,6 +7,7 @@
 #include "engine/base/text.h"
 #include "engine/model/checkpoint.h"
 #include "engine/plugin_host/child/remote.h"
+#include "engine/plugin_host/environment.h"
 
 namespace switchyard::plugin_child {
 namespace {
@@ -58,6 +59,7 @@ Result<Message> Session::answer(Message& message) {
   if (op == "probe") return probe(message);
   if (op == "read") return read(message);
   if (op == "write") return write(message);
+  if (op == "report") return report(message);
   return fail(ErrorCode::kPlugin, "does not know " + quote(op));
 }
 
@@ -268,19 +270,31 @@ Result<Message> Session::read(const Message& message) {
 
 Result<Message> Session::write(const Message& message) {
   SY_TRY(const sy_writer writer, code_->writer(name_));
-  for (const auto& layer : message.head.at("layers")) layers_.push_back(layer.get<uint32_t>());
-  RemoteTrace trace = trace_over(wire_);
-  trace.table.rows = message.head.at("rows"), trace.table.experts = message.head.at("experts"),
-  trace.table.k = message.head.at("k");
-  trace.table.tokens = message.head.at("tokens"), trace.table.sequences = message.head.at("sequences"),
-  trace.table.layers = layers_.data();
-  trace.holds = message.head.at("holds").get<std::vector<int>>();
+  const RemoteTrace trace = trace_over(wire_, message.head);
   const RemoteOutput output = output_over(wire_);
   CallContext ctx;
   if (!code_->call(PluginCall::kWriter, ctx,
                    [&] { return writer.write(code_->self(), &trace.table, &output.table, &ctx); }))
     return failed(ctx, "write() failed");
   Message out;
+  out.head["done"] = true;
+  return out;
+}
+
+Result<Message> Session::report(const Message& message) {
+  SY_TRY(const sy_report_section section, code_->report_section(name_));
+  const std::vector<double> parameters = numbers(message.head.at("parameters"));
+  const RemoteTrace trace = trace_over(wire_, message.head);
+  const RemoteReport to = report_over(wire_);
+  const sy_report_in in{sizeof(sy_report_in), uint32_t(parameters.size()), parameters.data(), &trace.table};
+  const ProcessEnvironment before = ProcessEnvironment::now();
+  CallContext ctx;
+  const bool done =
+      code_->call(PluginCall::kReport, ctx, [&] { return section.write(code_->self(), &in, &to.table, &ctx); });
+  Message out;
+  out.head["changed"] = before.restore();
+  if (!to.wrong.empty()) return fail(ErrorCode::kPlugin, to.wrong);
+  if (!done) return failed(ctx, "write() failed");
   out.head["done"] = true;
   return out;
 }

@@ -29,6 +29,7 @@ class Session {
   Result<Message> probe(Message& message);
   Result<Message> read(const Message& message);
   Result<Message> write(const Message& message);
+  Result<Message> report(const Message& message);
   Result<Message> check(const Message& message);
   // The row's state, made when it is first needed.
   Result<void*> state_of(uint32_t row);

@@ -1,7 +1,7 @@
 // The 24 broken plugins of reliability.md section 8, one a library: BAD is what it does. Each has a scheme that does it
 // from its twentieth call on (so that the trial in a process of its own passes and the program itself is hit), a metric
-// that does it when it is first fed, and an importer that does it when it reads. Those that break at loading do so at
-// once.
+// that does it when it is first fed, an importer that does it when it reads, and a report section that does it when it
+// writes. Those that break at loading do so at once.
 #include <switchyard/plugin.h>
 
 #include <fenv.h>
@@ -173,6 +173,21 @@ int read(void*, const sy_source*, const sy_sink* to, void*) {
   return to->begin_sequence(to, 0, "") != 0 || to->tokens(to, &piece) != 0;
 }
 
+int write(void*, const sy_report_in* in, const sy_report_out* to, void*) {
+  misbehave();
+  static const sy_column column = {sizeof column, 0, "value", ""};
+  const double tokens = double(in->trace->tokens), number = BAD == NOT_A_NUMBER ? 1 / (tokens - tokens) : 1;
+  const sy_report_table table = {sizeof table,
+                                 BAD == ZERO_TABLE ? 0u : 1u,
+                                 BAD == OVERRUN || BAD == LEAK ? uint64_t(1) << 40 : 1u,
+                                 "values",
+                                 "Broken on purpose.",
+                                 &column,
+                                 &number,
+                                 nullptr};
+  return to->text(to, "Broken on purpose.") != 0 || to->table(to, &table) != 0;
+}
+
 int init(const sy_host*, void** self, void*) {
 #if BAD == MISSING_DEPENDENCY
   sink = a_function_of_no_library();
@@ -185,6 +200,7 @@ const sy_scheme kScheme = {sizeof(sy_scheme), 0, 0, 0, route};
 const sy_column kColumn = {sizeof(sy_column), 0, "value", ""};
 const sy_table kTable = {sizeof(sy_table), BAD == ZERO_TABLE ? 0u : 1u, "values", &kColumn};
 const sy_metric kMetric = {sizeof(sy_metric), 1, &kTable, create, feed, merge, rows, result, destroy};
+const sy_report_section kSection = {sizeof(sy_report_section), 0, write};
 const sy_reader kReader = {BAD == ZERO_TABLE ? 0u : uint32_t(sizeof(sy_reader)), 0, probe, read};
 
 const sy_scheme* scheme(void*, const char*) {
@@ -195,6 +211,10 @@ const sy_metric* metric(void*, const char*) {
 }
 const sy_reader* reader(void*, const char*) {
   return &kReader;
+}
+
+const sy_report_section* report_section(void*, const char*) {
+  return &kSection;
 }
 
 const sy_plugin kPlugin = {BAD == WRONG_ABI ? 16u : uint32_t(sizeof(sy_plugin)),
@@ -210,7 +230,8 @@ const sy_plugin kPlugin = {BAD == WRONG_ABI ? 16u : uint32_t(sizeof(sy_plugin)),
                            metric,
                            nullptr,
                            reader,
-                           nullptr};
+                           nullptr,
+                           report_section};
 
 }  // namespace
 

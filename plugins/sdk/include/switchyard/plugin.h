@@ -226,7 +226,8 @@ typedef struct sy_reader {
   int (*read)(void* self, const sy_source* source, const sy_sink* sink, void* ctx);
 } sy_reader;
 
-enum { SY_FIELD_ID = 0, SY_FIELD_WEIGHT = 1, SY_FIELD_LOGITS = 2, SY_FIELD_TOKEN_ID = 3, SY_FIELD_POSITION = 4, SY_FIELD_SEQUENCE = 5 };
+enum { SY_FIELD_ID = 0, SY_FIELD_WEIGHT = 1, SY_FIELD_LOGITS = 2, SY_FIELD_TOKEN_ID = 3, SY_FIELD_POSITION = 4, SY_FIELD_SEQUENCE = 5,
+       SY_FIELD_ENTROPY = 6, SY_FIELD_TOPK_MASS = 7, SY_FIELD_MARGIN = 8, SY_FIELD_LSE = 9 };
 
 typedef struct sy_trace {
   uint32_t struct_size;
@@ -235,7 +236,9 @@ typedef struct sy_trace {
   const uint32_t* layers; /* [rows] */
   /* Values of `count` tokens from `first` (of a row, where the field has rows) into buffer. Types and shapes: ID int32
    * [count, k], -1 empty; WEIGHT float [count, k]; LOGITS float [count, E]; TOKEN_ID int32 [count]; POSITION and SEQUENCE
-   * uint32 [count]. Gives the bytes written, -1 where the trace does not hold the field or `bytes` is too small. */
+   * uint32 [count]; ENTROPY (nats), TOPK_MASS (share), MARGIN and LSE (as in sy_block) float [count]. Gives the bytes
+   * written, -1 where the trace does not hold the field, `bytes` is too small, or more than 32 Mi values are asked for at
+   * once. */
   int64_t (*read)(const struct sy_trace* trace, uint32_t field, uint32_t row, uint64_t first, uint64_t count, void* buffer, uint64_t bytes);
   int (*holds)(const struct sy_trace* trace, uint32_t field); /* 1: it does */
 } sy_trace;
@@ -252,6 +255,100 @@ typedef struct sy_writer {
   uint32_t reserved;
   int (*write)(void* self, const sy_trace* trace, const sy_output* out, void* ctx);
 } sy_writer;
+
+/* ---- Report sections ---------------------------------------------------------------------------------------------- */
+
+/* What the numbers of a chart are drawn as. The program draws; a section gives values alone. */
+enum { SY_CHART_HEAT_MAP = 0, /* rows x columns, each value a colour */
+       SY_CHART_MATRIX = 1,   /* the same with square cells: both axes are of one kind */
+       SY_CHART_BARS = 2,     /* columns across, a bar for each row beside the others */
+       SY_CHART_LINES = 3,    /* columns across, a line for each row, with a band where low and high are given */
+       SY_CHART_RIDGE = 4,    /* a row is a distribution over the columns (bins) */
+       SY_CHART_STRIP = 5,    /* columns are tokens in reading order, coloured by the first row */
+       SY_CHART_FLOW = 6,     /* links between experts of neighbouring columns (layers); no values */
+       SY_CHART_POINTS = 7 }; /* an effect across, -log10 of its corrected p up; no values */
+
+/* A table of a report. Texts in it, and in all that follows, may hold anything: they are escaped wherever they are shown. */
+typedef struct sy_report_table {
+  uint32_t struct_size;
+  uint32_t column_count;     /* 1 to 64 */
+  uint64_t row_count;        /* 1,000 at most; what is longer is a chart, or a metric */
+  const char* name;          /* of its files: letters, digits, - and _; 60 bytes at most */
+  const char* caption;       /* one line, 600 bytes at most; the program puts behind it whose numbers they are */
+  const sy_column* columns;  /* [column_count]; shown as "name (unit)" */
+  const double* numbers;     /* [row_count, column_count]; finite, or NaN: an empty cell */
+  const char* const* texts;  /* [row_count, column_count] cells that are words; NULL among them: the number; or NULL: none */
+} sy_report_table;
+
+typedef struct sy_report_link { /* of a flow; see "elements of arrays" above */
+  uint32_t struct_size;
+  uint32_t column;   /* from this column to the next */
+  uint32_t from, to; /* experts */
+  double value;      /* finite; its width */
+} sy_report_link;
+
+typedef struct sy_report_point {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* name;
+  double effect; /* finite */
+  double q;      /* corrected p, 0 to 1 */
+} sy_report_point;
+
+typedef struct sy_report_chart {
+  uint32_t struct_size;
+  uint32_t kind;                   /* SY_CHART_* */
+  uint32_t rows, columns;          /* 65,536 cells at most */
+  const char* name;                /* of its files: letters, digits, - and _; 60 bytes at most */
+  const char* title;               /* one line, 300 bytes at most */
+  const char* caption;             /* one line, 600 bytes at most; as a table's */
+  const char* quantity;            /* what the values are, with the unit where there is one */
+  const char* row_title;           /* of the axis, NULL: none; likewise below */
+  const char* column_title;
+  const char* const* row_names;    /* [rows], 200 bytes each at most */
+  const char* const* column_names; /* [columns] */
+  const double* values;            /* [rows, columns]; finite, or NaN: not defined. NULL of a flow and of points. */
+  const double* low;               /* [rows, columns] the lower end of bands and error bars, or NULL */
+  const double* high;              /* the upper end; both or none */
+  const uint8_t* marked;           /* [rows, columns] 1: hatched; or NULL */
+  const char* mark_title;          /* what the hatching means */
+  double middle;                   /* a diverging map with this in its middle; NaN: none */
+  double baseline;                 /* a dashed line across bars and lines; NaN: none */
+  const char* baseline_title;
+  uint32_t categories;             /* 1: values are whole numbers that name something */
+  uint32_t link_count;             /* 4,096 at most */
+  const sy_report_link* links;     /* [link_count] of a flow; columns name the layers */
+  const sy_report_point* points;   /* [point_count] */
+  uint32_t point_count;            /* 4,096 at most */
+  uint32_t reserved;
+  const char *side_a, *side_b;     /* of points: who has more where the effect is above and below 0 */
+} sy_report_chart;
+
+/* Takes the section's parts in their order, 64 at most. What is given is copied and checked; a call that gives anything
+ * but 0 has ended the section: return. */
+typedef struct sy_report_out {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int (*heading)(const struct sy_report_out* out, const char* text); /* one line, in the place of the manifest's title */
+  int (*text)(const struct sy_report_out* out, const char* markdown); /* paragraphs: headings, lists, emphasis, code, links; HTML stays text; 64 KiB at most */
+  int (*table)(const struct sy_report_out* out, const sy_report_table* table);
+  int (*chart)(const struct sy_report_out* out, const sy_report_chart* chart);
+} sy_report_out;
+
+typedef struct sy_report_in {
+  uint32_t struct_size;
+  uint32_t parameter_count;
+  const double* parameters; /* [parameter_count] in the manifest's order; a boolean is 0 or 1, a choice its index from 0 */
+  const sy_trace* trace;    /* as an exporter has it */
+} sy_report_in;
+
+/* In a process of its own, as exporters are. Same input, same section: a report that is made again is compared number by
+ * number. A section that fails is named in the report; the rest of it stays whole. */
+typedef struct sy_report_section {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int (*write)(void* self, const sy_report_in* in, const sy_report_out* out, void* ctx);
+} sy_report_section;
 
 /* ---- Live views (view contract) ----------------------------------------------------------------------------------- */
 
@@ -356,6 +453,7 @@ typedef struct sy_plugin {
   const sy_view* (*view)(void* self, const char* id);
   const sy_reader* (*reader)(void* self, const char* id);
   const sy_writer* (*writer)(void* self, const char* id);
+  const sy_report_section* (*report_section)(void* self, const char* id);
 } sy_plugin;
 
 /* The only symbol that a plugin exports. Must do nothing but give the address of its table. */

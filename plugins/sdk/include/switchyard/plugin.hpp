@@ -7,6 +7,7 @@
 //   SWITCHYARD_PLUGIN(plugin) { plugin.scheme<MyGate>("my-gate.my_gate"); }
 #pragma once
 
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -18,6 +19,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "switchyard/plugin.h"
@@ -197,19 +199,119 @@ class Lines {
   std::string text_;
 };
 
+// Values of a field of a trace; throws where it does not hold it. per_token: k, experts or 1.
+template <class T>
+std::vector<T> values_of(const sy_trace& trace, uint32_t field, uint32_t row, uint64_t first, uint64_t count,
+                         size_t per_token) {
+  std::vector<T> out(size_t(count) * per_token);
+  if (trace.read(&trace, field, row, first, count, out.data(), out.size() * sizeof(T)) < 0)
+    throw std::runtime_error("the trace does not hold a field that is needed");
+  return out;
+}
+
 class Writer {
  public:
   virtual ~Writer() = default;
   virtual void write(const sy_trace& trace, const std::function<void(std::string_view)>& out) = 0;
-  // Values of a field; throws where the trace does not hold it. per_token: k, experts or 1.
   template <class T>
   static std::vector<T> values(const sy_trace& trace, uint32_t field, uint32_t row, uint64_t first, uint64_t count,
                                size_t per_token) {
-    std::vector<T> out(size_t(count) * per_token);
-    if (trace.read(&trace, field, row, first, count, out.data(), out.size() * sizeof(T)) < 0)
-      throw std::runtime_error("the trace does not hold a field that the export needs");
+    return values_of<T>(trace, field, row, first, count, per_token);
+  }
+};
+
+// A table and a chart of a report, as sy_report_table and sy_report_chart say.
+using Cell = std::variant<double, std::string>;  // NaN: empty
+struct ReportTable {
+  std::string name, caption;
+  std::vector<sy_column> columns = {};
+  std::vector<std::vector<Cell>> rows = {};  // [rows][columns]
+};
+struct ReportPoint {
+  std::string name;
+  double effect = 0, q = 1;
+};
+struct ReportChart {
+  uint32_t kind = SY_CHART_HEAT_MAP;
+  std::string name = {}, title = {}, caption = {}, quantity = {}, row_title = {}, column_title = {};
+  std::vector<std::string> rows = {}, columns = {};
+  std::vector<double> values = {}, low = {}, high = {};  // [rows, columns]; NaN: not defined; low and high: or empty
+  std::vector<uint8_t> marked = {};                      // [rows, columns], or empty
+  std::string mark_title = {};
+  double middle = NAN, baseline = NAN;
+  std::string baseline_title = {};
+  bool categories = false;
+  std::vector<sy_report_link> links = {};
+  std::vector<ReportPoint> points = {};
+  std::string side_a = {}, side_b = {};
+};
+
+// Takes the parts of a section in their order; throws where the program refuses one.
+class ReportOut {
+ public:
+  explicit ReportOut(const sy_report_out& out) : out_(out) {}
+  void heading(const std::string& text) const { take(out_.heading(&out_, text.c_str())); }
+  void text(const std::string& markdown) const { take(out_.text(&out_, markdown.c_str())); }
+  void table(const ReportTable& given) const {
+    std::vector<double> numbers;
+    std::vector<const char*> texts;
+    for (const auto& row : given.rows) {
+      if (row.size() != given.columns.size()) throw std::length_error("a row of another length than the columns");
+      for (const Cell& cell : row) {
+        const auto* word = std::get_if<std::string>(&cell);
+        texts.push_back(word ? word->c_str() : nullptr);
+        numbers.push_back(word ? NAN : std::get<double>(cell));
+      }
+    }
+    const sy_report_table table = {
+        sizeof table,          uint32_t(given.columns.size()), given.rows.size(), given.name.c_str(),
+        given.caption.c_str(), given.columns.data(),           numbers.data(),    texts.data()};
+    take(out_.table(&out_, &table));
+  }
+  void chart(const ReportChart& given) const {
+    const size_t cells = given.rows.size() * given.columns.size();
+    const bool has_values = given.kind != SY_CHART_FLOW && given.kind != SY_CHART_POINTS;
+    if (has_values && given.values.size() != cells) throw std::length_error("values of another number than cells");
+    if ((!given.low.empty() && given.low.size() != cells) || given.low.size() != given.high.size() ||
+        (!given.marked.empty() && given.marked.size() != cells))
+      throw std::length_error("a band or marks of another number than cells");
+    const auto rows = names(given.rows), columns = names(given.columns);
+    std::vector<sy_report_point> points;
+    for (const ReportPoint& one : given.points)
+      points.push_back({sizeof(sy_report_point), 0, one.name.c_str(), one.effect, one.q});
+    const auto held = [](const auto& list) { return list.empty() ? nullptr : list.data(); };
+    sy_report_chart chart = {};
+    chart.struct_size = sizeof chart, chart.kind = given.kind;
+    chart.rows = uint32_t(rows.size()), chart.columns = uint32_t(columns.size());
+    chart.name = given.name.c_str(), chart.title = given.title.c_str(), chart.caption = given.caption.c_str();
+    chart.quantity = given.quantity.c_str();
+    chart.row_title = given.row_title.c_str(), chart.column_title = given.column_title.c_str();
+    chart.row_names = rows.data(), chart.column_names = columns.data();
+    chart.values = held(given.values), chart.low = held(given.low), chart.high = held(given.high);
+    chart.marked = held(given.marked), chart.mark_title = given.mark_title.c_str();
+    chart.middle = given.middle, chart.baseline = given.baseline, chart.baseline_title = given.baseline_title.c_str();
+    chart.categories = given.categories;
+    chart.link_count = uint32_t(given.links.size()), chart.links = held(given.links);
+    chart.point_count = uint32_t(points.size()), chart.points = held(points);
+    chart.side_a = given.side_a.c_str(), chart.side_b = given.side_b.c_str();
+    take(out_.chart(&out_, &chart));
+  }
+
+ private:
+  static std::vector<const char*> names(const std::vector<std::string>& list) {
+    std::vector<const char*> out;
+    for (const std::string& one : list) out.push_back(one.c_str());
     return out;
   }
+  static void take(int refused) {
+    if (refused) throw std::runtime_error("the report refused a part of the section");
+  }
+  const sy_report_out& out_;
+};
+class ReportSection {
+ public:
+  virtual ~ReportSection() = default;
+  virtual void write(const sy_trace& trace, std::span<const double> parameters, const ReportOut& out) = 0;
 };
 
 // sy_draw and sy_view_in with less to type; the raw tables stay at hand.
@@ -278,6 +380,10 @@ class Plugin {
   void writer(const char* id, A&&... a) {
     add(writers_, id, std::make_unique<T>(std::forward<A>(a)...));
   }
+  template <class T, class... A>
+  void report_section(const char* id, A&&... a) {
+    add(sections_, id, std::make_unique<T>(std::forward<A>(a)...));
+  }
 
   // `self` of the contract. The functions below are the tables' entries.
   template <void (*Fill)(Plugin&)>
@@ -297,6 +403,9 @@ class Plugin {
   static const sy_view* find_view(void* self, const char* id) { return of(self).views_.table(id); }
   static const sy_reader* find_reader(void* self, const char* id) { return of(self).readers_.table(id); }
   static const sy_writer* find_writer(void* self, const char* id) { return of(self).writers_.table(id); }
+  static const sy_report_section* find_report_section(void* self, const char* id) {
+    return of(self).sections_.table(id);
+  }
 
  private:
   // A C function table has no place for which of several schemes is meant, so each entry is a function of its own: slot
@@ -427,6 +536,14 @@ class Plugin {
                });
              }};
   }
+  template <size_t I>
+  static void fill(sy_report_section& table, ReportSection&) {
+    table = {sizeof table, 0, [](void* self, const sy_report_in* in, const sy_report_out* out, void* ctx) {
+               return detail::guarded(ctx, [&] {
+                 of(self).sections_.made[I]->write(*in->trace, {in->parameters, in->parameter_count}, ReportOut(*out));
+               });
+             }};
+  }
 
   Kind<Scheme, sy_scheme> schemes_;
   Kind<Edit, sy_edit> edits_;
@@ -434,6 +551,7 @@ class Plugin {
   Kind<View, sy_view> views_;
   Kind<Reader, sy_reader> readers_;
   Kind<Writer, sy_writer> writers_;
+  Kind<ReportSection, sy_report_section> sections_;
 };
 
 }  // namespace sy
@@ -456,7 +574,8 @@ class Plugin {
                                     &P::find_metric,                  \
                                     &P::find_view,                    \
                                     &P::find_reader,                  \
-                                    &P::find_writer};                 \
+                                    &P::find_writer,                  \
+                                    &P::find_report_section};         \
     return &table;                                                    \
   }                                                                   \
   static void switchyard_fill_plugin([[maybe_unused]] sy::Plugin& plugin)
