@@ -7,6 +7,7 @@
 #include "engine/base/text.h"
 #include "engine/studies/compare_study.h"
 #include "engine/trace/trace.h"
+#include "engine/trace/trace_plugins.h"
 
 namespace switchyard {
 namespace {
@@ -67,10 +68,16 @@ void show(Output& out, const TraceInfo& info, const std::vector<std::string>& pr
 
 Result<int> info(Cli& cli, const std::string& file) {
   SY_TRY(const TraceInfo info, read_trace_info(file));
-  if (cli.output.json())
-    cli.output.json(result_json("trace info", info, {}));
-  else
-    show(cli.output, info, {}, false);
+  SY_TRY(const std::vector<TracePlugin> plugins, read_trace_plugins(file));
+  if (cli.output.json()) {
+    Document out = result_json("trace info", info, {});
+    for (const TracePlugin& one : plugins)
+      out["plugins"].push_back({{"id", one.id}, {"version", one.version}, {"sha256", one.sha256}, {"schemes", one.schemes}});
+    cli.output.json(out);
+    return 0;
+  }
+  show(cli.output, info, {}, false);
+  for (const TracePlugin& one : plugins) cli.output.data("routed by the plugin " + describe(one) + "\n");
   return 0;
 }
 

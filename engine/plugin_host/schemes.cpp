@@ -4,6 +4,7 @@
 
 #include "engine/plugin_host/gate.h"
 #include "engine/plugin_host/host.h"
+#include "engine/routing/scheme_makers.h"
 
 namespace switchyard {
 namespace {
@@ -90,6 +91,7 @@ void register_plugin_schemes(PluginHost& host) {
       info.stochastic = contribution->stochastic;
       info.needs = {keep("plugin " + plugin->id())};
       for (const PluginField& field : contribution->parameters) info.parameters.push_back(parameter_of(field));
+      add_scheme_maker(contribution->id, {plugin->id(), plugin->manifest().version, plugin->sha256()});
       info.origin = std::make_shared<Origin>(host, plugin, *contribution);
       added.push_back(std::move(info));
     }

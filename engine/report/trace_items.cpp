@@ -10,6 +10,7 @@
 #include "engine/base/json.h"
 #include "engine/model/checkpoint.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "engine/trace/trace_plugins.h"
 
 namespace switchyard::reports {
 namespace {
@@ -102,6 +103,8 @@ void add_provenance(const Side& side, const std::string& before, std::vector<std
   flatten(parsed(side.info.run_json), "run", run);
   if (run.size() > 48) run.resize(48);
   rows.insert(rows.end(), run.begin(), run.end());
+  if (const auto epochs = side.walk->trace(0).epochs())
+    for (const TracePlugin& plugin : plugins_of(*epochs)) rows.emplace_back("routed by the plugin", describe(plugin));
   for (auto& [what, value] : rows) out.emplace_back(before + what, std::move(value));
 }
 

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/base/ring.h"
+#include "engine/routing/scheme_makers.h"
 #include "engine/trace/provenance.h"
 #include "engine/trace/schema.h"
 #include "engine/trace/trace.h"
@@ -145,6 +146,7 @@ class FileRecorder final : public TraceSink {
     SY_CHECK(still_open());
     auto edits = nlohmann::ordered_json::parse(edits_json.empty() ? "{}" : edits_json, nullptr, false);
     if (!edits.is_object()) return fail(ErrorCode::kInternal, "the edits of an epoch are not a JSON object.", path_.string());
+    name_makers(edits);
     edits["epoch"] = epoch;
     edits["parent_sha256"] = parent_.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(parent_);
     std::string json = edits.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

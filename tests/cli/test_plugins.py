@@ -381,6 +381,27 @@ class Plugins(CliTest):
                 _, latex = self.report("--section", f"hostile.section:which={which}", name="r.tex")
                 self.assertNotIn("\\input{/", latex)
 
+    def test_a_trace_and_its_report_name_the_plugin_that_routed(self):
+        self.trust("noisy-gate")
+        digest = {p["id"]: p["sha256"] for p in self.json("plugin", "list")["plugins"]}["noisy-gate"]
+        ours, _ = self.record("--edits", self.scheme("noisy-gate.noisy_top_k", sigma=1), name="ours.moetrace.h5")
+        expected = {"id": "noisy-gate", "version": "1.0.0", "sha256": digest, "schemes": ["noisy-gate.noisy_top_k"]}
+        with h5py.File(ours) as file:
+            self.assertIn(f'"sha256":"{digest}"', bytes(file["epochs/json"][:]).decode())
+        self.assertEqual(self.json("trace", "info", ours)["plugins"], [expected])
+        line = f"noisy-gate 1.0.0, SHA-256 {digest}: noisy-gate.noisy_top_k"
+        self.assertIn(f"routed by the plugin {line}", self.go("trace", "info", ours).stdout.decode())
+        report, _ = self.report("--sections", "facts", trace=ours)
+        self.assertIn(["routed by the plugin", line], report["provenance"])
+        commit = re.search(r"commit +(.+)", self.go("--version").stdout.decode()).group(1)
+        self.assertIn(["commit", commit], report["provenance"])
+        theirs, _ = self.record("--edits", self.scheme("top_k"), name="theirs.moetrace.h5")
+        self.assertNotIn("plugins", self.json("trace", "info", theirs))
+        self.go("trace", "verify", ours)
+        recovered = self.folder / "packed.moetrace.h5"
+        self.go("trace", "pack", ours, "-o", recovered)
+        self.assertEqual(self.json("trace", "info", recovered)["plugins"], [expected], "copies keep it")
+
     def test_the_version_tells_the_contracts(self):
         self.assertIn("contract 1 for schemes, metrics and files, 1 for views", self.go("--version").stdout.decode())
 
