@@ -226,7 +226,7 @@ class ReportTest(CliTest):
     def test_what_is_no_report_is_refused(self):
         for name, content, message in [("a.html", "<html></html>", "holds no report of Switchyard"), ("b.report.json", '{"schema":1,"type":"workspace"}', "is no report"),
                                        ("c.report.json", '{"schema":99,"type":"report"}', "has schema 99"), ("d.html", '<template id="switchyard-report">{"schema":1,</template>', "d.html"),
-                                       ("e.report.json", '{"schema":1,"type":"report","inputs":[],"request":{"schema":1,"items":[{"source":"nonsense"}]}}', "names a source that this version does not know")]:
+                                       ("e.report.json", '{"schema":1,"type":"report","inputs":[],"request":{"schema":1,"items":[{"source":"nonsense"}]}}', "names a source that is unknown here")]:
             self.assert_refused(4, message, "report", "--rebuild", self.write(name, content))
         self.assert_refused(2, "needs .html, .pdf, .tex or .md", "report", self.trace, "-o", self.folder / "r.doc")
         self.assert_refused(2, "compares two traces", "report", self.trace, "--template", "before-after", "-o", self.folder / "r.html")
