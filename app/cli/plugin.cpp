@@ -36,7 +36,6 @@ Document contribution_json(const Contribution& one) {
   }
   if (!one.patterns.empty()) out["patterns"] = one.patterns;
   if (!one.needs.empty()) out["needs"] = one.needs;
-  if (!one.device_source.empty()) out["device_source"] = one.device_source;
   return out;
 }
 

@@ -15,6 +15,7 @@ namespace switchyard {
 namespace {
 
 constexpr uint32_t kMostStruct = 64 << 10;  // a larger size is nonsense
+constexpr size_t kMostSource = 262144;  // of a scheme for a device, as plugin.h says
 
 // Up to and with this field a struct must reach.
 #define SY_LEAST(type, field) (offsetof(type, field) + sizeof(type::field))
@@ -186,6 +187,10 @@ Result<sy_scheme> PluginCode::scheme(const std::string& id) {
     return fail(ErrorCode::kPlugin,
                 fmt::format("the scheme {} asks for {} bytes of state, needs a multiple of 4 up to 4096.", quote(id),
                             out.state_bytes),
+                printable(library_.string(), 400));
+  if (out.device_source && strnlen(out.device_source, kMostSource + 1) > kMostSource)
+    return fail(ErrorCode::kPlugin,
+                fmt::format("the scheme {} has a device source of more than {} bytes.", quote(id), kMostSource),
                 printable(library_.string(), 400));
   return out;
 }

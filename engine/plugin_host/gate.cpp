@@ -24,6 +24,7 @@ Result<std::shared_ptr<PluginGate>> PluginGate::make(std::shared_ptr<Plugin> plu
     SY_TRY(out->edit_, out->code_->edit(contribution.id));
   } else {
     SY_TRY(out->scheme_, out->code_->scheme(contribution.id));
+    if (out->scheme_.device_source) out->device_source_ = out->scheme_.device_source;
   }
   out->plugin_ = std::move(plugin);
   out->title_ = contribution.id;
@@ -82,6 +83,18 @@ bool PluginGate::guarded(PluginCall what, const CodeCall& call, F&& work) const 
   plugin_->turn_off(why + ".");
   plugin_->fault(why + "; it is off, the model's own router decides");
   return false;
+}
+
+const std::string& PluginGate::device_source() const {
+  static const std::string none;
+  return plugin_->off() ? none : device_source_;
+}
+
+void PluginGate::tell_of_device(const std::string& line, bool fault) const {
+  const std::string text = fmt::format("{}: {}", title_, line);
+  if (fault) return plugin_->fault(text);
+  const std::scoped_lock lock(code_->calls());
+  if (told_.insert(text).second && plugin_->tell) plugin_->tell(fmt::format("Plugin {}: {}.", plugin_->id(), text));
 }
 
 bool PluginGate::decide(const CodeCall& call, const DecisionSpans& out, int& used) const {

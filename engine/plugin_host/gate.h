@@ -5,17 +5,19 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "engine/plugin_host/fenced.h"
 #include "engine/plugin_host/plugin.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/device_code.h"
 #include "engine/routing/scheme.h"
 
 namespace switchyard {
 
-class PluginGate final : public SchemeCode {
+class PluginGate final : public SchemeCode, public DeviceCode {
  public:
   static Result<std::shared_ptr<PluginGate>> make(std::shared_ptr<Plugin> plugin, const Contribution& contribution,
                                                   std::vector<double> parameters, Breadcrumbs& crumbs);
@@ -27,6 +29,11 @@ class PluginGate final : public SchemeCode {
   bool decide(const CodeCall& call, const DecisionSpans& out, int& used) const override;
   bool edit(const CodeCall& call, std::span<float> logits) const override;
 
+  const std::string& device_source() const override;
+  const std::string& device_name() const override { return title_; }
+  std::span<const double> device_parameters() const override { return parameters_; }
+  void tell_of_device(const std::string& line, bool fault) const override;
+
  private:
   PluginGate() = default;
   sy_scheme_in input_of(const CodeCall& call, uint32_t slots) const;
@@ -36,13 +43,14 @@ class PluginGate final : public SchemeCode {
 
   std::shared_ptr<Plugin> plugin_;
   std::shared_ptr<PluginCode> code_;
-  std::string title_;
+  std::string title_, device_source_;
   sy_scheme scheme_{};
   sy_edit edit_{};
   int max_slots_ = 0;
   std::vector<double> parameters_;
   std::chrono::nanoseconds budget_{};
   bool check_calls_ = false;  // the environment behind every call
+  mutable std::set<std::string> told_;
   // Of the call in hand.
   mutable int slow_ = 0;  // calls in a row over the budget
   mutable int32_t token_id_ = 0;

@@ -194,7 +194,6 @@ class Parser {
     SY_TRY(out.stochastic, item.boolean_or("stochastic", false));
     SY_TRY(out.causal, item.boolean_or("causal", true));
     SY_CHECK(max_slots(item, out));
-    SY_TRY(out.device_source, file_name(item, "device_source"));
     SY_TRY(out.needs, datasets(item, "needs"));
     SY_TRY(out.uses, datasets(item, "uses"));
     SY_TRY(out.patterns, texts(item, "patterns", 16));
@@ -220,7 +219,7 @@ class Parser {
     switch (kind) {
       case PluginKind::kScheme:
         return keys(item, {"id", "title", "description", "parameters", "formula", "source", "stochastic", "causal",
-                           "max_slots", "device_source"});
+                           "max_slots"});
       case PluginKind::kEdit:
         return keys(item, {"id", "title", "description", "parameters", "formula", "source"});
       case PluginKind::kMetric:

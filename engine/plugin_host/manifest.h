@@ -46,7 +46,6 @@ struct Contribution {
   std::string formula, source;
   bool stochastic = false, causal = true;
   int max_slots = 0;          // 0: k, -1: every expert
-  std::string device_source;  // a file in the folder
   // Metrics, writers and report sections: datasets of the trace that they read.
   std::vector<std::string> needs, uses;
   // Readers: of file names ("*.routes.txt"); writers: the file's ending (".csv").

@@ -77,7 +77,7 @@ class Abi(unittest.TestCase):
 
     def plugin(self, include, name):
         target = self.root / f"lib{name}.so"
-        self.compile(f"-I{include}", "-shared", "-fPIC", "-fvisibility=hidden", SOURCE / "plugins/examples/noisy-gate/noisy_gate.cpp", "-o", target)
+        self.compile(f"-I{include}", f"-I{BUILD}/tests/plugin_host", "-shared", "-fPIC", "-fvisibility=hidden", SOURCE / "plugins/examples/noisy-gate/noisy_gate.cpp", "-o", target)
         return target
 
     def test_both_ways(self):

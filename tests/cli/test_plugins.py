@@ -108,7 +108,6 @@ def setUpModule():
             if file.suffix in (".so", ".json"):
                 shutil.copy(file, target)
         target.chmod(0o755)
-    shutil.copy(tree / "noisy-gate/noisy_gate.cu", root / "plugins/noisy-gate")
     for kind in DATA_KINDS:
         shutil.copytree(tree / f"my-{kind}", root / "plugins" / f"my-{kind}")
 

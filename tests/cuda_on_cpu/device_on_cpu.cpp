@@ -12,6 +12,10 @@
 #include "engine/backend/cuda/intrinsics.cuh"
 #include "tests/cuda_on_cpu/device_on_cpu.h"
 
+// The host's part of it.
+#undef CUDA_ON_CPU
+#include "engine/backend/cuda/scheme_kernel.cuh"
+
 namespace switchyard::cuda {
 namespace {
 
@@ -49,6 +53,23 @@ class Recorded final : public Graph {
 
  private:
   Recording launches_;
+};
+
+std::map<std::string, void (*)(SchemeJob)>& stand_ins() {
+  static std::map<std::string, void (*)(SchemeJob)> all;
+  return all;
+}
+
+class StandIn final : public CompiledKernel {
+ public:
+  explicit StandIn(void (*kernel)(SchemeJob)) : kernel_(kernel) {}
+  void launch(Stream&, unsigned blocks, unsigned threads, void* argument) override {
+    begin_kernel("sy_decide");
+    cuda_on_cpu::launch(dim3(blocks), dim3(threads), 0, kernel_, *static_cast<const SchemeJob*>(argument));
+  }
+
+ private:
+  void (*kernel_)(SchemeJob);
 };
 
 }  // namespace
@@ -145,6 +166,15 @@ Result<std::unique_ptr<Graph>> capture(Stream& stream, const std::function<void(
   launches(stream);
   stream.native = nullptr;
   return std::make_unique<Recorded>(std::move(recording));
+}
+
+void stand_in_for(const std::string& name, void (*kernel)(SchemeJob)) {
+  stand_ins()[name] = kernel;
+}
+Result<std::unique_ptr<CompiledKernel>> compile_kernel(const KernelText& text, const char*) {
+  const auto found = stand_ins().find(text.name);
+  if (found == stand_ins().end()) return fail(ErrorCode::kNotFound, "NVRTC is not there.", text.name);
+  return std::make_unique<StandIn>(found->second);
 }
 
 }  // namespace switchyard::cuda

@@ -8,6 +8,7 @@
 
 #include "engine/plugin_host/host.h"
 #include "engine/routing/decision.h"
+#include "engine/routing/device_code.h"
 
 namespace switchyard {
 namespace {
@@ -70,6 +71,28 @@ class PluginGates : public testing::Test {
   std::vector<float> weights_;
   std::vector<SlotKind> kinds_;
 };
+
+// What a backend with a device is handed: the source as the library has it, in its own lines, and this choice's numbers. A
+// plugin of the broken ones has none.
+TEST_F(PluginGates, DeviceSourceIsHandedOnAndGoneWhenThePluginIsOff) {
+  const auto with = make_scheme({"noisy-gate.noisy_top_k", {{"sigma", 0.25}}}), without = make_scheme({"bad-slow.scheme", {}});
+  ASSERT_TRUE(with && without);
+  const auto* const code = dynamic_cast<const DeviceCode*>(with->code.get());
+  ASSERT_TRUE(code);
+  EXPECT_EQ(code->device_source().find("#line 1 \"noisy_gate.cu\"\n"), 0u);
+  EXPECT_NE(code->device_source().find("sy_device_route"), std::string::npos);
+  EXPECT_EQ(code->device_name(), "noisy-gate.noisy_top_k");
+  ASSERT_EQ(code->device_parameters().size(), 2u);
+  EXPECT_EQ(code->device_parameters()[0], 0.25);
+  EXPECT_EQ(dynamic_cast<const DeviceCode*>(without->code.get())->device_source(), "");
+  code->tell_of_device("it gave nonsense", true);
+  EXPECT_NE(faults_of("noisy-gate").find("noisy-gate.noisy_top_k: it gave nonsense"), std::string::npos);
+  const auto plugin = PluginHost::instance().find("noisy-gate");
+  plugin->turn_off("a test says so.");
+  EXPECT_EQ(code->device_source(), "");
+  plugin->turn_on();
+  EXPECT_NE(code->device_source(), "");
+}
 
 TEST_F(PluginGates, NoiseOfNothingIsTheBuiltInTopK) {
   const auto plugin = make_scheme({"noisy-gate.noisy_top_k", {{"sigma", 0.0}}});

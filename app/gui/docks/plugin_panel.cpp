@@ -33,13 +33,8 @@ QString text(std::string_view words) {
 
 QString contributions_of(const Manifest& manifest) {
   QStringList lines;
-  for (const Contribution& one : manifest.contributions) {
-    QString line = QStringLiteral("  %1 %2: %3").arg(text(words(one.kind)), text(one.id), text(one.title));
-    if (!one.device_source.empty())
-      line += QObject::tr(" (device source %1 is kept; no backend here compiles it, its host function decides)")
-                  .arg(text(one.device_source));
-    lines << line;
-  }
+  for (const Contribution& one : manifest.contributions)
+    lines << QStringLiteral("  %1 %2: %3").arg(text(words(one.kind)), text(one.id), text(one.title));
   return lines.join('\n');
 }
 

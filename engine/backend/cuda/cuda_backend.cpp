@@ -173,7 +173,8 @@ class OnDeviceBackend final : public CudaBackend {
       SY_CHECK(wait(stream_, "tokens " + std::to_string(cache.length()) + " to " +
                                  std::to_string(cache.length() + int(count) - 1)));
       if (shape.ring.records) SY_CHECK(ring_->finish());
-      if (!shape.way.empty() && !request.frames.empty()) host_->records().write(request.frames.subspan(first, count));
+      if (!shape.way.empty())
+        host_->finish(request.frames.empty() ? request.frames : request.frames.subspan(first, count));
       cache.append(int(count));
     }
     return {};
@@ -252,7 +253,7 @@ class OnDeviceBackend final : public CudaBackend {
       SY_CHECK(copy(stream_, &next, executor_->chosen() + cache.length() + 1, sizeof(next), "the chosen token"));
       SY_CHECK(wait(stream_, "the chosen token"));
       if (records) SY_CHECK(ring_->finish());
-      host_->records().write(one.frames);
+      host_->finish(one.frames);
       cache.append(1);
       out.push_back(token = next);
     }
@@ -267,7 +268,9 @@ class OnDeviceBackend final : public CudaBackend {
       const LayerRecipe* const layer = recipe.layer(int(row));
       const int passes = recipe.passes_of(plan_.moe_layers[row]);
       const bool on_host = host_decides(recipe, int(row), request.tokens.size(), passes);
-      page.add(model_->rows[row]->gate, on_host ? nullptr : layer, recipe.epoch);
+      LayerRecipe own;  // where the host or a plugin's code decides, this one is what stands in
+      own.k = layer ? layer->k : 0;
+      page.add(model_->rows[row]->gate, on_host ? &own : layer, recipe.epoch);
       shape.slots = std::max(shape.slots, slots_needed(model_->rows[row]->gate.spec, layer));
     }
     for (const GateTable& table : page.tables()) {

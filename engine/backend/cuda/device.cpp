@@ -55,6 +55,25 @@ class CapturedGraph final : public Graph {
   cudaGraphExec_t graph_;
 };
 
+class LoadedKernel final : public CompiledKernel {
+ public:
+  LoadedKernel(cudaLibrary_t library, cudaKernel_t kernel, std::string name)
+      : library_(library), kernel_(kernel), name_(std::move(name)) {}
+  ~LoadedKernel() override { cudaLibraryUnload(library_); }
+  void launch(Stream& stream, unsigned blocks, unsigned threads, void* argument) override {
+    void* arguments[] = {argument};
+    const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel_), dim3(blocks), dim3(threads),
+                                               arguments, 0, native(stream));
+    if (error == cudaSuccess || stream.error != 0) return;
+    stream.error = error, stream.failed = name_.c_str(), stream.failed_layer = stream.layer;
+  }
+
+ private:
+  cudaLibrary_t library_;
+  cudaKernel_t kernel_;
+  std::string name_;
+};
+
 }  // namespace
 
 Result<DeviceInfo> open_device() {
@@ -144,6 +163,22 @@ Result<std::unique_ptr<Graph>> capture(Stream& stream, const std::function<void(
   cudaGraphDestroy(graph);
   SY_CHECK(checked(made, "cudaGraphInstantiate", "a token"));
   return std::make_unique<CapturedGraph>(ready);
+}
+
+Result<std::unique_ptr<CompiledKernel>> compile_kernel(const KernelText& text, const char* name) {
+  cudaDeviceProp properties{};
+  SY_CHECK(checked(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties", "device 0"));
+  SY_TRY(const std::string image,
+         compile(text, "sm_" + std::to_string(properties.major) + std::to_string(properties.minor)));
+  cudaLibrary_t library = nullptr;
+  SY_CHECK(checked(cudaLibraryLoadData(&library, image.data(), nullptr, nullptr, 0, nullptr, nullptr, 0),
+                   "cudaLibraryLoadData", text.name));
+  cudaKernel_t kernel = nullptr;
+  if (const cudaError_t error = cudaLibraryGetKernel(&kernel, library, name); error != cudaSuccess) {
+    cudaLibraryUnload(library);
+    return tl::unexpected(checked(error, "cudaLibraryGetKernel", text.name).error());
+  }
+  return std::make_unique<LoadedKernel>(library, kernel, text.name);
 }
 
 }  // namespace switchyard::cuda

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/backend/cuda/nvrtc.h"
 #include "engine/backend/cuda/stream.h"
 #include "engine/base/result.h"
 
@@ -80,5 +81,15 @@ class Graph {
   virtual Result<void> launch(Stream& stream) = 0;
 };
 Result<std::unique_ptr<Graph>> capture(Stream& stream, const std::function<void(Stream&)>& launches);
+
+// A kernel whose text is compiled while the program runs.
+class CompiledKernel {
+ public:
+  virtual ~CompiledKernel() = default;
+  // argument: the struct that the kernel takes. Asynchronous in the stream; an error stays in it.
+  virtual void launch(Stream& stream, unsigned blocks, unsigned threads, void* argument) = 0;
+};
+// kernel: the name of an extern "C" function of the text. kNotFound, kMalformed: see compile().
+Result<std::unique_ptr<CompiledKernel>> compile_kernel(const KernelText& text, const char* kernel);
 
 }  // namespace switchyard::cuda

@@ -28,6 +28,7 @@ void HostWalk::begin(const HostTask& task) {
   task_ = task;
   gate_.begin();
   records_.clear();
+  kept_used_ = 0;
 }
 
 Result<void> HostWalk::bring(std::vector<float>& to, const float* from, size_t count, const char* what) {
@@ -103,18 +104,20 @@ Result<void> HostWalk::run_once(const Place& place, float* out, float factor, bo
   const Scheme none, &scheme = place.recipe ? place.recipe->scheme : none;
   if (task_.tap || (place.decides && wants_inputs(scheme)))
     SY_CHECK(fetch(inputs_, executor_.normed(), numbers, "the inputs of a router"));
-  if (place.decides)
-    SY_CHECK(decide(place));
-  else
+  bool by_host = place.decides;
+  if (place.decides) {
+    SY_TRY(by_host, decide(place));
+  } else {
     executor_.decide(place.shape, place.op);
+  }
   if (task_.tap) {
-    if (!place.decides) SY_CHECK(wait(stream_, "the inputs of a router"));
+    if (!by_host) SY_CHECK(wait(stream_, "the inputs of a router"));
     for (size_t token = 0; token < place.tokens(); ++token)
       task_.tap->see(place.op.row, task_.first + token,
                      inputs_.as(numbers).subspan(token * size_t(model_.hidden), size_t(model_.hidden)));
   }
   const bool cuts = cuts_experts(scheme), looks = cuts || task_.units || task_.taps != 0;
-  if (looks && !place.decides) SY_CHECK(bring_chosen(place));
+  if (looks && !by_host) SY_CHECK(bring_chosen(place));
   executor_.make_units(place.shape, place.op);
   if (cuts || task_.units) SY_CHECK(work_on_units(place));
   executor_.add_outputs(place.shape, place.op, out, factor);
@@ -134,8 +137,10 @@ Result<HostWalk::Router*> HostWalk::router(const Place& place) {
   return &out;
 }
 
-Result<void> HostWalk::decide(const Place& place) {
+Result<bool> HostWalk::decide(const Place& place) {
   SY_TRY(Router* const router, this->router(place));
+  SY_TRY(const bool on_device, decide_on_device(place, *router));
+  if (on_device) return false;
   const RouterSpec& spec = place.op.gate.spec;
   const Scheme none, &scheme = place.recipe ? place.recipe->scheme : none;
   const bool gated = !gate_of(scheme, place.decision).empty(),
@@ -174,7 +179,8 @@ Result<void> HostWalk::decide(const Place& place) {
                 .select_bias = router->select_bias});
   if (task_.records) records_.add(frame_row(place, place.decision), gate_, logits);
   slots_ = gate_.chosen(spec, place.recipe);
-  return send_chosen(place);
+  SY_CHECK(send_chosen(place));
+  return true;
 }
 
 Result<void> HostWalk::fetch_logits(const Place& place, const UploadedRows* rows) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/backend/cuda/cache.h"
+#include "engine/backend/cuda/device_schemes.h"
 #include "engine/backend/cuda/executor.h"
 #include "engine/backend/cuda/host_records.h"
 
@@ -39,7 +40,8 @@ class HostWalk final : public HostSide {
 
   void begin(const HostTask& task);
   Result<void> run(const StepShape& shape, const Visit& visit) override;
-  const HostRecords& records() const { return records_; }
+  // When the step's stream was waited for: what the host recorded goes to the frames of its tokens, or to none.
+  void finish(std::span<RoutingFrame> frames);
 
  private:
   // The sublayer in hand.
@@ -86,10 +88,21 @@ class HostWalk final : public HostSide {
     Buffer buffer_;
   };
 
+  // What frames are to say of a decision on the device.
+  struct Kept {
+    const RouterSpec* spec = nullptr;
+    const LayerRecipe* recipe = nullptr;
+    const Router* router = nullptr;
+    int row = 0, frame_row = 0, slots = 0;
+    Pinned raw, logits;
+  };
+
   Result<void> run_passes(const Place& place);
   // out += factor * y, by this decision; normed: the input lies there already.
   Result<void> run_once(const Place& place, float* out, float factor, bool has_input);
-  Result<void> decide(const Place& place);
+  // False: the device decided, by a plugin's code, and nothing was waited for.
+  Result<bool> decide(const Place& place);
+  Result<bool> decide_on_device(const Place& place, const Router& router);
   // Its logits, and the products with further rows that stand in the router's places, on their way.
   Result<void> fetch_logits(const Place& place, const UploadedRows* rows);
   // logits_: what the router in force says, biases in it; native_: the checkpoint's own, where that is another one.
@@ -121,6 +134,9 @@ class HostWalk final : public HostSide {
   std::map<std::pair<int, int>, UploadedGate> gates_;  // by row and decision
   Buffer more_, passed_;                               // products with further rows; what a pass gave
 
+  DeviceSchemes schemes_;
+  std::vector<Kept> kept_;
+  size_t kept_used_ = 0;
   Pinned inputs_, logits_, replaced_, shares_, chosen_;  // one wait a decision
   std::vector<float> native_, residual_, slice_logits_;
   std::vector<HostSlot> slots_;  // what runs, by token

@@ -7,7 +7,10 @@
 
 #include <switchyard/plugin.hpp>
 
+#include "noisy_gate.cu.h"  // kDeviceSource, by switchyard_device_source()
+
 struct NoisyTopK : sy::Scheme {
+  const char* device_source() const override { return kDeviceSource; }
   void route(const sy::Call& call, sy::Choice& out) override {
     const double sigma = call.parameter(0);
     const size_t experts = call.logits.size();

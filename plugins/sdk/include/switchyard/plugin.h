@@ -108,6 +108,13 @@ typedef struct sy_scheme {
   uint32_t state_bytes; /* B per token, a multiple of 4, 4096 at most; 0: none */
   uint32_t reserved;
   int (*route)(void* self, const sy_scheme_in* in, sy_scheme_out* out, void* ctx);
+  /* The same rule for a device, or NULL: CUDA C++ text, 262144 bytes at most, that lives as long as the plugin and defines
+   *   SY_DEVICE unsigned sy_device_route(const sy_device_in* in, int* id, float* weight, unsigned char* flags)
+   * switchyard/device.h says, line by line, what it gets and gives. Not for a scheme that needs hidden or state.
+   * route() stays the definition: where the cuda backend finds NVRTC it compiles the text, compares it with route() on random
+   * logits (ids and flags the same, weights to 1e-6 of their size) and runs it only then; anywhere else, and while edits of
+   * logits are in force, route() decides. On the device a wild pointer or an endless loop ends the use of the device. */
+  const char* device_source;
 } sy_scheme;
 
 /* Changes logits and leaves the decision to the model's own router. Pure: the same for the same input. -inf stays -inf;

@@ -121,6 +121,7 @@ class Scheme {
   virtual ~Scheme() = default;
   virtual uint32_t needs() const { return 0; }
   virtual uint32_t state_bytes() const { return 0; }
+  virtual const char* device_source() const { return nullptr; }  // see sy_scheme; lives as long as the plugin
   virtual void route(const Call& call, Choice& out) = 0;
 };
 
@@ -460,7 +461,8 @@ class Plugin {
                    of(self).schemes_.made[I]->route(call, choice);
                  });
                });
-             }};
+             },
+             made.device_source()};
   }
   template <size_t I>
   static void fill(sy_edit& table, Edit& made) {
