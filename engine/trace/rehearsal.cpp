@@ -157,7 +157,7 @@ Result<void> in_a_child(const std::filesystem::path& path, const std::string& re
   const std::unique_ptr<Verdict, void (*)(Verdict*)> verdict(new (shared) Verdict, [](Verdict* used) { munmap(used, sizeof(Verdict)); });
   // The walk over an error stack is a call with a callback that needs no file.
   const h5::Id stack(H5Ecreate_stack());
-  H5Epush2(stack, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_NONE_MAJOR, H5E_NONE_MINOR, "rehearsal");
+  H5Epush2(stack, "rehearsal.cpp", __func__, __LINE__, H5E_ERR_CLS, H5E_NONE_MAJOR, H5E_NONE_MINOR, "rehearsal");
   Rehearsal rehearsal{&work, verdict.get(), limits};
   H5Ewalk2(stack, H5E_WALK_UPWARD, fork_here, &rehearsal);
   if (rehearsal.child < 0) {
