@@ -18,6 +18,7 @@ PARQUET = os.environ.get("SWITCHYARD_PARQUET", "1") == "1"  # whether its module
 SCHEMAS = SOURCE / "tests/cli/schemas"
 ASSETS = SOURCE / "assets"
 PROMPTS = ASSETS / "prompts"
+os.environ.setdefault("LSAN_OPTIONS", f"suppressions={SOURCE}/tests/support/foreign_leaks.supp:print_suppressions=0")  # of a sanitized program
 EXPECTED = json.loads((SOURCE / "assets/models/demo/expected.json").read_text())["prompts"]
 
 
