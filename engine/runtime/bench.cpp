@@ -123,8 +123,8 @@ class Bench {
  private:
   enum Place : size_t { kOff = 0, kLogits = 2 };  // in settings_
 
-  RoutingFrame new_frame(uint64_t index, TokenId id, Phase phase, CaptureLevel level) const {
-    RoutingFrame frame(int(plan_.moe_layers.size()), plan_.max_experts(), plan_.max_experts_per_token(), level);
+  RoutingFrame new_frame(uint64_t index, TokenId id, Phase phase, CaptureLevel level, const Recipe& recipe) const {
+    RoutingFrame frame = make_frame(plan_, recipe, level);
     frame.header().token_index = index;
     frame.header().position = uint32_t(index);
     frame.header().sequence = sequence_;
@@ -169,7 +169,7 @@ class Bench {
   Result<void> round(bool counted) {
     const auto cache = backend_.new_cache(options_.prompt_tokens + 1 + options_.new_tokens);
     std::vector<RoutingFrame> frames;
-    for (size_t i = 0; i < prompt_.size(); ++i) frames.push_back(new_frame(i, prompt_[i], Phase::kPrefill, CaptureLevel::kLogits));
+    for (size_t i = 0; i < prompt_.size(); ++i) frames.push_back(new_frame(i, prompt_[i], Phase::kPrefill, CaptureLevel::kLogits, native_));
     const auto start = std::chrono::steady_clock::now();
     SY_CHECK(prefill(*cache, frames));
     if (counted) prefill_.push_back(double(prompt_.size()) / seconds_since(start));
@@ -216,7 +216,7 @@ class Bench {
     sample(logits_, greedy_, sequence_, uint64_t(i));  // its cost; what it says is not what comes next
     const TokenId next = spread_id(options_.prompt_tokens + i, plan_.vocab);
     if (setting.capture == CaptureLevel::kOff) return forward(cache, *setting.recipe, {&next, 1}, {});
-    RoutingFrame frame = new_frame(uint64_t(i), next, Phase::kDecode, setting.capture);
+    RoutingFrame frame = new_frame(uint64_t(i), next, Phase::kDecode, setting.capture, *setting.recipe);
     SY_CHECK(forward(cache, *setting.recipe, {&next, 1}, {&frame, 1}));
     return sink ? sink->append(frame) : Result<void>();
   }

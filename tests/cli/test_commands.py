@@ -190,6 +190,8 @@ class Bench(CliTest):
         edited = self.json_of("bench", "bench", "demo", *sizes, "--edits", edits)["edited"]
         self.assertLessEqual(edited["cost_95"][0], edited["cost"])
         self.assertLessEqual(edited["cost"], edited["cost_95"][1])
+        chain = self.edits({"kind": "scheme", "layer": "all", "name": "chain_of_experts"}, name="chain.json")
+        self.assertGreater(self.json_of("bench", "bench", "demo", *sizes, "--edits", chain)["edited"]["tokens_per_s"]["min"], 0)
         late = self.edits({"kind": "mute", "layer": "all", "expert": 2, "at_token": 4})
         self.assert_refused(2, "begins after the first token", "bench", "demo", *sizes, "--edits", late)
 

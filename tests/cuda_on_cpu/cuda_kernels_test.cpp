@@ -62,9 +62,19 @@ TEST(ProjectKernel, IsANormAndMatricesTimesAVector) {
 
 TEST(ProjectHeadsKernel, TakesTheRowsOfEachHead) {
   Random random(2);
-  for (const Stored type : kTypes) {
-    const int heads = 3, rows = 20, first = 4, apart = 24, cols = 40, in_step = 48, out_step = 26, tokens = 2;
-    const TestMatrix matrix(heads * apart, cols, type, random);
+  struct Case {
+    Stored type;
+    int tokens, rows, cols;
+  };
+  std::vector<Case> cases;
+  for (const Stored type : kTypes)
+    for (const auto& [tokens, rows, cols] : {std::tuple(1, 20, 40), {2, 20, 40}, {33, 16, 128}})
+      cases.push_back({type, tokens, rows, cols});
+  // On the tensor cores: several tiles of tokens, of rows, ragged ends.
+  cases.push_back({Stored::kBF16, 70, 24, 40}), cases.push_back({Stored::kBF16, 5, 130, 36});
+  for (const auto& [type, tokens, rows, cols] : cases) {
+    const int heads = 3, first = 4, apart = rows + 8, in_step = cols + 12, out_step = rows + 2;
+    const TestMatrix matrix(first + heads * apart, cols, type, random);
     const auto x = random.vector(tokens * heads * in_step);
     const OnDevice<float> in(x);
     const auto got = under_all_orders([&] {

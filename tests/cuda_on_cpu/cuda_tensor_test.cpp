@@ -1,4 +1,4 @@
-// Products on the tensor cores: exact in their inputs, one order of sums, heads of latent attention. How they multiply
+// Products on the tensor cores: exact in their inputs, one order of sums. How they multiply
 // and run experts, over more shapes: cuda_experts_test.cpp.
 #include <cmath>
 #include <initializer_list>
@@ -76,39 +76,6 @@ TEST(TensorTiles, GiveATokenTheSameBitsInEveryCompany) {
       else
         EXPECT_TRUE(std::isfinite(value));
     }
-}
-
-// As the heads of latent attention: many tokens give what each gives alone.
-TEST(TensorTiles, TakeTheRowsOfEachHead) {
-  Random random(20);
-  for (const auto& [tokens, rows, cols] : {std::tuple(70, 24, 40), {5, 130, 36}, {33, 16, 128}}) {
-    const int heads = 3, first = 4, apart = rows + 8, in_step = cols + 12, out_step = rows + 2;
-    const TestMatrix matrix(first + heads * apart, cols, Stored::kBF16, random);
-    const auto x = random.vector(tokens * heads * in_step);
-    const OnDevice<float> in(x);
-    const auto got = under_all_orders([&] {
-      const OnDevice<float> out(std::vector<float>(size_t(tokens * heads * out_step), 7.0f));
-      launch_project_heads(stream(),
-                           {.in = in.data(),
-                            .out = out.data(),
-                            .matrix = matrix.matrix,
-                            .heads = heads,
-                            .rows = rows,
-                            .first = first,
-                            .rows_apart = apart,
-                            .in_step = in_step,
-                            .out_step = out_step},
-                           tokens);
-      return out.get();
-    });
-    std::vector<double> expected(got.size(), 7.0);
-    for (int at = 0; at < tokens * heads; ++at) {
-      const std::vector<double> part(x.begin() + at * in_step, x.begin() + at * in_step + cols);
-      for (int row = 0; row < rows; ++row)
-        expected[size_t(at * out_step + row)] = matrix.dot(first + at % heads * apart + row, part);
-    }
-    expect_near(got, expected);
-  }
 }
 
 }  // namespace

@@ -89,9 +89,10 @@ TEST(Bench, ACostIsTheMedianOverPairsWithItsInterval) {
 
 TEST(Bench, MeasuresWhatARecipeCosts) {
   Opened demo;
-  Recipe fewer;
-  fewer.layers.resize(demo.checkpoint.plan.moe_layers.size());
-  const auto result = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 8, .new_tokens = 5, .repeat = 1, .threads = 1, .edited = fewer});
+  Recipe more;  // experts a token than the model takes: its records are larger
+  more.layers.resize(demo.checkpoint.plan.moe_layers.size());
+  for (LayerRecipe& layer : more.layers) layer.k = 9;
+  const auto result = bench(demo.checkpoint, *demo.backend, {.prompt_tokens = 8, .new_tokens = 5, .repeat = 1, .threads = 1, .edited = more});
   ASSERT_TRUE(result) << result.error().message();
   ASSERT_TRUE(result->edited);
   EXPECT_EQ(result->edited->level, "edited");

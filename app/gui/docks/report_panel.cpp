@@ -329,13 +329,12 @@ void ReportPanel::compose() {
   }
   state_->set_full_text(tr("Making the report…"));
   const size_t left_out = request_.items.size() - request.items.size();
-  running_ = jobs_.start(
+  jobs_.start(
       "report", tr("Making the report"),
       [request](Task& task) {
         return compose_report(request, {{}, kThreads}, &task);
       },
       [this, left_out](Result<Report> made) {
-        running_ = 0;
         if (!made) {
           state_->set_full_text(QString::fromStdString(made.error().message()));
           if (made.error().code != ErrorCode::kCancelled) Q_EMIT failed(made.error());

@@ -75,7 +75,6 @@ class ReportPanel : public QWidget {
   ReportRequest request_;
   std::optional<Report> report_;
   QTimer wait_, fit_;
-  Jobs::Id running_ = 0;
   bool stale_ = true;  // what is shown is not what is asked for
   QLineEdit *title_, *heading_;
   QComboBox* templates_;

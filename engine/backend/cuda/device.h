@@ -64,6 +64,14 @@ class Buffer {
   Place place_ = Place::kDevice;
 };
 
+// Larger where it is too small; its contents are lost then.
+inline Result<void> grow(Buffer& buffer, size_t bytes, Place place, const char* what) {
+  if (buffer.bytes() >= bytes) return {};
+  buffer = Buffer();  // before the larger one: there may be no room for both
+  SY_TRY(buffer, Buffer::make(bytes, place, what));
+  return {};
+}
+
 Result<Stream> make_stream(const DeviceInfo& device);
 void close_stream(Stream& stream);
 

@@ -55,11 +55,8 @@ Result<std::unique_ptr<DeviceScheme>> DeviceScheme::make(const SchemeCode& host,
 }
 
 Result<void> DeviceScheme::size_for(size_t tokens, const DevicePlace& place) {
-  const auto room = [](Buffer& buffer, size_t bytes, Place where) -> Result<void> {
-    if (buffer.bytes() >= bytes) return {};
-    buffer = Buffer();
-    SY_TRY(buffer, Buffer::make(bytes, where, "decisions of a scheme"));
-    return {};
+  const auto room = [](Buffer& buffer, size_t bytes, Place where) {
+    return grow(buffer, bytes, where, "decisions of a scheme");
   };
   const size_t all = tokens * size_t(place.slots), wide = tokens * size_t(place.experts) * sizeof(float);
   slots_ = place.slots;

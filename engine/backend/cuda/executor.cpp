@@ -47,14 +47,6 @@ Widths widths_of(const ModelOnDevice& model) {
   return out;
 }
 
-// Larger where it is too small; its contents are lost.
-Result<void> grow(Buffer& buffer, size_t bytes, const char* what) {
-  if (buffer.bytes() >= bytes) return {};
-  buffer = Buffer();
-  SY_TRY(buffer, Buffer::make(bytes, Place::kDevice, what));
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Executor>> Executor::make(const ModelOnDevice& model, Stream& stream, int positions) {
@@ -116,7 +108,7 @@ Result<void> Executor::size_buffers(const StepShape& shape) {
              all = tokens * slots;
   splits_ = std::clamp(2 * stream_.processors / most.groups, 1, kMostSplits);
   const auto floats = [&](Buffer& buffer, size_t count) {
-    return grow(buffer, std::max<size_t>(1, count) * sizeof(float), "activations");
+    return grow(buffer, std::max<size_t>(1, count) * sizeof(float), Place::kDevice, "activations");
   };
   SY_CHECK(floats(tokens_, tokens));
   SY_CHECK(floats(hidden_, tokens * hidden));
@@ -134,7 +126,7 @@ Result<void> Executor::size_buffers(const StepShape& shape) {
   SY_CHECK(floats(count_, tokens));
   SY_CHECK(floats(weights_, all));
   SY_CHECK(floats(inputs_, all));
-  SY_CHECK(grow(experts_, std::max<size_t>(1, all) * sizeof(ExpertId), "activations"));
+  SY_CHECK(grow(experts_, std::max<size_t>(1, all) * sizeof(ExpertId), Place::kDevice, "activations"));
   SY_CHECK(floats(units_, std::max(all, slots + 1) * size_t(most.width)));
   SY_CHECK(floats(logits_, size_t(logit_rows_) * size_t(model_.vocab)));
   SY_CHECK(floats(shares_, tokens * size_t(share_room_)));
@@ -151,9 +143,7 @@ Result<void> Executor::size_buffers(const StepShape& shape) {
   // One counter for each group of query heads, and the router's.
   SY_CHECK(floats(counters_, size_t(most.groups) * tokens + 1));
   SY_CHECK(clear(stream_, counters_.as<>(), counters_.bytes(), "counters"));
-  if (host_tokens_.bytes() < tokens * sizeof(int32_t)) {
-    SY_TRY(host_tokens_, Buffer::make(tokens * sizeof(int32_t), Place::kPinned, "token ids"));
-  }
+  SY_CHECK(grow(host_tokens_, tokens * sizeof(int32_t), Place::kPinned, "token ids"));
   return wait(stream_, "activations");
 }
 

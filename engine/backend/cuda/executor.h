@@ -124,6 +124,7 @@ class Executor {
                    const FeedForwardOnDevice& op, bool norms);
   void make_units(Stream& stream, const StepShape& shape, const FeedForwardOnDevice& op);
   void add_outputs(Stream& stream, const StepShape& shape, const FeedForwardOnDevice& op, float* out, float factor);
+  void make_outputs(Stream& stream, const StepShape& shape, const FeedForwardOnDevice& op);  // slots sorted before
   void begin_step(Stream& stream, const StepShape& shape);
   void end_step(Stream& stream, const StepShape& shape, uint64_t* done);
   void head(Stream& stream, const StepShape& shape);

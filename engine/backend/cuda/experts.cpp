@@ -142,15 +142,7 @@ void Executor::add_outputs(Stream& stream, const StepShape& shape, const FeedFor
   CombineJob sum{
       .chosen = chosen(shape), .output_bias = op.output_bias, .hidden = model_.hidden, .out = out, .factor = factor};
   if (op.row >= 0) {
-    launch_group_down(stream,
-                      {.experts = op.experts,
-                       .form = op.form,
-                       .bf16 = op.bf16_down,
-                       .starts = sorted().starts,
-                       .in = units(),
-                       .cols = op.form.width,
-                       .out = outputs()},
-                      model_.hidden, op.gate.spec.experts, tokens);
+    make_outputs(stream, shape, op);
     sum.places = sorted().places, sum.routed = outputs();
   }
   if (op.shared) {
@@ -170,9 +162,12 @@ void Executor::add_outputs(Stream& stream, const StepShape& shape, const FeedFor
 }
 
 void Executor::make_outputs(const StepShape& shape, const FeedForwardOnDevice& op) {
-  const int experts = op.gate.spec.experts;
-  if (shape.tokens == 1) launch_sort_slots(stream_, chosen(shape), 1, experts, sorted());
-  launch_group_down(stream_,
+  if (shape.tokens == 1) launch_sort_slots(stream_, chosen(shape), 1, op.gate.spec.experts, sorted());
+  make_outputs(stream_, shape, op);
+}
+
+void Executor::make_outputs(Stream& stream, const StepShape& shape, const FeedForwardOnDevice& op) {
+  launch_group_down(stream,
                     {.experts = op.experts,
                      .form = op.form,
                      .bf16 = op.bf16_down,
@@ -181,7 +176,7 @@ void Executor::make_outputs(const StepShape& shape, const FeedForwardOnDevice& o
                      .cols = op.form.width,
                      .step = shape.tokens == 1 ? op.width() : op.form.width,
                      .out = outputs()},
-                    model_.hidden, experts, shape.tokens);
+                    model_.hidden, op.gate.spec.experts, shape.tokens);
 }
 
 }  // namespace switchyard::cuda

@@ -38,10 +38,7 @@ Result<void> HostWalk::bring(std::vector<float>& to, const float* from, size_t c
 }
 
 Result<void> HostWalk::Pinned::reserve(size_t numbers) {
-  if (buffer_.bytes() >= numbers * sizeof(float)) return {};
-  buffer_ = Buffer();
-  SY_TRY(buffer_, Buffer::make(numbers * sizeof(float), cuda::Place::kPinned, "numbers for the host's part in a step"));
-  return {};
+  return grow(buffer_, numbers * sizeof(float), cuda::Place::kPinned, "numbers for the host's part in a step");
 }
 
 Result<void> HostWalk::fetch(Pinned& to, const float* from, size_t count, const char* what) {
@@ -70,9 +67,7 @@ Result<void> HostWalk::run(const StepShape& shape, const Visit& visit) {
 Result<void> HostWalk::run_passes(const Place& place) {
   const Stages& scheme = place.recipe->scheme.stages;
   const size_t count = place.tokens() * size_t(model_.hidden), bytes = count * sizeof(float);
-  if (passed_.bytes() < bytes) {
-    SY_TRY(passed_, Buffer::make(bytes, cuda::Place::kDevice, "what a pass gave"));
-  }
+  SY_CHECK(grow(passed_, bytes, cuda::Place::kDevice, "what a pass gave"));
   executor_.make_logits(place.shape, place.sublayer, true);  // for the norm
   std::vector<float> state, made(count, 0.0f), y, hidden;
   SY_CHECK(bring(state, executor_.normed(), count, "the input of a layer in passes"));
@@ -194,9 +189,7 @@ Result<void> HostWalk::fetch_logits(const Place& place, const UploadedRows* rows
   }
   const size_t count = place.tokens() * size_t(matrix.rows);
   if (count == 0) return {};
-  if (more_.bytes() < count * sizeof(float)) {
-    SY_TRY(more_, Buffer::make(count * sizeof(float), cuda::Place::kDevice, "logits of router rows"));
-  }
+  SY_CHECK(grow(more_, count * sizeof(float), cuda::Place::kDevice, "logits of router rows"));
   executor_.make_more(place.shape, matrix, more_.as<float>());
   return fetch(replaced_, more_.as<float>(), count, "logits of router rows");
 }
