@@ -42,6 +42,10 @@ QString title_of(const ReportItem& item) {
   return QString::fromStdString(shown_text(title)) + (item.other ? QObject::tr(" (second trace)") : QString());
 }
 
+QString counted(size_t count, const char* thing) {  // "1 figure", "2 figures"
+  return QString("%1 %2%3").arg(count).arg(thing, count == 1 ? "" : "s");
+}
+
 QPushButton* named_button(const QString& text, const char* name, const QString& tip) {
   auto* button = new QPushButton(text);
   button->setObjectName(name);
@@ -75,7 +79,8 @@ ReportPanel::ReportPanel(Jobs& jobs, std::function<std::filesystem::path()> subj
               std::rotate(at + from, at + from + 1, at + to);
             else
               std::rotate(at + to, at + from, at + from + 1);
-            QMetaObject::invokeMethod(this, &ReportPanel::show_item, Qt::QueuedConnection);  // once the list has moved it
+            QMetaObject::invokeMethod(this, &ReportPanel::show_item,
+                                      Qt::QueuedConnection);  // once the list has moved it
             changed();
           });
   connect(heading_, &QLineEdit::textEdited, this, [this](const QString& text) {
@@ -215,7 +220,8 @@ void ReportPanel::fill_add_menu() {
   if (given_sections().empty()) return;
   QMenu* of_plugins = menu->addMenu(tr("Section of a plugin"));
   for (const GivenSection& one : given_sections())
-    entry(of_plugins, tr("%1 (%2)").arg(QString::fromStdString(one.title), QString::fromStdString(one.maker)), one.name);
+    entry(of_plugins, tr("%1 (%2)").arg(QString::fromStdString(one.title), QString::fromStdString(one.maker)),
+          one.name);
 }
 
 void ReportPanel::add(ReportItem item) {
@@ -343,7 +349,7 @@ void ReportPanel::compose() {
         report_ = std::move(*made);
         if (left_out > 0)
           report_->notes.push_back(
-              tr("%n section(s) that need a trace, or a second one", "", int(left_out)).toStdString());
+              (counted(left_out, "section") + tr(" for want of a trace, or of a second one")).toStdString());
         stale_ = false;
         show_report();
       });
@@ -365,7 +371,8 @@ void ReportPanel::show_report() {
       tables += std::holds_alternative<ReportTable>(block.content);
       figures += std::holds_alternative<ChartSpec>(block.content);
     }
-  QString state = tr("%1 sections, %2 figures, %3 tables").arg(report_->sections.size()).arg(figures).arg(tables);
+  QString state = counted(report_->sections.size(), "section") + ", " + counted(figures, "figure") + ", " +
+                  counted(tables, "table");
   if (!report_->notes.empty())
     state += tr("; not in it: %1").arg(QString::fromStdString(shown_text(report_->notes[0])));
   state_->set_full_text(state);
